@@ -1,0 +1,15 @@
+"""Quasi-equivariant metanetworks: networks that read other networks.
+
+The rooms, low to high; each is imported by its own name:
+
+- `qejax.groups`: what can act on hidden units.
+- `qejax.spaces`: what moves what in the weights of one architecture.
+- `qejax.nets`: input networks, the networks that are read.
+- `qejax.testing`: the laws as callable checks.
+- `qejax.layers`: Flax NNX modules over weight-space features.
+- `qejax.models`: whole metanetworks.
+- `qejax.zoo`: many small trained networks: generate, store, read.
+- `qejax.train`: loop, metrics, checkpoints.
+"""
+
+__version__ = "0.1.0"
