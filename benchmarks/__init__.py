@@ -1,0 +1,1 @@
+"""Benchmarks: a question, a stamped answer in `benchmarks/results/`."""

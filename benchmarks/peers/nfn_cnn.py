@@ -1,0 +1,102 @@
+"""The `nfn` package with its published recipe for the Small CNN zoo.
+
+Layers and pooling are the package's own; this file only stacks them as the paper's
+experiment does: 16, 16 and 5 channels with ReLU after each, hidden-unit pooling, an MLP
+1000-1000 and a sigmoid. NP-PosEmb (inputs and outputs permuted too, with learned
+embeddings) standardises each weight by the training networks, HNP reads them as they
+are.
+
+Source:
+    Zhou et al. 2023, arXiv:2302.14040 (NFN); package `nfn` 0.1.2.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from nfn.common import NetworkSpec, WeightSpaceFeatures, network_spec_from_wsfeat
+from nfn.layers import HNPLinear, HNPPool, NPLinear, TupleOp
+from torch import Tensor, nn
+
+from benchmarks.peers.zoo import Zoo
+
+CHANNELS = (16, 16, 5)
+HEAD_WIDTH = 1000
+# Trainable parameters of the released models on this architecture.
+PARAMETERS = {"NP": 2_031_390, "HNP": 2_811_743}
+
+
+class NfnPredictor(nn.Module):
+    """Predicts accuracies with the layers of `nfn`.
+
+    Args:
+        train: training networks; gives the shapes, and the statistics when
+            `layer="NP"`.
+        layer: "NP" (NP-PosEmb) or "HNP".
+    """
+
+    def __init__(self, train: Zoo, layer: Literal["NP", "HNP"]) -> None:
+        super().__init__()
+        spec = network_spec_from_wsfeat(
+            _features(
+                [torch.from_numpy(w[:1]) for w in train.weights],
+                [torch.from_numpy(b[:1]) for b in train.biases],
+            )
+        )
+        self.standardise = layer == "NP"
+        if self.standardise:
+            self._keep_statistics(train)
+        widths = (1, *CHANNELS)
+        stack: list[nn.Module] = []
+        for c_in, c_out in zip(widths[:-1], widths[1:], strict=True):
+            stack += [_linear(layer, spec, c_in, c_out), TupleOp(nn.ReLU())]
+        self.features = nn.Sequential(*stack)
+        self.head = nn.Sequential(
+            HNPPool(spec),
+            nn.Flatten(1),
+            nn.Linear(CHANNELS[-1] * HNPPool.get_num_outs(spec), HEAD_WIDTH),
+            nn.ReLU(),
+            nn.Linear(HEAD_WIDTH, HEAD_WIDTH),
+            nn.ReLU(),
+            nn.Linear(HEAD_WIDTH, 1),
+            nn.Sigmoid(),
+        )
+
+    def _keep_statistics(self, train: Zoo) -> None:
+        for name, arrays in (("weight", train.weights), ("bias", train.biases)):
+            for l, x in enumerate(arrays):
+                mean, std = x.mean(axis=0), x.std(axis=0)
+                # The published guard for entries that never vary.
+                std = np.where(std < 1e-5, 1.0, std).astype(x.dtype)
+                self.register_buffer(f"{name}_mean_{l}", torch.from_numpy(mean))
+                self.register_buffer(f"{name}_std_{l}", torch.from_numpy(std))
+
+    def _standard(self, name: str, tensors: Sequence[Tensor]) -> list[Tensor]:
+        return [
+            (x - self.get_buffer(f"{name}_mean_{l}"))
+            / self.get_buffer(f"{name}_std_{l}")
+            for l, x in enumerate(tensors)
+        ]
+
+    def forward(self, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+        """Predicted accuracies `[B]`."""
+        if self.standardise:
+            weights = self._standard("weight", weights)
+            biases = self._standard("bias", biases)
+        return self.head(self.features(_features(weights, biases))).squeeze(-1)
+
+
+def _features(
+    weights: Sequence[Tensor], biases: Sequence[Tensor]
+) -> WeightSpaceFeatures:
+    """The package's container, with its channel axis after the batch axis."""
+    return WeightSpaceFeatures(
+        tuple(w.unsqueeze(1) for w in weights), tuple(b.unsqueeze(1) for b in biases)
+    )
+
+
+def _linear(layer: str, spec: NetworkSpec, c_in: int, c_out: int) -> nn.Module:
+    if layer == "HNP":
+        return HNPLinear(spec, c_in, c_out)
+    return NPLinear(spec, c_in, c_out, io_embed=True)

@@ -1,0 +1,55 @@
+"""What moves what: weight spaces, their symmetry group, the action, normal forms."""
+
+from qejax.spaces._act import act as act
+from qejax.spaces._act import act_features as act_features
+from qejax.spaces._act import act_leaf as act_leaf
+from qejax.spaces._act import act_units as act_units
+from qejax.spaces._act import dense_matrix as dense_matrix
+from qejax.spaces._act import ravel as ravel
+from qejax.spaces._act import unravel as unravel
+from qejax.spaces._build import Wire as Wire
+from qejax.spaces._build import bias as bias
+from qejax.spaces._build import conv as conv
+from qejax.spaces._build import dense as dense
+from qejax.spaces._elements import Elements as Elements
+from qejax.spaces._elements import check_elements as check_elements
+from qejax.spaces._elements import check_spaces as check_spaces
+from qejax.spaces._elements import identity as identity
+from qejax.spaces._elements import inv as inv
+from qejax.spaces._elements import mul as mul
+from qejax.spaces._elements import sample as sample
+from qejax.spaces._spec import Axis as Axis
+from qejax.spaces._spec import Leaf as Leaf
+from qejax.spaces._spec import UnitSpace as UnitSpace
+from qejax.spaces._spec import WeightSpec as WeightSpec
+from qejax.spaces._spec import check_theta as check_theta
+from qejax.spaces._spec import from_views as from_views
+from qejax.spaces._spec import views as views
+
+__all__ = [
+    "Axis",
+    "Elements",
+    "Leaf",
+    "UnitSpace",
+    "WeightSpec",
+    "Wire",
+    "act",
+    "act_features",
+    "act_leaf",
+    "act_units",
+    "bias",
+    "check_elements",
+    "check_spaces",
+    "check_theta",
+    "conv",
+    "dense",
+    "dense_matrix",
+    "from_views",
+    "identity",
+    "inv",
+    "mul",
+    "ravel",
+    "sample",
+    "unravel",
+    "views",
+]
