@@ -1,0 +1,43 @@
+"""Flags of the whole suite: laws are float64 laws, and no shape is guessed.
+
+x64 is on and rank promotion raises everywhere. Strict dtype promotion is on only in
+the rooms below: `optax.adam` and float64 `nnx.LayerNorm` promote on purpose.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+from hypothesis import HealthCheck, settings
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+STRICT_ROOMS = ("groups", "spaces", "nets", "laws")
+
+# Layouts come from a small pool, so an example costs a call and no compilation; the
+# first one of a layout compiles, which no deadline survives.
+_COMMON = {
+    "derandomize": True,
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": (HealthCheck.too_slow,),
+}
+settings.register_profile("ci", max_examples=50, **_COMMON)
+settings.register_profile("nightly", max_examples=1000, **_COMMON)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(autouse=True)
+def _strict_dtype_promotion(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Turns strict dtype promotion on in the rooms that need no promotion."""
+    here = Path(__file__).parent
+    inside = request.path.is_relative_to(here)
+    room = request.path.relative_to(here).parts[0] if inside else ""
+    if room in STRICT_ROOMS:
+        with jax.numpy_dtype_promotion("strict"):
+            yield
+    else:
+        yield
