@@ -20,6 +20,7 @@ Source:
     Tran et al. 2024, arXiv:2409.11697 (monomial groups, HNPS layers, recipe).
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -51,8 +52,12 @@ class Shapes:
     def num_pooled(self) -> int:
         """Values per channel after pooling: fixed axes kept, unit axes averaged."""
         return (
-            self.facs[0] * self.n_in + sum(self.facs[1:-1])
-            + self.facs[-1] * self.n_out + len(self.facs) - 1 + self.n_out
+            self.facs[0] * self.n_in
+            + sum(self.facs[1:-1])
+            + self.facs[-1] * self.n_out
+            + len(self.facs)
+            - 1
+            + self.n_out
         )
 
 
@@ -81,13 +86,9 @@ class MonomialLinear(nn.Module):
         self.middle = nn.ModuleList(
             _mixer(c_in * fac, c_out * fac) for fac in shapes.facs[1:-1]
         )
-        self.middle_bias = nn.ModuleList(
-            _mixer(c_in, c_out) for _ in shapes.facs[1:-1]
-        )
+        self.middle_bias = nn.ModuleList(_mixer(c_in, c_out) for _ in shapes.facs[1:-1])
         self.last = _mixer(c_in * last, c_out * last)
-        self.last_bias = _mixer(
-            c_in * shapes.n_out, c_out * shapes.n_out, bias=True
-        )
+        self.last_bias = _mixer(c_in * shapes.n_out, c_out * shapes.n_out, bias=True)
 
     def forward(
         self, weights: Sequence[Tensor], biases: Sequence[Tensor]
@@ -161,7 +162,7 @@ class MonomialPredictor(nn.Module):
         widths = (1, *CHANNELS)
         self.layers = nn.ModuleList(
             MonomialLinear(self.shapes, c_in, c_out)
-            for c_in, c_out in zip(widths[:-1], widths[1:], strict=True)
+            for c_in, c_out in itertools.pairwise(widths)
         )
         self.pool = MonomialPool(self.shapes, CHANNELS[-1])
         self.head = nn.Sequential(
@@ -178,7 +179,11 @@ class MonomialPredictor(nn.Module):
     ) -> tuple[list[Tensor], list[Tensor]]:
         """From PyTorch's order to the layout of `MonomialLinear`, one channel."""
         middle = [w.flatten(3) if w.ndim > 3 else w[..., None] for w in weights[1:-1]]
-        folded = [weights[0].flatten(2), *middle, weights[-1].transpose(1, 2).flatten(2)]
+        folded = [
+            weights[0].flatten(2),
+            *middle,
+            weights[-1].transpose(1, 2).flatten(2),
+        ]
         return folded, [*(b[..., None] for b in biases[:-1]), biases[-1]]
 
     def forward(self, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:

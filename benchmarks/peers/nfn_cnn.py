@@ -3,13 +3,17 @@
 Layers and pooling are the package's own; this file only stacks them as the paper's
 experiment does: 16, 16 and 5 channels with ReLU after each, hidden-unit pooling, an MLP
 1000-1000 and a sigmoid. NP-PosEmb (inputs and outputs permuted too, with learned
-embeddings) standardises each weight by the training networks, HNP reads them as they
+embeddings) standardises the weights by the training networks, HNP reads them as they
 are.
+
+The published statistics are one mean and deviation per weight entry, not per tensor, so
+NP-PosEmb as published is invariant to permutations only with `standardise = False`.
 
 Source:
     Zhou et al. 2023, arXiv:2302.14040 (NFN); package `nfn` 0.1.2.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -34,6 +38,9 @@ class NfnPredictor(nn.Module):
         train: training networks; gives the shapes, and the statistics when
             `layer="NP"`.
         layer: "NP" (NP-PosEmb) or "HNP".
+
+    Attributes:
+        standardise: whether weights lose the training mean and deviation first.
     """
 
     def __init__(self, train: Zoo, layer: Literal["NP", "HNP"]) -> None:
@@ -49,7 +56,7 @@ class NfnPredictor(nn.Module):
             self._keep_statistics(train)
         widths = (1, *CHANNELS)
         stack: list[nn.Module] = []
-        for c_in, c_out in zip(widths[:-1], widths[1:], strict=True):
+        for c_in, c_out in itertools.pairwise(widths):
             stack += [_linear(layer, spec, c_in, c_out), TupleOp(nn.ReLU())]
         self.features = nn.Sequential(*stack)
         self.head = nn.Sequential(

@@ -35,8 +35,9 @@ class Zoo(NamedTuple):
 
     def map(self, fn: Callable[[np.ndarray], np.ndarray]) -> "Zoo":
         """Applies `fn` to every array."""
-        return Zoo(tuple(map(fn, self.weights)), tuple(map(fn, self.biases)),
-                   fn(self.accuracy))
+        return Zoo(
+            tuple(map(fn, self.weights)), tuple(map(fn, self.biases)), fn(self.accuracy)
+        )
 
     def take(self, rows: np.ndarray | slice) -> "Zoo":
         """The networks in `rows`, in that order."""
@@ -73,7 +74,8 @@ def read_zoo(folder: str | Path, activation: str = "relu") -> Zoo:
             " they should be row-aligned."
         )
     kept = [
-        row for row, line in enumerate(metrics)
+        row
+        for row, line in enumerate(metrics)
         if int(line["step"]) == LAST_STEP and line["config.activation"] == activation
     ]
     if not kept:

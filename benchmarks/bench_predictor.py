@@ -1,0 +1,277 @@
+"""How fast does the default predictor train, beside the published ones, on one CPU?
+
+One command, one process, one batch of 64 networks of the Small CNN zoo that is already
+in memory. Timed is the whole training step: forward, backward and Adam update.
+Competitors take turns. Before its times count, a competitor must have its published
+number of parameters, give functionally equivalent networks equal answers, and lower the
+loss. PyTorch gets the better of one thread and all of them, measured, since the second
+can be the slower.
+
+    python -m benchmarks.bench_predictor --zoo DIR
+    python -m benchmarks.bench_predictor --zoo DIR --train
+
+The second trains the peers with their published recipe, three seeds, and writes their
+Kendall taus to `results/peers_tau.json`: seed by seed, so that it can be cut off and
+goes on where it was. Both need the extra `peers`; what is not installed is reported as
+missing and gets no number.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import harness
+from benchmarks.harness import Record, Subject
+from benchmarks.peers.zoo import Split, Zoo, read_zoo, rewire, split_rows
+
+BATCH = 64
+CHECK_STEPS = 20
+QEJAX = "qejax"
+PEERS = ("nfn_hnp", "nfn_np", "monomial_torch")
+# Positive scales that a peer claims to ignore; 1 means permutations only.
+PEER_SCALES = {"nfn_hnp": 1.0, "nfn_np": 1.0, "monomial_torch": 1e4}
+
+
+def peer_builder(name: str) -> tuple[Callable[[Zoo], Any], int]:
+    """What makes a peer from its training networks, and its published size.
+
+    Raises:
+        ImportError: if the extra `peers` is not installed.
+    """
+    if name == "monomial_torch":
+        from benchmarks.peers import monomial_torch
+
+        return monomial_torch.MonomialPredictor, monomial_torch.PARAMETERS
+    from benchmarks.peers import nfn_cnn
+
+    layer = {"nfn_hnp": "HNP", "nfn_np": "NP"}[name]
+    return (
+        lambda train: nfn_cnn.NfnPredictor(train, layer),
+        nfn_cnn.PARAMETERS[layer],
+    )
+
+
+def peer_subject(name: str, train: Zoo) -> Subject:
+    """A peer's training step in PyTorch, on the first `BATCH` training networks."""
+    import torch
+
+    from benchmarks.peers import fit
+
+    build, published = peer_builder(name)
+    torch.manual_seed(0)
+    model = build(train)
+    step = fit.training_step(model, fit.Recipe().learning_rate)
+    batch = fit.Tensors(train).batch(torch.arange(BATCH))
+    threads = _best_threads(lambda: step(*batch))
+
+    def call() -> None:
+        torch.set_num_threads(threads)
+        step(*batch)
+
+    def check() -> Mapping[str, object]:
+        parameters = fit.num_parameters(model)
+        assert parameters == published, f"{parameters} parameters, not {published}"
+        fresh = build(train)
+        # Statistics per weight entry are the recipe's and no part of the layers.
+        fresh.standardise = False
+        gap = fit.check_invariance(fresh, train.take(slice(BATCH)), PEER_SCALES[name])
+        losses = [float(step(*batch)) for _ in range(CHECK_STEPS)]
+        assert losses[-1] < losses[0], f"the loss went {losses[0]} -> {losses[-1]}"
+        return {"invariance_gap": gap, "losses": [losses[0], losses[-1]]}
+
+    facts = {"parameters": fit.num_parameters(model), "threads": threads}
+    return Subject(name=name, call=call, check=check, facts=facts)
+
+
+def _best_threads(call: Callable[[], object]) -> int:
+    """The faster of one thread and PyTorch's default, each after a warm-up call."""
+    import torch
+
+    seconds: dict[int, float] = {}
+    for threads in {1, torch.get_num_threads()}:
+        torch.set_num_threads(threads)
+        call()
+        start = time.perf_counter()
+        for _ in range(3):
+            call()
+        seconds[threads] = time.perf_counter() - start
+    return min(seconds, key=lambda threads: seconds[threads])
+
+
+def qejax_subject(train: Zoo) -> Subject:
+    """The default predictor's training step, on the first `BATCH` training networks.
+
+    Raises:
+        ImportError: if the predictor does not exist yet.
+    """
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from flax import nnx
+
+    from qejax import nets
+    from qejax.models import Predictor
+
+    spec = nets.cnn_spec(1, (16, 16, 16), windows=3, strides=2)
+    batch = train.take(slice(BATCH))
+    thetas, accuracy = flax_thetas(batch), jnp.asarray(batch.accuracy)
+    model = Predictor(spec, rngs=nnx.Rngs(0))
+    graph, params = nnx.split(model)
+    optimizer = optax.adam(1e-3)
+
+    def predict(params: Any, thetas: Any) -> Any:
+        return jax.vmap(nnx.merge(graph, params))(thetas)
+
+    def step(state: Any, thetas: Any, accuracy: Any) -> Any:
+        params, moments, _ = state
+
+        def loss_of(params: Any) -> Any:
+            logits = predict(params, thetas)
+            return optax.sigmoid_binary_cross_entropy(logits, accuracy).mean()
+
+        loss, grads = jax.value_and_grad(loss_of)(params)
+        updates, moments = optimizer.update(grads, moments, params)
+        return optax.apply_updates(params, updates), moments, loss
+
+    def check(state: Any) -> Mapping[str, object]:
+        moved = rewire(batch, np.random.default_rng(0), 1e4)
+        answers = np.asarray(predict(params, thetas))
+        change = np.abs(np.asarray(predict(params, flax_thetas(moved))) - answers)
+        gap = float(change.max() / answers.std())
+        assert gap <= 1e-4, f"an equivalent network moved the answer by {gap:.1e}"
+        first = float(state[2])
+        for _ in range(CHECK_STEPS - 1):
+            state = jax.jit(step)(state, thetas, accuracy)
+        assert float(state[2]) < first, f"the loss went {first} -> {state[2]}"
+        return {"invariance_gap": gap, "losses": [first, float(state[2])]}
+
+    return harness.compile_jitted(
+        QEJAX,
+        step,
+        (params, optimizer.init(params), jnp.zeros(())),
+        thetas,
+        accuracy,
+        check=check,
+        feed=lambda out, args: (out, *args[1:]),
+        facts={"parameters": sum(x.size for x in jax.tree.leaves(params))},
+    )
+
+
+def flax_thetas(zoo: Zoo) -> dict[str, dict[str, np.ndarray]]:
+    """The networks as `qejax` reads them: `[B, ...kernel, n_in, n_out]`, by layer."""
+    return {
+        f"layer_{l:02d}": {
+            "kernel": np.moveaxis(w, (2, 1), (-2, -1)),
+            "bias": b,
+        }
+        for l, (w, b) in enumerate(zip(zoo.weights, zoo.biases, strict=True))
+    }
+
+
+def speed(zoo: Zoo, names: list[str], repeats: int) -> Record:
+    """Times the competitors that are installed, in turns."""
+    train = zoo.take(split_rows(len(zoo.accuracy)).train)
+    subjects: list[Subject] = []
+    missing: dict[str, Record] = {}
+    for name in names:
+        try:
+            made = qejax_subject(train) if name == QEJAX else peer_subject(name, train)
+        except ImportError as error:
+            missing[name] = {"status": "missing", "reason": str(error)}
+            print(f"{name}: missing: {error}")
+            continue
+        subjects.append(made)
+    records = harness.time_subjects(subjects, repeats=repeats)
+    for record in records.values():
+        if record["status"] == "ok":
+            record["networks_per_second"] = BATCH / record["median_seconds"]
+            record["networks_per_second_best"] = BATCH / record["min_seconds"]
+    return {
+        "question": __doc__.splitlines()[0] if __doc__ else "",
+        "stamp": harness.stamp(),
+        "batch": BATCH,
+        "peak_memory_bytes": harness.peak_memory_bytes(),
+        "competitors": {**records, **missing},
+        "times_faster_than": _ratios(records),
+    }
+
+
+def _ratios(records: Mapping[str, Record]) -> dict[str, float]:
+    """How many times faster `qejax` is, by medians, than each that was timed."""
+    ours = records.get(QEJAX, {}).get("median_seconds")
+    return {
+        name: record["median_seconds"] / ours
+        for name, record in records.items()
+        if ours and name != QEJAX and record["status"] == "ok"
+    }
+
+
+def train_peers(
+    zoo: Zoo, names: list[str], seeds: int, threads: int, path: Path
+) -> Record:
+    """Trains each peer with each seed, skipping those that `path` already holds."""
+    import torch
+
+    from benchmarks.peers import fit
+
+    torch.set_num_threads(threads)
+    split, recipe = split_rows(len(zoo.accuracy)), fit.Recipe()
+    record: Record = json.loads(path.read_text()) if path.exists() else {"runs": {}}
+    for seed in range(seeds):
+        for name in names:
+            runs = record["runs"].setdefault(name, {})
+            if str(seed) in runs:
+                continue
+            print(f"training {name}, seed {seed}", flush=True)
+            runs[str(seed)] = fit.fit(peer_builder(name)[0], zoo, split, seed, recipe)
+            record["networks"] = dict(zip(Split._fields, map(len, split), strict=True))
+            record["summary"] = {n: _summary(r) for n, r in record["runs"].items()}
+            record["stamp"] = harness.stamp()
+            harness.save(path.stem, record, path.parent)
+    return record
+
+
+def _summary(runs: Mapping[str, Record]) -> Record:
+    """Mean and spread over seeds; a seed without a tau is counted, not averaged."""
+    taus = [run["test_tau"] for run in runs.values() if run["test_tau"] is not None]
+    return {
+        "seeds": len(runs),
+        "seeds_without_tau": len(runs) - len(taus),
+        "test_tau_mean": float(np.mean(taus)) if taus else None,
+        "test_tau_std": float(np.std(taus, ddof=1)) if len(taus) > 1 else None,
+    }
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--zoo", type=Path, required=True, help="public zoo directory")
+    parser.add_argument("--only", nargs="+", choices=(QEJAX, *PEERS), default=None)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--train", action="store_true", help="taus of the peers")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1, help="PyTorch's, in training")
+    parser.add_argument("--out", type=Path, default=harness.RESULTS)
+    args = parser.parse_args()
+    zoo = read_zoo(args.zoo)
+    if args.train:
+        names = [name for name in args.only or PEERS if name != QEJAX]
+        path = args.out / "peers_tau.json"
+        record = train_peers(zoo, names, args.seeds, args.threads, path)
+        print(json.dumps(record["summary"], indent=1))
+        return
+    record = speed(zoo, args.only or [QEJAX, *PEERS], args.repeats)
+    path = harness.save("predictor_speed", record, args.out)
+    for name, row in record["competitors"].items():
+        rate = row.get("networks_per_second")
+        print(f"{name:16} {row['status']:8}", f"{rate:9.1f} /s" if rate else "")
+    print(f"written: {path.name}")
+
+
+if __name__ == "__main__":
+    main()
