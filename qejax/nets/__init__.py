@@ -1,1 +1,39 @@
-"""Placeholder until the room is furnished."""
+"""The input networks: pure init, apply and units, each with the spec of its weights."""
+
+from qejax.nets._activations import ACTIVATIONS as ACTIVATIONS
+from qejax.nets._activations import Activation as Activation
+from qejax.nets._activations import activation as activation
+from qejax.nets._batch_norm import fold_batch_norm as fold_batch_norm
+from qejax.nets._build import build as build
+from qejax.nets._cnn import cnn as cnn
+from qejax.nets._cnn import cnn_spec as cnn_spec
+from qejax.nets._config import CNNConfig as CNNConfig
+from qejax.nets._config import MLPConfig as MLPConfig
+from qejax.nets._config import NetConfig as NetConfig
+from qejax.nets._config import config_from_dict as config_from_dict
+from qejax.nets._mlp import mlp as mlp
+from qejax.nets._mlp import mlp_spec as mlp_spec
+from qejax.nets._network import Layer as Layer
+from qejax.nets._network import Network as Network
+from qejax.nets._patches import convolve as convolve
+from qejax.nets._patches import patches as patches
+
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "CNNConfig",
+    "Layer",
+    "MLPConfig",
+    "NetConfig",
+    "Network",
+    "activation",
+    "build",
+    "cnn",
+    "cnn_spec",
+    "config_from_dict",
+    "convolve",
+    "fold_batch_norm",
+    "mlp",
+    "mlp_spec",
+    "patches",
+]

@@ -1,0 +1,221 @@
+"""What an input network is, as data: hashable, and the same after a trip to JSON.
+
+A new kind of network is a new frozen dataclass here and a new row in `_build.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+from qejax.nets._activations import activation as find_activation
+
+HEADS = ("gap", "flatten")
+PADDINGS = ("VALID", "SAME")
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, at any depth, as tuples."""
+    if isinstance(value, list | tuple):
+        return tuple(_tuples(entry) for entry in value)
+    return value
+
+
+def per_layer(value: Any, count: int, what: str) -> tuple[Any, ...]:
+    """Returns one entry a layer from one for all, or from a sequence of them.
+
+    Args:
+        value: a tuple or list of `count` entries, or one entry for every layer.
+        count: number of layers.
+        what: the field, for the message.
+
+    Raises:
+        ValueError: if a sequence has another length.
+    """
+    if not isinstance(value, list | tuple):
+        return (value,) * count
+    if len(value) != count:
+        raise ValueError(
+            f"{what}: expected one entry for all or one for each of {count} layers, "
+            f"got {len(value)}: {list(value)}."
+        )
+    return _tuples(value)
+
+
+def _check_sizes(what: str, sizes: tuple[Any, ...]) -> None:
+    for size in sizes:
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(
+                f"{what}: sizes should be integers of at least 1, got {list(sizes)}."
+            )
+
+
+def _check_choice(what: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{what}: expected one of {list(choices)}, got {value!r}.")
+
+
+@dataclass(frozen=True)
+class NetConfig:
+    """The base of all configurations: a kind, and a trip to a dict and back.
+
+    Attributes:
+        kind: how `build` finds the network; written by `to_dict`.
+    """
+
+    kind: ClassVar[str] = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the kind and the fields, of JSON types and tuples only."""
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class MLPConfig(NetConfig):
+    """Dense layers.
+
+    Attributes:
+        widths: `(n_0, ..., n_L)`, inputs and outputs included.
+        activation: a name for all hidden layers, or one for each of `L - 1`; kept as
+            one for each.
+        residual: whether a hidden layer as wide as the hidden layer before it adds
+            it: `sigma(x + dense(x))`.
+
+    Raises:
+        ValueError: at construction, for fewer than two widths, a width below 1, a
+            wrong number of activations or an unknown one.
+    """
+
+    kind: ClassVar[str] = "mlp"
+    widths: tuple[int, ...]
+    activation: str | tuple[str, ...] = "relu"
+    residual: bool = False
+
+    def __post_init__(self) -> None:
+        """Fills in one entry a layer, and checks."""
+        widths = _tuples(self.widths)
+        if len(widths) < 2:
+            raise ValueError(
+                f"mlp widths: expected at least inputs and outputs, got {list(widths)}."
+            )
+        _check_sizes("mlp widths", widths)
+        names = per_layer(self.activation, len(widths) - 2, "mlp activation")
+        for name in names:
+            find_activation(name)
+        object.__setattr__(self, "widths", widths)
+        object.__setattr__(self, "activation", names)
+
+
+@dataclass(frozen=True)
+class CNNConfig(NetConfig):
+    """Convolutions, stage by stage, then a head and one dense layer.
+
+    Stage `l` is a convolution and its activation, then `blocks[l]` residual blocks
+    `sigma(x + conv(sigma(conv(x))))` of the same channels, window and activation,
+    stride 1 and padding SAME.
+
+    Attributes:
+        in_channels: channels of the images.
+        channels: of each stage; at least one stage.
+        windows: sides of the kernels, `(k, k)` or `k` for both; one for all stages or
+            one for each.
+        strides: likewise, of the first convolution of a stage.
+        padding: "VALID" or "SAME", for all stages or each.
+        activation: for all stages or each.
+        blocks: number of residual blocks, for all stages or each.
+        head: "gap" averages over positions, "flatten" keeps them.
+        image: height and width of the images; "flatten" needs them.
+        num_outputs: of the dense layer.
+
+    Raises:
+        ValueError: at construction; names the field, what was expected and found.
+    """
+
+    kind: ClassVar[str] = "cnn"
+    in_channels: int
+    channels: tuple[int, ...]
+    windows: Any = 3
+    strides: Any = 1
+    padding: str | tuple[str, ...] = "VALID"
+    activation: str | tuple[str, ...] = "relu"
+    blocks: int | tuple[int, ...] = 0
+    head: str = "gap"
+    image: tuple[int, int] | None = None
+    num_outputs: int = 10
+
+    def __post_init__(self) -> None:
+        """Fills in one entry a stage, and checks."""
+        channels = _tuples(self.channels)
+        if not channels:
+            raise ValueError("cnn channels: expected at least one stage, got none.")
+        _check_sizes("cnn channels", channels)
+        _check_sizes(
+            "cnn in_channels, num_outputs", (self.in_channels, self.num_outputs)
+        )
+        stages = len(channels)
+        filled = {
+            name: per_layer(getattr(self, name), stages, f"cnn {name}")
+            for name in ("windows", "strides", "padding", "activation", "blocks")
+        }
+        for name in ("windows", "strides"):
+            filled[name] = tuple(per_layer(v, 2, f"cnn {name}") for v in filled[name])
+            _check_sizes(f"cnn {name}", sum(filled[name], ()))
+        for padding in filled["padding"]:
+            _check_choice("cnn padding", padding, PADDINGS)
+        for name in filled["activation"]:
+            find_activation(name)
+        for blocks in filled["blocks"]:
+            _check_sizes("cnn blocks + 1", (blocks + 1,))
+        _check_choice("cnn head", self.head, HEADS)
+        image = _tuples(self.image)
+        if image is None and self.head == "flatten":
+            raise ValueError(
+                "cnn image: head 'flatten' needs the height and width of the images, "
+                "got None. Pass image=(height, width), or head='gap'."
+            )
+        if image is not None:
+            _check_sizes("cnn image", per_layer(image, 2, "cnn image"))
+        object.__setattr__(self, "channels", channels)
+        object.__setattr__(self, "image", image)
+        for name, value in filled.items():
+            object.__setattr__(self, name, value)
+
+
+CONFIGS: dict[str, type[NetConfig]] = {row.kind: row for row in (MLPConfig, CNNConfig)}
+"""Configurations by kind."""
+
+
+def config_from_dict(values: dict[str, Any]) -> NetConfig:
+    """Returns the configuration that `to_dict` wrote, also after a trip to JSON.
+
+    Args:
+        values: the kind under "kind", and its fields; lists stand for tuples.
+
+    Raises:
+        ValueError: if the kind is unknown or missing, or a field is.
+
+    Example:
+        >>> config = MLPConfig((64, 32, 10))
+        >>> config_from_dict(config.to_dict()) == config
+        True
+    """
+    kind = values.get("kind")
+    if kind not in CONFIGS:
+        raise ValueError(
+            f"network config: field 'kind' should be one of {list(CONFIGS)}, got "
+            f"{kind!r}."
+        )
+    rest = {name: _tuples(value) for name, value in values.items() if name != "kind"}
+    known = [field.name for field in fields(CONFIGS[kind])]
+    unknown = [name for name in rest if name not in known]
+    if unknown:
+        raise ValueError(
+            f"network config of kind {kind!r}: unknown fields {unknown}, expected "
+            f"some of {known}."
+        )
+    try:
+        return CONFIGS[kind](**rest)
+    except TypeError as error:
+        raise ValueError(
+            f"network config of kind {kind!r}: {error}; got {list(rest)}, the fields "
+            f"are {known}."
+        ) from error
