@@ -11,6 +11,10 @@ from qejax.spaces._build import Wire as Wire
 from qejax.spaces._build import bias as bias
 from qejax.spaces._build import conv as conv
 from qejax.spaces._build import dense as dense
+from qejax.spaces._canonical import Canonical as Canonical
+from qejax.spaces._canonical import canonical_element as canonical_element
+from qejax.spaces._canonical import canonical_form as canonical_form
+from qejax.spaces._canonical import restore as restore
 from qejax.spaces._elements import Elements as Elements
 from qejax.spaces._elements import check_elements as check_elements
 from qejax.spaces._elements import check_spaces as check_spaces
@@ -28,6 +32,7 @@ from qejax.spaces._spec import views as views
 
 __all__ = [
     "Axis",
+    "Canonical",
     "Elements",
     "Leaf",
     "UnitSpace",
@@ -38,6 +43,8 @@ __all__ = [
     "act_leaf",
     "act_units",
     "bias",
+    "canonical_element",
+    "canonical_form",
     "check_elements",
     "check_spaces",
     "check_theta",
@@ -49,6 +56,7 @@ __all__ = [
     "inv",
     "mul",
     "ravel",
+    "restore",
     "sample",
     "unravel",
     "views",

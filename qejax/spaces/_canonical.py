@@ -1,0 +1,266 @@
+"""Canonical form: the point of an orbit at which scales and signs are fixed.
+
+`kappa(g theta) = p kappa(theta) g^-1` with `p` a permutation, so that after
+`canonical_form` only permutations are left. One sweep over the unit spaces in the order
+of the network: a positively scaled unit is divided by the norm of its incoming weights
+and bias, a signed unit multiplied by the sign of an odd statistic of them, both taken
+after the units before it are canonical. There is no trainable part, so run it once per
+zoo.
+
+Units are fixed by the first leaves, in network order, that write them with a non-zero
+value. A dead unit (no leaf writes it) computes zero, so what reads it is left out of
+the norms of later units, and its scale is fixed by the norm of its outgoing weights
+instead. Nothing is added inside a norm: an epsilon there is not invariant.
+
+Source: the canonical map of Tran et al. 2026, arXiv:2604.23720, appendix (gauge
+fixing), made total (dead units, shared unit spaces) and free of overflow.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from qejax._typing import Array, Leaves, Scalar, Theta
+from qejax.groups import Monomial
+from qejax.spaces import _scaled
+from qejax.spaces._elements import Elements
+from qejax.spaces._scaled import Scaled
+from qejax.spaces._spec import Leaf, WeightSpec, from_views, views
+
+
+class Canonical(NamedTuple):
+    """The normal form of one network.
+
+    Attributes:
+        theta: structure and shapes of the network. Incoming weights of every live,
+            positively scaled unit have norm one together with its bias. Leaves that
+            read units and write fixed outputs are divided by their own norm: that is
+            where the product of all scales ends up, and it may be out of range.
+        log_norm: natural logarithm of that norm, by path of the divided leaves; 0 for
+            a leaf of zeros.
+    """
+
+    theta: Theta
+    log_norm: dict[str, Scalar]
+
+
+class _Sizes(NamedTuple):
+    """By unit space: `[n_s]` size by which units are divided, and whether it is set."""
+
+    size: dict[str, Scaled]
+    known: dict[str, Array]
+
+
+def canonical_form(spec: WeightSpec, theta: Theta) -> Canonical:
+    """Returns the normal form of one network under scales and signs.
+
+    For every `g` of the group of `spec`, `canonical_form(spec, act(spec, g, theta))`
+    is `canonical_form(spec, theta)` with units permuted, and the same `log_norm`;
+    idempotent. Holds at any scale, for dead and nearly dead units, to the rounding of
+    the dtype. Units whose incoming and outgoing weights are all zero keep theirs.
+
+    Ties: a signed unit whose incoming weights have no odd statistic (antisymmetric to
+    the last bits) is decided by its outgoing weights, and kept as it is if they have
+    none either.
+
+    Args:
+        spec: the weight space; spaces of the group `permutation` are left alone.
+        theta: finite weights of one network, no batch axis (batch with `jax.vmap`).
+
+    Returns:
+        See `Canonical`; dtypes of `theta`.
+
+    Raises:
+        ValueError: if `theta` does not fit `spec`.
+
+    Example:
+        >>> import jax
+        >>> from qejax import nets
+        >>> net = nets.mlp((4, 3, 2), activation="relu")
+        >>> theta = net.init(jax.random.key(0))
+        >>> normal = canonical_form(net.spec, theta)
+        >>> first = normal.theta["layer_00"]
+        >>> square = jnp.sum(first["kernel"] ** 2, 0) + first["bias"] ** 2
+        >>> [round(float(s), 5) for s in square]
+        [1.0, 1.0, 1.0]
+    """
+    leaves = views(spec, theta)
+    sizes = _sweep(spec, leaves)
+    normal: Leaves = {}
+    log_norm: dict[str, Scalar] = {}
+    for leaf in spec.leaves:
+        moved = _rescaled(leaf, leaves[leaf.path], sizes.size)
+        if _is_output(leaf):
+            flat = _scaled.reshape(moved, (-1,))
+            total = _scaled.norm(flat, axis=0)
+            total = _scaled.where(total.mantissa > 0, total, Scaled(*_like_one(total)))
+            log_norm[leaf.path] = _scaled.log(total)
+            moved = _scaled.mul(moved, _scaled.power(total, -1))
+        normal[leaf.path] = _scaled.join(moved)
+    return Canonical(from_views(spec, normal, theta), log_norm)
+
+
+def restore(spec: WeightSpec, canonical: Canonical) -> Theta:
+    """Returns the weights on the orbit that a canonical form stands for.
+
+    They compute the function of the original network; leaves overflow only where the
+    true value leaves the range of the dtype.
+    """
+    leaves = views(spec, canonical.theta)
+    for path, log_norm in canonical.log_norm.items():
+        leaves[path] = leaves[path] * jnp.exp(log_norm)
+    return from_views(spec, leaves, canonical.theta)
+
+
+def canonical_element(spec: WeightSpec, theta: Theta) -> Elements:
+    """Returns `kappa(theta)`: the element that brings `theta` to its normal form.
+
+    `act(spec, kappa, theta)` equals `restore(spec, canonical_form(spec, theta))`.
+    Permutations are the identity. Scales are plain numbers here and can leave the
+    range of the dtype where `canonical_form` does not.
+    """
+    sizes = _sweep(spec, views(spec, theta)).size
+    return {
+        name: Monomial(
+            jnp.arange(size.mantissa.shape[0]), _scaled.join(_scaled.power(size, -1))
+        )
+        for name, size in sizes.items()
+    }
+
+
+def _is_output(leaf: Leaf) -> bool:
+    powers = [axis.power for axis in leaf.axes if axis.space is not None]
+    return bool(powers) and all(power < 0 for power in powers)
+
+
+def _like_one(x: Scaled) -> tuple[Array, Array]:
+    return jnp.ones_like(x.mantissa), jnp.zeros_like(x.exponent)
+
+
+def _sweep(spec: WeightSpec, leaves: Leaves) -> _Sizes:
+    dtype = jnp.result_type(*leaves.values())
+    free = {s.name for s in spec.spaces if s.group != "permutation"}
+    sizes = _Sizes(
+        {s.name: _scaled.ones(s.size, dtype) for s in spec.spaces},
+        {s.name: jnp.full(s.size, s.name not in free) for s in spec.spaces},
+    )
+    for name, group in itertools.groupby(spec.leaves, _written):
+        if name in free:
+            rows = [_incoming(leaf, leaves[leaf.path], name, sizes) for leaf in group]
+            sizes = _settle(spec, name, rows, 1, sizes)
+    for space in reversed(spec.spaces):
+        for leaf in spec.leaves:
+            if space.name in free and leaf.reads(space.name):
+                row = _incoming(leaf, leaves[leaf.path], space.name, sizes, -1)
+                degree = max(-a.power for a in leaf.axes if a.space == space.name)
+                sizes = _settle(spec, space.name, [row], -degree, sizes)
+    return sizes
+
+
+def _written(leaf: Leaf) -> str | None:
+    for axis in leaf.axes:
+        if axis.space is not None and axis.power > 0:
+            return axis.space
+    return None
+
+
+def _rescaled(leaf: Leaf, x: Array, size: dict[str, Scaled]) -> Scaled:
+    """The leaf divided by the sizes of the units it writes and times those it reads."""
+    out = _scaled.split(x)
+    for position, axis in enumerate(leaf.axes):
+        if axis.space is not None:
+            shape = tuple(-1 if p == position else 1 for p in range(x.ndim))
+            factor = _scaled.power(size[axis.space], -axis.power)
+            out = _scaled.mul(out, _scaled.reshape(factor, shape))
+    return out
+
+
+def _incoming(
+    leaf: Leaf, x: Array, space: str, sizes: _Sizes, direction: int = 1
+) -> tuple[Scaled, np.ndarray]:
+    """Entries of a leaf at each unit of `space`, `[n_s, m]`, and weights `[m]`.
+
+    `direction` 1 takes the axis that writes the space, -1 the one that reads it. The
+    other axes are canonical; entries at units that are not settled are zero. Weights
+    tell fixed positions apart and are equal along moved axes, so that a weighted sum
+    does not depend on the order of units.
+    """
+    own = next(
+        position
+        for position, axis in enumerate(leaf.axes)
+        if axis.space == space and axis.power * direction > 0
+    )
+    scaled = _scaled.split(x)
+    weights = np.ones([1] * x.ndim)
+    for position, axis in enumerate(leaf.axes):
+        if position == own:
+            continue
+        shape = tuple(-1 if p == position else 1 for p in range(x.ndim))
+        if axis.space is None:
+            # Any fixed weights without symmetry do.
+            weights = weights * (1 + 0.5 * np.sin(1 + np.arange(axis.size))).reshape(
+                shape
+            )
+            continue
+        known = sizes.known[axis.space]
+        factor = _scaled.power(sizes.size[axis.space], -axis.power)
+        factor = Scaled(jnp.where(known, factor.mantissa, 0), factor.exponent)
+        scaled = _scaled.mul(scaled, _scaled.reshape(factor, shape))
+    others = tuple(n for p, n in enumerate(x.shape) if p != own)
+    weights = np.broadcast_to(weights.squeeze(own), others).reshape(-1)
+    order = (own, *(p for p in range(x.ndim) if p != own))
+    rows = Scaled(
+        scaled.mantissa.transpose(order).reshape(x.shape[own], -1),
+        scaled.exponent.transpose(order).reshape(x.shape[own], -1),
+    )
+    return rows, weights
+
+
+def _settle(
+    spec: WeightSpec,
+    space: str,
+    rows: list[tuple[Scaled, np.ndarray]],
+    power: int,
+    sizes: _Sizes,
+) -> _Sizes:
+    """Sets the sizes of units that are open, from entries that scale with `power`."""
+    entries = Scaled(
+        jnp.concatenate([row.mantissa for row, _ in rows], axis=1),
+        jnp.concatenate([row.exponent for row, _ in rows], axis=1),
+    )
+    weights = np.concatenate([w for _, w in rows])
+    group = spec.space_by_name[space].group
+    found = _SIZE_OF[group](entries, weights, power)
+    decided = found.mantissa != 0
+    old, known = sizes.size[space], sizes.known[space]
+    size = _scaled.where(decided & ~known, found, old)
+    return _Sizes({**sizes.size, space: size}, {**sizes.known, space: known | decided})
+
+
+def _norm_size(entries: Scaled, weights: np.ndarray, power: int) -> Scaled:
+    """Norm of the entries, turned into a size; zero where all entries are zero."""
+    del weights
+    total = _scaled.norm(entries, axis=1)
+    live = total.mantissa > 0
+    safe = _scaled.where(live, total, Scaled(*_like_one(total)))
+    size = safe if power > 0 else _scaled.power(_scaled.root(safe, -power), -1)
+    return Scaled(jnp.where(live, size.mantissa, 0), size.exponent)
+
+
+def _sign_size(entries: Scaled, weights: np.ndarray, power: int) -> Scaled:
+    """Sign of the first odd moment that is clear of rounding; zero if there is none."""
+    del power
+    v = _scaled.direction(entries, axis=1)
+    scale = jnp.asarray(weights, v.dtype)[None, :]
+    floor = 8 * v.shape[1] * jnp.finfo(v.dtype).eps
+    sign = jnp.zeros(v.shape[0], v.dtype)
+    for moment in (v, v**3):
+        total = jnp.sum(scale * moment, axis=1)
+        clear = jnp.abs(total) > floor * jnp.sum(jnp.abs(scale * moment), axis=1)
+        sign = jnp.where((sign == 0) & clear, jnp.sign(total), sign)
+    return Scaled(sign, jnp.zeros(v.shape[0], jnp.int32))
+
+
+_SIZE_OF = {"positive_scale": _norm_size, "sign": _sign_size}

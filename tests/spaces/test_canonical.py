@@ -1,0 +1,236 @@
+"""Canonical form: invariant, idempotent, on the orbit, at any scale, dead units kept."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qejax import _trees, spaces
+from qejax.spaces import Axis, Leaf, UnitSpace, WeightSpec, Wire, conv, dense
+
+RTOL = 1e-10
+
+
+def mlp_spec(widths, groups, degrees=None):
+    degrees = degrees or [1] * len(groups)
+    hidden = [
+        Wire(n, f"hidden_{l}", d)
+        for l, (n, d) in enumerate(zip(widths[1:-1], degrees, strict=True))
+    ]
+    wires = [Wire(widths[0]), *hidden, Wire(widths[-1])]
+    leaves = [
+        leaf
+        for l, (source, out) in enumerate(zip(wires, wires[1:], strict=False))
+        for leaf in dense(f"layer_{l:02d}", source, out)
+    ]
+    units = [UnitSpace(w.space, w.size, g) for w, g in zip(hidden, groups, strict=True)]
+    return WeightSpec(tuple(units), tuple(leaves))
+
+
+def residual_spec(group):
+    stream, inner = Wire(4, "stream"), Wire(3, "inner")
+    return WeightSpec(
+        (UnitSpace("stream", 4, group), UnitSpace("inner", 3, group)),
+        (
+            *conv("stem", (2, 2), Wire(2), stream),
+            *conv("block_in", (3,), stream, inner),
+            *conv("block_out", (3,), inner, stream),
+            Leaf("mix", (Axis(4, "stream", -1), Axis(4, "stream", 1))),
+            *dense("head", Wire(4, "stream", blocks=2), Wire(2)),
+        ),
+    )
+
+
+S, T, P = "positive_scale", "sign", "permutation"
+SPECS = {
+    "relu": mlp_spec((3, 4, 5, 2, 2), (S, S, S)),
+    "tanh": mlp_spec((3, 4, 5, 2, 2), (T, T, T)),
+    "mixed": mlp_spec((3, 4, 1, 2, 2), (S, T, P)),
+    "degrees": mlp_spec((3, 4, 5, 2, 2), (S, S, S), (2, 1, 3)),
+    "residual_relu": residual_spec(S),
+    "residual_tanh": residual_spec(T),
+    "no_hidden": mlp_spec((3, 2), ()),
+}
+
+
+def weights(spec, seed, dtype=jnp.float64):
+    leaves = {}
+    for leaf in spec.leaves:
+        seed, key = seed + 1, jax.random.key(seed)
+        leaves[leaf.path] = jax.random.normal(key, leaf.stored, dtype)
+    return _trees.nest(leaves)
+
+
+def permutation_part(g):
+    return {k: v._replace(scale=jnp.ones_like(v.scale)) for k, v in g.items()}
+
+
+def assert_close(got, expected, rtol=RTOL, atol=1e-13):
+    got, expected = _trees.flatten(got), _trees.flatten(expected)
+    assert list(got) == list(expected)
+    for path, leaf in expected.items():
+        np.testing.assert_allclose(got[path], leaf, rtol, atol, err_msg=path)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def canonical_form(spec, theta):
+    return spaces.canonical_form(spec, theta)
+
+
+def zero_unit(theta, path, unit):
+    kernel, bias = theta[path]["kernel"], theta[path]["bias"]
+    layer = {
+        "kernel": kernel.at[..., unit].set(0),
+        "bias": bias.at[unit].set(0),
+    }
+    return {**theta, path: layer}
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_invariant_up_to_permutation(name, seed):
+    spec = SPECS[name]
+    theta = weights(spec, 100 * seed)
+    g = spaces.sample(jax.random.key(seed), spec, 1e4, jnp.float64)
+    normal = canonical_form(spec, theta)
+    moved = canonical_form(spec, spaces.act(spec, g, theta))
+    assert_close(moved.theta, spaces.act(spec, permutation_part(g), normal.theta))
+    assert_close(moved.log_norm, normal.log_norm)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_control_weights_themselves_are_not_invariant(name):
+    spec = SPECS[name]
+    if not any(space.group != P for space in spec.spaces):
+        pytest.skip("no scales or signs to fix in this spec")
+    theta = weights(spec, 0)
+    g = spaces.sample(jax.random.key(3), spec, 1e4, jnp.float64)
+    moved = spaces.act(spec, g, theta)
+    with pytest.raises(AssertionError):
+        assert_close(moved, spaces.act(spec, permutation_part(g), theta))
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_idempotent(name):
+    spec = SPECS[name]
+    normal = canonical_form(spec, weights(spec, 7))
+    again = canonical_form(spec, normal.theta)
+    assert_close(again.theta, normal.theta, rtol=1e-12)
+    for log_norm in again.log_norm.values():
+        np.testing.assert_allclose(log_norm, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_restore_is_the_element_acting(name):
+    spec = SPECS[name]
+    theta = weights(spec, 11)
+    kappa = spaces.canonical_element(spec, theta)
+    spaces.check_elements(spec, kappa)
+    restored = spaces.restore(spec, canonical_form(spec, theta))
+    assert_close(restored, spaces.act(spec, kappa, theta))
+
+
+@pytest.mark.parametrize("name", ["relu", "degrees", "residual_relu"])
+def test_incoming_norms_are_one(name):
+    spec = SPECS[name]
+    theta = _trees.flatten(canonical_form(spec, weights(spec, 5)).theta)
+    first = spec.leaves[0].path.rsplit("/", 1)[0]
+    kernel = theta[f"{first}/kernel"].reshape(-1, theta[f"{first}/bias"].shape[0])
+    norm = np.sum(np.square(kernel), 0) + np.square(theta[f"{first}/bias"])
+    np.testing.assert_allclose(norm, 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "degrees"])
+def test_dead_units_are_fixed_by_what_reads_them(name):
+    spec = SPECS[name]
+    theta = zero_unit(zero_unit(weights(spec, 3), "layer_00", 1), "layer_01", 4)
+    g = spaces.sample(jax.random.key(4), spec, 1e4, jnp.float64)
+    normal = canonical_form(spec, theta)
+    moved = canonical_form(spec, spaces.act(spec, g, theta))
+    assert_close(moved.theta, spaces.act(spec, permutation_part(g), normal.theta))
+    assert bool(jnp.all(normal.theta["layer_00"]["kernel"][:, 1] == 0))
+
+
+@pytest.mark.parametrize("name", ["residual_relu", "residual_tanh"])
+def test_units_dead_in_the_stem_are_fixed_by_the_next_writer(name):
+    spec = SPECS[name]
+    theta = zero_unit(weights(spec, 3), "stem", 2)
+    g = spaces.sample(jax.random.key(4), spec, 1e4, jnp.float64)
+    normal = canonical_form(spec, theta)
+    moved = canonical_form(spec, spaces.act(spec, g, theta))
+    assert_close(moved.theta, spaces.act(spec, permutation_part(g), normal.theta))
+
+
+def test_zero_network_is_left_alone():
+    spec = SPECS["relu"]
+    theta = jax.tree.map(jnp.zeros_like, weights(spec, 0))
+    normal = canonical_form(spec, theta)
+    assert_close(normal.theta, theta)
+    assert float(normal.log_norm["layer_03/kernel"]) == 0
+
+
+def test_nearly_dead_unit_under_a_live_bias_does_not_overflow():
+    spec = SPECS["relu"]
+    theta = weights(spec, 3, jnp.float32)
+    kernel = theta["layer_00"]["kernel"].at[:, 1].set(1e-30)
+    theta = {**theta, "layer_00": {**theta["layer_00"], "kernel": kernel}}
+    normal = canonical_form(spec, theta)
+    for path, leaf in _trees.flatten(normal).items():
+        assert np.isfinite(leaf).all(), path
+    np.testing.assert_allclose(
+        jnp.abs(normal.theta["layer_00"]["bias"][1]), 1, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e12, 1e30])
+def test_product_of_scales_out_of_range_is_carried_as_a_logarithm(scale):
+    spec = SPECS["relu"]
+    theta = weights(spec, 3, jnp.float32)
+    scaled = jax.tree.map(lambda leaf: leaf * jnp.float32(scale), theta)
+    # Exact reference: the same numbers in float64, where the product is in range.
+    wide = canonical_form(spec, jax.tree.map(lambda x: x.astype(jnp.float64), scaled))
+    normal = canonical_form(spec, scaled)
+    assert_close(normal.theta, wide.theta, rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        normal.log_norm["layer_03/kernel"],
+        wide.log_norm["layer_03/kernel"],
+        rtol=1e-5,
+    )
+    # float32 cannot hold the product of four such scales.
+    assert abs(4 * np.log(scale)) > np.log(np.finfo(np.float32).max)
+
+
+def test_float32_stays_float32():
+    spec = SPECS["mixed"]
+    normal = canonical_form(spec, weights(spec, 0, jnp.float32))
+    assert {leaf.dtype for leaf in jax.tree.leaves(normal)} == {np.dtype("float32")}
+
+
+def test_antisymmetric_unit_is_decided_by_its_outgoing_weights():
+    spec = mlp_spec((2, 2, 2, 1), (T, T))
+    theta = weights(spec, 0)
+    # Equal first-layer units, read with opposite weights: no odd statistic survives.
+    kernel = jnp.tile(theta["layer_00"]["kernel"][:, :1], (1, 2))
+    theta["layer_00"] = {"kernel": kernel, "bias": jnp.full(2, 0.3)}
+    theta["layer_01"] = {
+        "kernel": jnp.array([[1.0, 0.5], [-1.0, 0.7]]),
+        "bias": jnp.array([0.0, 0.2]),
+    }
+    g = spaces.sample(jax.random.key(1), spec, 1.0, jnp.float64)
+    flip = g["hidden_1"]._replace(scale=-g["hidden_1"].scale)
+    for element in (g, {**g, "hidden_1": flip}):
+        normal = canonical_form(spec, theta)
+        moved = canonical_form(spec, spaces.act(spec, element, theta))
+        expected = spaces.act(spec, permutation_part(element), normal.theta)
+        assert_close(moved.theta, expected)
+
+
+def test_batched_by_vmap_equals_a_loop():
+    spec = SPECS["residual_relu"]
+    thetas = [weights(spec, 10 * seed) for seed in range(3)]
+    batched = jax.vmap(lambda t: spaces.canonical_form(spec, t))(_trees.stack(thetas))
+    looped = _trees.stack([canonical_form(spec, theta) for theta in thetas])
+    assert_close(batched.theta, looped.theta, rtol=1e-14)
+    assert_close(batched.log_norm, looped.log_norm, rtol=1e-14)
