@@ -1,6 +1,7 @@
-"""Canonical form: invariant, idempotent, on the orbit, at any scale, dead units kept."""
+"""Canonical form: invariant, idempotent, on the orbit, at any scale, dead units too."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ def mlp_spec(widths, groups, degrees=None):
     wires = [Wire(widths[0]), *hidden, Wire(widths[-1])]
     leaves = [
         leaf
-        for l, (source, out) in enumerate(zip(wires, wires[1:], strict=False))
+        for l, (source, out) in enumerate(itertools.pairwise(wires))
         for leaf in dense(f"layer_{l:02d}", source, out)
     ]
     units = [UnitSpace(w.space, w.size, g) for w, g in zip(hidden, groups, strict=True)]
