@@ -1,0 +1,1 @@
+"""Experiments: a folder each, with a config, a short `run`, and a README."""

@@ -1,0 +1,1 @@
+"""Predict a network's test accuracy from its weights."""

@@ -1,0 +1,162 @@
+"""What one run of the experiment is made of, and its presets.
+
+Question: how well can a network's test accuracy be predicted from its weights alone,
+and with probes, compared with boosted trees on statistics?
+
+====== ===========================================================================
+Run    `python -m experiments.predict_accuracy digits`
+Device 2 CPU cores, no network access
+Time   aimed at 5 minutes, at most 8, the first time included
+Numbers in `experiments/results/`, mean and sd over 3 seeds; see README.md
+Source Tran et al. 2026, arXiv:2604.23720 (task, section 6.2);
+       Unterthiner et al. 2020, arXiv:2002.11448 (zoo, boosted trees)
+====== ===========================================================================
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Quasi = Literal["strict", "gauge", "relative", "canonical", "learned_gauge"]
+
+FORMATS = ("small_cnn_zoo",)
+"""Public formats that `--zoo FORMAT:DIR` reads."""
+
+GENERATED = ("digits",)
+"""Zoos that the experiment trains itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run; every field is a flag of the command line.
+
+    Attributes:
+        zoo: `digits` to train one (once), `FORMAT:DIR` for a public format, or the
+            directory of a prepared zoo.
+        out: where the run writes; re-running with the same `out` resumes.
+        zoos: where generated zoos are kept, shared by all runs.
+        seed: decides everything random, the generated zoo included.
+        seeds: metanetworks trained per row of the table.
+        activations: of the generated zoo; one metanetwork for each.
+        networks: in the generated zoo, per activation.
+        widths: of the hidden layers of the generated networks.
+        zoo_steps: training steps of the longest-trained generated network.
+        quasi: kind of the reported model.
+        baseline_quasi: kinds trained beside it, without probes.
+        channels: feature channels of the metanetworks.
+        blocks: message-passing blocks of the metanetworks.
+        probes: learned probe inputs of the column with probes.
+        steps: optimiser steps per metanetwork.
+        batch: networks per step.
+        learning_rate: peak of the schedule.
+        weight_decay: of AdamW.
+        dropout: in the head.
+        average: decay of the averaged weights that are evaluated.
+        evaluate_every: steps between two evaluations on the validation split.
+        trees: boosting iterations of the boosted-trees baselines.
+    """
+
+    zoo: str = "digits"
+    out: Path = Path("runs/predict_accuracy")
+    zoos: Path = Path("runs/zoos")
+    seed: int = 0
+    seeds: int = 3
+    activations: tuple[str, ...] = ("relu", "tanh")
+    networks: int = 700
+    widths: tuple[int, ...] = (16, 16)
+    zoo_steps: int = 1000
+    quasi: Quasi = "relative"
+    baseline_quasi: tuple[Quasi, ...] = ("strict", "gauge")
+    channels: int = 32
+    blocks: int = 2
+    probes: int = 64
+    steps: int = 600
+    batch: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.1
+    dropout: float = 0.3
+    average: float = 0.99
+    evaluate_every: int = 100
+    trees: int = 300
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot run, before anything is trained."""
+        for name in _POSITIVE:
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} should be at least 1, got "
+                    f"{getattr(self, name)}."
+                )
+        for name, low, high in _RANGES:
+            if not low <= getattr(self, name) < high:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} should be in [{low}, {high}), got "
+                    f"{getattr(self, name)}."
+                )
+        if self.learning_rate <= 0:
+            raise ValueError(
+                f"--learning-rate should be positive, got {self.learning_rate}."
+            )
+        if self.evaluate_every > self.steps:
+            raise ValueError(
+                f"--evaluate-every should be at most --steps ({self.steps}), got "
+                f"{self.evaluate_every}: the model would never be selected."
+            )
+        if self.zoo in GENERATED:
+            self._check_generated()
+        elif ":" in self.zoo and self.zoo.split(":")[0] not in FORMATS:
+            raise ValueError(
+                f"--zoo: expected FORMAT:DIR with a format of {list(FORMATS)}, got "
+                f"{self.zoo!r}. A prepared zoo is given by its directory alone."
+            )
+
+    def _check_generated(self) -> None:
+        if not self.activations or len(set(self.activations)) < len(self.activations):
+            raise ValueError(
+                f"--activations should name each activation once, at least one, got "
+                f"{self.activations}."
+            )
+        if self.networks < 20:
+            raise ValueError(
+                f"--networks should be at least 20, so that a validation split of a "
+                f"tenth has two networks to rank, got {self.networks}."
+            )
+        if not self.widths or min(self.widths) < 1:
+            raise ValueError(
+                f"--widths should be one or more positive widths, got {self.widths}."
+            )
+
+
+_POSITIVE = (
+    "seeds channels blocks probes steps batch evaluate_every trees zoo_steps".split()
+)
+_RANGES = (("weight_decay", 0, 10), ("dropout", 0, 1), ("average", 0, 1))
+
+_DIGITS = Config(out=Path("runs/predict_accuracy/digits"))
+_PUBLIC = Config(
+    zoo="small_cnn_zoo:../shared/data/zoos/small_cnn_zoo/cifar10_gs_relu",
+    out=Path("runs/predict_accuracy/small_cnn_zoo"),
+)
+_SMOKE = dataclasses.replace(
+    _DIGITS,
+    out=Path("runs/predict_accuracy/smoke"),
+    seeds=1,
+    networks=40,
+    widths=(4, 4),
+    zoo_steps=30,
+    channels=4,
+    blocks=1,
+    probes=4,
+    steps=4,
+    batch=8,
+    evaluate_every=2,
+    trees=5,
+)
+
+PRESETS: dict[str, tuple[str, Config]] = {
+    "digits": ("ReLU and tanh networks trained here on 8 x 8 digits.", _DIGITS),
+    "small_cnn_zoo": ("CNNs in the public Small CNN Zoo format.", _PUBLIC),
+    "smoke": ("The digits experiment in seconds; numbers mean nothing.", _SMOKE),
+}
+"""Presets by name: what it is, and its config. The first is the default."""

@@ -1,0 +1,170 @@
+"""Progress bars whose time left is computed from what was measured.
+
+A plan is a list of named pieces of work, each of a kind. The time left is the work
+left of each kind times the seconds that a unit of that kind has taken in this run,
+or its estimate as long as none was done; work found finished costs nothing.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+
+@dataclass
+class Kind:
+    """Work of one kind.
+
+    Attributes:
+        estimate: seconds a unit is expected to take before any was measured.
+        planned: units in the whole run.
+        done: units finished in this run or found finished.
+        measured: seconds spent on the units that this run did itself.
+        own: units that this run did itself.
+    """
+
+    estimate: float
+    planned: float = 0.0
+    done: float = 0.0
+    measured: float = 0.0
+    own: float = 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds left."""
+        rate = self.measured / self.own if self.own > 0 else self.estimate
+        return max(self.planned - self.done, 0.0) * rate
+
+    @property
+    def total(self) -> float:
+        """Seconds spent and left."""
+        return self.measured + self.left
+
+
+@dataclass
+class Plan:
+    """All work of a run by kind."""
+
+    kinds: dict[str, Kind] = field(default_factory=dict)
+
+    def add(self, kind: str, units: float, estimate: float) -> None:
+        """Plans `units` of work of a kind at `estimate` seconds each."""
+        self.kinds.setdefault(kind, Kind(estimate)).planned += units
+
+    @property
+    def left(self) -> float:
+        """Seconds left."""
+        return sum(kind.left for kind in self.kinds.values())
+
+    @property
+    def fraction(self) -> float:
+        """Share of the work that is done, by seconds."""
+        total = sum(kind.total for kind in self.kinds.values())
+        return 1.0 if total <= 0 else 1.0 - self.left / total
+
+
+def clock(seconds: float) -> str:
+    """Returns minutes and seconds.
+
+    Example:
+        >>> clock(125.4)
+        '2:05'
+    """
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+class _Left(ProgressColumn):
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self._plan = plan
+
+    def render(self, task: Task) -> Text:
+        del task
+        return Text(f"about {clock(self._plan.left)} left")
+
+
+class Bars:
+    """The progress bar of a run: one line, and one printed line per finished piece.
+
+    Attributes:
+        plan: fill it before work starts.
+        console: where lines go; a pipe gets the lines without the bar.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.plan = Plan()
+        self.console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            _Left(self.plan),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("starting", total=1.0)
+
+    def __enter__(self) -> "Bars":
+        """Shows the bar."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Removes the bar."""
+        self._progress.stop()
+
+    def found(self, kind: str, units: float = 1.0) -> None:
+        """Counts units that an earlier run finished."""
+        self.plan.kinds[kind].done += units
+        self._show()
+
+    @contextmanager
+    def work(self, name: str, kind: str, units: float = 1.0) -> "Iterator[Piece]":
+        """Measures one piece of work; call `Piece.advance` as it goes."""
+        piece = Piece(self, self.plan.kinds[kind], units)
+        self._show(name)
+        yield piece
+        piece.finish()
+        self.line(f"{name}: {piece.seconds:.1f} s")
+
+    def line(self, text: str) -> None:
+        """Prints a line above the bar, with the time left."""
+        left = clock(self.plan.left)
+        self.console.print(f"{text} [dim]({left} left)[/dim]", highlight=False)
+
+    def _show(self, description: str | None = None) -> None:
+        self._progress.update(
+            self._task, completed=self.plan.fraction, description=description
+        )
+
+
+class Piece:
+    """A piece of work under way."""
+
+    def __init__(self, bars: Bars, kind: Kind, units: float) -> None:
+        self._bars, self._kind, self._units = bars, kind, units
+        self._start = self._last = time.monotonic()
+        self._share = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the piece began."""
+        return time.monotonic() - self._start
+
+    def advance(self, share: float) -> None:
+        """Says that `share` of the piece, in `[0, 1]`, is done."""
+        now = time.monotonic()
+        step = max(min(share, 1.0) - self._share, 0.0) * self._units
+        self._kind.done += step
+        self._kind.own += step
+        self._kind.measured += now - self._last
+        self._last, self._share = now, max(share, self._share)
+        self._bars._show()
+
+    def finish(self) -> None:
+        """Says that the piece is done."""
+        self.advance(1.0)

@@ -1,0 +1,110 @@
+"""Files of a run: the config with its versions, the log, finished stages.
+
+A stage is a named piece of work whose results are arrays and numbers. It is kept
+under the fingerprint of everything that it depends on, so that a changed flag never
+finds a stale result and an unchanged one never repeats work.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+
+
+def plain(value: Any) -> Any:
+    """Returns `value` as JSON holds it: dicts, lists, strings, numbers.
+
+    Example:
+        >>> plain({"a": (1, Path("b"))})
+        {'a': [1, 'b']}
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return value.as_posix()
+    return value
+
+
+def fingerprint(*parts: Any) -> str:
+    """Returns ten hex digits that change with any of `parts`."""
+    text = json.dumps(plain(list(parts)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `path` whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(plain(value), indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an `npz` whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.savez(file, **dict(arrays))
+    os.replace(partial, path)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of an `npz`; nothing in it is executed."""
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that the numbers of a run depend on."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **found}
+
+
+def machine() -> dict[str, Any]:
+    """Describes the machine without naming it."""
+    import jax
+
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cpus": count or os.cpu_count(),
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+    }
+
+
+class Log:
+    """Appends one JSON object a line to `log.jsonl`, each with the time in seconds."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the log was opened."""
+        return time.monotonic() - self._start
+
+    def write(self, event: str, **values: Any) -> None:
+        """Appends one line."""
+        line = {"event": event, "seconds": round(self.seconds, 3), **plain(values)}
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")

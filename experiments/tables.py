@@ -1,0 +1,169 @@
+"""Turns `experiments/results/*.json` into the tables of the READMEs.
+
+A README says where a table goes with two comments, and this script writes what is
+between them:
+
+    <!-- results: predict_accuracy_digits -->
+    <!-- end of results -->
+
+`python -m experiments.tables` writes; with `--check` it fails if a README and its JSON
+disagree; with `--record OUT` it first takes the finished run in `OUT` into the results.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.predict_accuracy.lines import lines as _predict_accuracy
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "experiments" / "results"
+
+LINES: dict[str, Callable[[Mapping[str, Any]], list[dict[str, str]]]] = {
+    "predict_accuracy": _predict_accuracy,
+}
+"""By experiment: `metrics.json` to the rows of its table, keys the headings."""
+
+_BLOCK = re.compile(
+    r"(<!-- results: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end of results -->)",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Args:
+    """Writes the tables of the READMEs from the committed results.
+
+    Attributes:
+        check: write nothing and fail if a table is out of date.
+        record: a finished run's output directory to take into the results first.
+    """
+
+    check: bool = False
+    record: Path | None = None
+
+
+def readmes(root: Path = ROOT) -> list[Path]:
+    """Returns the READMEs that may hold tables."""
+    return [
+        path
+        for path in (root / "README.md", *sorted(root.glob("experiments/*/README.md")))
+        if path.exists()
+    ]
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Returns the table of one result, and a line that says how it was made."""
+    rows = LINES[result["experiment"]](result["metrics"])
+    headings = list(rows[0])
+    text = [
+        "| " + " | ".join(headings) + " |",
+        "| " + " | ".join("---" for _ in headings) + " |",
+        *("| " + " | ".join(row.values()) + " |" for row in rows),
+    ]
+    machine, versions = result["machine"], result["versions"]
+    minutes = result["metrics"]["seconds"] / 60
+    text += [
+        "",
+        f"`{result['command']}`: {result['seeds']} seeds from seed {result['seed']}, "
+        f"{minutes:.1f} minutes on {machine['cpus']} CPUs ({machine['architecture']}, "
+        f"device {machine['device']}), Python {versions['python']}, jax "
+        f"{versions['jax']}.",
+    ]
+    return "\n".join(text) + "\n"
+
+
+def render(text: str, results: Path = RESULTS) -> str:
+    """Returns a README with every table written anew.
+
+    Raises:
+        ValueError: if a marker names a result that is not there, or has no end.
+    """
+    if text.count("<!-- results: ") != len(_BLOCK.findall(text)):
+        raise ValueError(
+            "every `<!-- results: NAME -->` needs a `<!-- end of results -->` after "
+            "it, both on lines of their own."
+        )
+
+    def table(block: re.Match[str]) -> str:
+        path = results / f"{block['name']}.json"
+        if not path.exists():
+            known = sorted(p.stem for p in results.glob("*.json"))
+            raise ValueError(
+                f"README asks for the results {block['name']!r}: expected one of "
+                f"{known}. Record a run with --record OUT first."
+            )
+        return block[1] + markdown(json.loads(path.read_text())) + block[4]
+
+    return _BLOCK.sub(table, text)
+
+
+def record(out: Path, results: Path = RESULTS) -> Path:
+    """Takes a finished run into the results, and returns the file.
+
+    Raises:
+        ValueError: if the run is not finished.
+    """
+    for name in ("config.json", "metrics.json"):
+        if not (out / name).exists():
+            raise ValueError(
+                f"--record {out}: expected a finished run, found no {name}. Run the "
+                f"experiment to its end with --out {out}."
+            )
+    made = json.loads((out / "config.json").read_text())
+    result = {
+        "experiment": made["experiment"],
+        "preset": made["preset"],
+        "command": made["command"],
+        "seed": made["config"]["seed"],
+        "seeds": made["config"]["seeds"],
+        "versions": made["versions"],
+        "machine": made["machine"],
+        "config": {k: v for k, v in made["config"].items() if k not in _PLACES},
+        "metrics": json.loads((out / "metrics.json").read_text()),
+    }
+    path = results / f"{made['experiment']}_{made['preset']}.json"
+    results.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    return path
+
+
+_PLACES = ("out", "zoos", "zoo")
+"""Fields of a config that say where files lie, and nothing about the result."""
+
+
+def stale(paths: Sequence[Path], results: Path = RESULTS) -> list[Path]:
+    """Returns the READMEs that disagree with the results."""
+    return [path for path in paths if render(path.read_text(), results) != _read(path)]
+
+
+def _read(path: Path) -> str:
+    return path.read_text()
+
+
+def main(args: Args) -> int:
+    """Runs the command line; returns the exit status."""
+    if args.record is not None:
+        print(f"wrote {record(args.record).relative_to(ROOT)}")
+    paths = readmes()
+    old = stale(paths)
+    for path in old:
+        if args.check:
+            print(
+                f"{path.relative_to(ROOT)} disagrees with experiments/results: run "
+                f"`python -m experiments.tables`."
+            )
+        else:
+            path.write_text(render(path.read_text()))
+            print(f"wrote {path.relative_to(ROOT)}")
+    return 1 if args.check and old else 0
+
+
+if __name__ == "__main__":
+    import tyro
+
+    sys.exit(main(tyro.cli(Args, description=__doc__)))

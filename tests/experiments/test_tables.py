@@ -1,0 +1,95 @@
+import json
+
+import pytest
+
+from experiments import tables
+
+
+def _entry(tau, probes=None):
+    scores = {"kendall_tau": tau, "r2": 0.5, "mae": 0.1}
+    scores |= {f"{name}_std": 0.01 for name in list(scores)}
+    shared = {
+        "model": "a model",
+        "params": 1234,
+        "seeds": 3,
+        "test_scaled": {"1e1": tau, "1e4": tau},
+        "invariance_gap": 1e-6,
+    }
+    if probes is None:
+        return {"test": scores, **shared}
+    return {**scores, "probes": probes, **shared}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A finished run, as `record` finds it."""
+    out = tmp_path / "run"
+    out.mkdir()
+    made = {
+        "experiment": "predict_accuracy",
+        "preset": "smoke",
+        "command": "python -m experiments.predict_accuracy smoke",
+        "config": {"seed": 0, "seeds": 3, "out": "x", "zoo": "y", "zoos": "z"},
+        "versions": {"python": "3.11", "jax": "0.10"},
+        "machine": {"cpus": 2, "architecture": "x86_64", "device": "cpu"},
+    }
+    metrics = {
+        "without_probes": _entry(0.7),
+        "with_probes": _entry(0.8),
+        "baselines": {"trees_all": _entry(0.6, True), "strict": _entry(0.5, False)},
+        "seconds": 60.0,
+    }
+    (out / "config.json").write_text(json.dumps(made))
+    (out / "metrics.json").write_text(json.dumps(metrics))
+    return out
+
+
+TEXT = (
+    "before\n<!-- results: predict_accuracy_smoke -->\n<!-- end of results -->\nend\n"
+)
+
+
+def test_a_recorded_run_becomes_a_table(run, tmp_path):
+    results = tmp_path / "results"
+    path = tables.record(run, results)
+    kept = json.loads(path.read_text())
+    assert not {"out", "zoo", "zoos"} & set(kept["config"])
+    text = tables.render(TEXT, results)
+    assert text.startswith("before\n")
+    assert text.endswith("end\n")
+    rows = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("|")]
+    # The two columns stand apart: everything without probes first.
+    assert rows[2:] == ["| without_probes", "| strict", "| with_probes", "| trees_all"]
+    assert "0.700 ± 0.010" in text
+    assert "3 seeds from seed 0, 1.0 minutes on 2 CPUs" in text
+
+
+def test_a_readme_that_disagrees_is_stale(run, tmp_path):
+    results, readme = tmp_path / "results", tmp_path / "README.md"
+    tables.record(run, results)
+    readme.write_text(TEXT)
+    assert tables.stale([readme], results) == [readme]
+    readme.write_text(tables.render(TEXT, results))
+    assert tables.stale([readme], results) == []
+    readme.write_text(readme.read_text().replace("0.700", "0.701"))
+    assert tables.stale([readme], results) == [readme]
+
+
+def test_an_unknown_result_is_named(tmp_path):
+    with pytest.raises(ValueError, match="'predict_accuracy_smoke': expected one of"):
+        tables.render(TEXT, tmp_path)
+
+
+def test_a_marker_without_an_end_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="needs a `<!-- end of results -->`"):
+        tables.render("<!-- results: predict_accuracy_smoke -->\n", tmp_path)
+
+
+def test_an_unfinished_run_is_not_recorded(run, tmp_path):
+    (run / "metrics.json").unlink()
+    with pytest.raises(ValueError, match=r"found no metrics\.json"):
+        tables.record(run, tmp_path)
+
+
+def test_the_committed_readmes_agree_with_the_results():
+    assert tables.stale(tables.readmes()) == []
