@@ -1,0 +1,76 @@
+"""A folded layer is the layer and its batch normalisation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qejax import nets
+
+
+def _norm(size: int) -> dict[str, jax.Array]:
+    keys = jax.random.split(jax.random.key(3), 4)
+    norm = {
+        name: jax.random.normal(key, (size,))
+        for name, key in zip(("mean", "scale", "bias", "var"), keys, strict=True)
+    }
+    return norm | {"var": jnp.exp(norm["var"])}
+
+
+def _apply_norm(y: jax.Array, norm: dict[str, jax.Array], epsilon: float) -> jax.Array:
+    row = {k: v.reshape((1,) * (y.ndim - 1) + (-1,)) for k, v in norm.items()}
+    y = (y - row["mean"]) / jnp.sqrt(row["var"] + epsilon)
+    return y * row.get("scale", jnp.ones_like(row["mean"])) + row.get(
+        "bias", jnp.zeros_like(row["mean"])
+    )
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("biased", [True, False])
+def test_folding_into_a_dense_layer(affine: bool, biased: bool) -> None:
+    key = jax.random.key(0)
+    layer = {"kernel": jax.random.normal(key, (5, 4))}
+    bias = jax.random.normal(key, (4,)) if biased else jnp.zeros(4)
+    if biased:
+        layer["bias"] = bias
+    norm = _norm(4)
+    if not affine:
+        norm = {name: norm[name] for name in ("mean", "var")}
+    x = jax.random.normal(jax.random.key(1), (6, 5))
+    folded = nets.fold_batch_norm(layer, norm, epsilon=1e-3)
+    expected = _apply_norm(x @ layer["kernel"] + bias[None], norm, 1e-3)
+    got = x @ folded["kernel"] + folded["bias"][None]
+    np.testing.assert_allclose(got, expected, rtol=1e-10)
+    assert float(jnp.max(jnp.abs(got - x @ layer["kernel"]))) > 1e-2
+
+
+def test_folding_into_a_network() -> None:
+    net = nets.cnn(1, (3, 4), 3, 2)
+    theta = net.init(jax.random.key(0), "float64")
+    norm = _norm(3)
+    first = nets.convolve(
+        jnp.ones((2, 8, 8, 1)), theta["layer_00"]["kernel"], (2, 2), "VALID"
+    )
+    h = jax.nn.relu(_apply_norm(first, norm, 1e-5))
+    second = nets.convolve(h, theta["layer_01"]["kernel"], (2, 2), "VALID")
+    h = jax.nn.relu(second).mean((1, 2))
+    expected = h @ theta["layer_02"]["kernel"]
+    folded = theta | {"layer_00": nets.fold_batch_norm(theta["layer_00"], norm)}
+    np.testing.assert_allclose(
+        net.apply(folded, jnp.ones((2, 8, 8, 1))), expected, rtol=1e-10, atol=1e-12
+    )
+
+
+def test_dtype_is_the_kernel_s() -> None:
+    layer = {"kernel": jnp.ones((3, 2), jnp.float32)}
+    norm = {"mean": jnp.zeros(2, jnp.float32), "var": jnp.ones(2, jnp.float32)}
+    folded = nets.fold_batch_norm(layer, norm)
+    assert {leaf.dtype for leaf in folded.values()} == {jnp.dtype("float32")}
+
+
+def test_wrong_sizes_are_named() -> None:
+    layer = {"kernel": jnp.ones((3, 2))}
+    with pytest.raises(
+        ValueError, match="norm var should have one entry for each of 2"
+    ):
+        nets.fold_batch_norm(layer, {"mean": jnp.zeros(2), "var": jnp.ones(3)})

@@ -1,0 +1,231 @@
+"""Input networks: the function that they are, and what their specs say of it."""
+
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qejax import nets, spaces
+
+NETS: dict[str, tuple[nets.Network, tuple[int, ...]]] = {
+    "mlp": (nets.mlp((5, 6, 4, 3)), (5,)),
+    "mlp of images": (nets.mlp((6, 4, 3), "tanh"), (3, 2)),
+    "linear": (nets.mlp((4, 3)), (4,)),
+    "width 1, mixed": (nets.mlp((3, 1, 4, 2), ("relu^2", "gelu")), (3,)),
+    "residual mlp": (nets.mlp((5, 6, 6, 6, 2), residual=True), (5,)),
+    "residual sign mlp": (nets.mlp((5, 6, 6, 2), "tanh", residual=True), (5,)),
+    "residual square mlp": (nets.mlp((5, 6, 6, 2), "relu^2", residual=True), (5,)),
+    "cnn": (nets.cnn(2, (3, 4), 3, 2, padding="SAME"), (7, 6, 2)),
+    "flatten cnn": (
+        nets.cnn(
+            1,
+            (3, 4),
+            ((3, 2), 1),
+            ((2, 1), 1),
+            padding=("VALID", "SAME"),
+            activation=("relu^3", "tanh"),
+            head="flatten",
+            image=(8, 7),
+        ),
+        (8, 7, 1),
+    ),
+    "residual cnn": (
+        nets.cnn(1, (3, 2), blocks=(2, 1), activation=("leaky_relu", "erf")),
+        (6, 6, 1),
+    ),
+    "residual flatten cnn": (
+        nets.cnn(1, (3,), blocks=1, head="flatten", image=(4, 4)),
+        (4, 4, 1),
+    ),
+}
+
+
+def _random(net: nets.Network, seed: int = 0) -> Any:
+    key = jax.random.key(seed)
+    theta = net.init(key, "float64")
+    return jax.tree.map(
+        lambda leaf: leaf + 0.1 * jax.random.normal(key, leaf.shape, leaf.dtype), theta
+    )
+
+
+def _inputs(shape: tuple[int, ...]) -> jax.Array:
+    return jax.random.normal(jax.random.key(7), (5, *shape))
+
+
+def _gap(a: jax.Array, b: jax.Array) -> float:
+    return float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(a)))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_weights_fit_the_spec(name: str) -> None:
+    net, _ = NETS[name]
+    theta = net.init(jax.random.key(0))
+    spaces.check_theta(net.spec, theta)
+    assert {leaf.dtype for leaf in jax.tree.leaves(theta)} == {jnp.dtype("float32")}
+    assert set(theta) == {layer.name for layer in net.layers}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_units_transform_with_the_degree(name: str) -> None:
+    net, shape = NETS[name]
+    theta, x = _random(net), _inputs(shape)
+    g = spaces.sample(jax.random.key(1), net.spec, 10.0, jnp.float64)
+    y, units = jax.jit(net.units)(theta, x)
+    y2, units2 = jax.jit(net.units)(spaces.act(net.spec, g, theta), x)
+    assert _gap(y, y2) < 1e-10
+    assert list(units) == [space.name for space in net.spec.spaces]
+    degrees = {
+        layer.space: layer.activation.degree
+        for layer in net.layers
+        if layer.activation is not None
+    }
+    for space, u in units.items():
+        assert u.shape[-1] == net.spec.space_by_name[space].size
+        factor = g[space].scale ** degrees[str(space)]
+        moved = u[..., g[space].perm] * factor.reshape((1,) * (u.ndim - 1) + (-1,))
+        assert _gap(moved, units2[space]) < 1e-10
+    # Control: the same element without its permutations moves the function.
+    if net.spec.spaces:
+        other = jax.tree.map(jnp.negative, theta)
+        assert _gap(y, net.apply(other, x)) > 1e-3
+
+
+def test_residual_streams_share_a_space_of_the_right_group() -> None:
+    def groups(net: nets.Network) -> list[tuple[int, str]]:
+        return [(space.size, space.group) for space in net.spec.spaces]
+
+    assert groups(nets.mlp((4, 6, 6, 3, 2), residual=True)) == [
+        (6, "positive_scale"),
+        (3, "positive_scale"),
+    ]
+    assert groups(nets.mlp((6, 6, 6, 2))) == [(6, "positive_scale")] * 2
+    assert groups(nets.mlp((4, 6, 6, 2), "relu^2", residual=True)) == [
+        (6, "permutation")
+    ]
+    assert groups(nets.mlp((4, 6, 6, 2), ("relu", "tanh"), residual=True)) == [
+        (6, "permutation")
+    ]
+    square = nets.cnn(1, (4,), blocks=1, activation="relu^2")
+    assert groups(square) == [(4, "permutation"), (4, "positive_scale")]
+
+
+def test_residual_mlp_is_the_formula() -> None:
+    net = nets.mlp((5, 6, 6, 2), residual=True)
+    theta, x = _random(net), _inputs((5,))
+    dense = [
+        lambda h, w=theta[f"layer_0{l}"]: h @ w["kernel"] + w["bias"][None]
+        for l in range(3)
+    ]
+    h = jax.nn.relu(dense[0](x))
+    h = jax.nn.relu(h + dense[1](h))
+    np.testing.assert_allclose(net.apply(theta, x), dense[2](h), rtol=1e-12)
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
+@pytest.mark.parametrize(
+    ("window", "strides"), [((3, 3), (1, 1)), ((2, 5), (2, 3)), ((1, 1), (2, 1))]
+)
+def test_patches_are_the_convolution(
+    window: tuple[int, int], strides: tuple[int, int], padding: str
+) -> None:
+    x = jax.random.normal(jax.random.key(0), (3, 9, 8, 2))
+    kernel = jax.random.normal(jax.random.key(1), (*window, 2, 4))
+    expected = jax.lax.conv_general_dilated(
+        x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(
+        nets.convolve(x, kernel, strides, padding), expected, rtol=1e-10, atol=1e-12
+    )
+
+
+def test_patches_take_any_number_of_axes() -> None:
+    x = jax.random.normal(jax.random.key(0), (2, 9, 3))
+    kernel = jax.random.normal(jax.random.key(1), (4, 3, 5))
+    expected = jax.lax.conv_general_dilated(
+        x, kernel, (2,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
+    )
+    np.testing.assert_allclose(
+        nets.convolve(x, kernel, (2,), "SAME"), expected, rtol=1e-10, atol=1e-12
+    )
+
+
+def test_flatten_keeps_units_fastest() -> None:
+    net = nets.cnn(1, (3,), head="flatten", image=(4, 5))
+    kernel = net.spec.leaf_by_path["layer_01/kernel"]
+    assert (kernel.stored, kernel.view) == ((18, 10), (6, 3, 10))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_config_survives_json(name: str) -> None:
+    net, _ = NETS[name]
+    again = nets.build(json.loads(json.dumps(net.config.to_dict())))
+    assert again == net
+    assert hash(again) == hash(net)
+    assert again.spec == net.spec
+    assert net != nets.mlp((2, 9, 2))
+
+
+def test_networks_are_static_arguments() -> None:
+    net = nets.mlp((5, 4, 2))
+    run = jax.jit(nets.Network.apply, static_argnums=0)
+    theta, x = net.init(jax.random.key(0)), jnp.ones((3, 5), jnp.float32)
+    np.testing.assert_allclose(run(net, theta, x), net.apply(theta, x), rtol=1e-6)
+
+
+def test_specs_are_those_of_the_networks() -> None:
+    assert nets.mlp_spec((4, 3, 2)) == nets.mlp((4, 3, 2)).spec
+    assert nets.cnn_spec(1, (3,)) == nets.cnn(1, (3,)).spec
+
+
+def test_wrong_inputs_are_named() -> None:
+    net = nets.mlp((5, 4, 2))
+    with pytest.raises(ValueError, match="expected inputs with 5 features, got 6"):
+        net.apply(net.init(jax.random.key(0)), jnp.ones((3, 6)))
+    net = nets.cnn(2, (4,))
+    theta = net.init(jax.random.key(0))
+    with pytest.raises(ValueError, match=r"spatial axes, 2\], got \(3, 6, 6, 1\)"):
+        net.apply(theta, jnp.ones((3, 6, 6, 1)))
+    with pytest.raises(ValueError, match=r"at least as large, got \(2, 6\)"):
+        net.apply(theta, jnp.ones((3, 2, 6, 2)))
+
+
+BAD = [
+    ({"kind": "rnn"}, "'kind' should be one of"),
+    ({}, "'kind' should be one of .* got None"),
+    ({"kind": "mlp", "widths": [3, 2], "depth": 1}, r"unknown fields \['depth'\]"),
+    ({"kind": "cnn", "channels": [3]}, "missing 1 required .*'in_channels'"),
+    ({"kind": "mlp", "widths": [3]}, "at least inputs and outputs"),
+    ({"kind": "mlp", "widths": [3, 0, 2]}, "integers of at least 1"),
+    ({"kind": "mlp", "widths": [3, 2, 2], "activation": "swoosh"}, "'swoosh' is unk"),
+    (
+        {"kind": "mlp", "widths": [3, 2, 2], "activation": ["relu", "relu"]},
+        "each of 1 layers, got 2",
+    ),
+    ({"kind": "cnn", "in_channels": 1, "channels": []}, "at least one stage"),
+    ({"kind": "cnn", "in_channels": 0, "channels": [2]}, "in_channels, num_outputs"),
+    (
+        {"kind": "cnn", "in_channels": 1, "channels": [2], "padding": "FULL"},
+        "cnn padding: expected one of .* got 'FULL'",
+    ),
+    (
+        {"kind": "cnn", "in_channels": 1, "channels": [2], "head": "mean"},
+        "cnn head: expected one of .* got 'mean'",
+    ),
+    (
+        {"kind": "cnn", "in_channels": 1, "channels": [2], "head": "flatten"},
+        "'flatten' needs the height and width",
+    ),
+    (
+        {"kind": "cnn", "in_channels": 1, "channels": [2], "windows": [[3, 3, 3]]},
+        "cnn windows: expected one entry for all or one for each of 2",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), BAD)
+def test_bad_configs_are_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        nets.build(values)
