@@ -21,7 +21,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from benchmarks import harness
 from benchmarks.harness import Record, Subject
 from benchmarks.peers.zoo import Split, Zoo, read_zoo, rewire, split_rows
 
+QUESTION = str(__doc__).splitlines()[0]
 BATCH = 64
 CHECK_STEPS = 20
 QEJAX = "qejax"
@@ -49,7 +50,7 @@ def peer_builder(name: str) -> tuple[Callable[[Zoo], Any], int]:
         return monomial_torch.MonomialPredictor, monomial_torch.PARAMETERS
     from benchmarks.peers import nfn_cnn
 
-    layer = {"nfn_hnp": "HNP", "nfn_np": "NP"}[name]
+    layer: Literal["HNP", "NP"] = "HNP" if name == "nfn_hnp" else "NP"
     return (
         lambda train: nfn_cnn.NfnPredictor(train, layer),
         nfn_cnn.PARAMETERS[layer],
@@ -176,14 +177,17 @@ def flax_thetas(zoo: Zoo) -> dict[str, dict[str, np.ndarray]]:
 def speed(zoo: Zoo, names: list[str], repeats: int) -> Record:
     """Times the competitors that are installed, in turns."""
     train = zoo.take(split_rows(len(zoo.accuracy)).train)
+    stamp = harness.stamp()  # before the benchmark itself raises the load average
     subjects: list[Subject] = []
     missing: dict[str, Record] = {}
     for name in names:
         try:
             made = qejax_subject(train) if name == QEJAX else peer_subject(name, train)
         except ImportError as error:
-            missing[name] = {"status": "missing", "reason": str(error)}
-            print(f"{name}: missing: {error}")
+            # Its message holds the folders of this machine.
+            reason = f"{type(error).__name__}: {error.name}"
+            missing[name] = {"status": "missing", "reason": reason}
+            print(f"{name}: missing: {reason}")
             continue
         subjects.append(made)
     records = harness.time_subjects(subjects, repeats=repeats)
@@ -192,8 +196,8 @@ def speed(zoo: Zoo, names: list[str], repeats: int) -> Record:
             record["networks_per_second"] = BATCH / record["median_seconds"]
             record["networks_per_second_best"] = BATCH / record["min_seconds"]
     return {
-        "question": __doc__.splitlines()[0] if __doc__ else "",
-        "stamp": harness.stamp(),
+        "question": QUESTION,
+        "stamp": stamp,
         "batch": BATCH,
         "peak_memory_bytes": harness.peak_memory_bytes(),
         "competitors": {**records, **missing},
@@ -214,26 +218,42 @@ def _ratios(records: Mapping[str, Record]) -> dict[str, float]:
 def train_peers(
     zoo: Zoo, names: list[str], seeds: int, threads: int, path: Path
 ) -> Record:
-    """Trains each peer with each seed, skipping those that `path` already holds."""
+    """Trains each peer with each seed, skipping those that `path` already holds.
+
+    Several processes with different names may share `path`: it is read again before
+    a run is added.
+    """
     import torch
 
     from benchmarks.peers import fit
 
     torch.set_num_threads(threads)
+    stamp = harness.stamp()
     split, recipe = split_rows(len(zoo.accuracy)), fit.Recipe()
-    record: Record = json.loads(path.read_text()) if path.exists() else {"runs": {}}
     for seed in range(seeds):
         for name in names:
-            runs = record["runs"].setdefault(name, {})
-            if str(seed) in runs:
+            if str(seed) in _read_runs(path).get(name, {}):
                 continue
             print(f"training {name}, seed {seed}", flush=True)
-            runs[str(seed)] = fit.fit(peer_builder(name)[0], zoo, split, seed, recipe)
-            record["networks"] = dict(zip(Split._fields, map(len, split), strict=True))
-            record["summary"] = {n: _summary(r) for n, r in record["runs"].items()}
-            record["stamp"] = harness.stamp()
-            harness.save(path.stem, record, path.parent)
-    return record
+            run = fit.fit(peer_builder(name)[0], zoo, split, seed, recipe)
+            runs = _read_runs(path)
+            runs.setdefault(name, {})[str(seed)] = {**run, "stamp": stamp}
+            _save_runs(runs, split, path)
+    return json.loads(path.read_text())
+
+
+def _read_runs(path: Path) -> Record:
+    return json.loads(path.read_text())["runs"] if path.exists() else {}
+
+
+def _save_runs(runs: Record, split: Split, path: Path) -> None:
+    record = {
+        "question": "How well do the published predictors do on these networks?",
+        "networks": dict(zip(Split._fields, map(len, split), strict=True)),
+        "summary": {name: _summary(seeds) for name, seeds in runs.items()},
+        "runs": runs,
+    }
+    harness.save(path.stem, record, path.parent)
 
 
 def _summary(runs: Mapping[str, Record]) -> Record:
@@ -249,7 +269,7 @@ def _summary(runs: Mapping[str, Record]) -> Record:
 
 def main() -> None:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=QUESTION)
     parser.add_argument("--zoo", type=Path, required=True, help="public zoo directory")
     parser.add_argument("--only", nargs="+", choices=(QEJAX, *PEERS), default=None)
     parser.add_argument("--repeats", type=int, default=7)

@@ -230,7 +230,7 @@ def stamp() -> Record:
         "commit": _commit(),
         "flags": {
             **{name: os.environ[name] for name in _FLAGS if name in os.environ},
-            "x64": bool(jax.config.jax_enable_x64),
+            "x64": bool(jax.config.read("jax_enable_x64")),
         },
         "command": _command(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -66,7 +66,8 @@ def training_step(
     model: nn.Module, learning_rate: float
 ) -> Callable[[list[Tensor], list[Tensor], Tensor], Tensor]:
     """One whole step: forward, backward, Adam update. Returns the loss before it."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    # The fused update gives the same weights as the default one and is the faster.
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
 
     def step(weights: list[Tensor], biases: list[Tensor], accuracy: Tensor) -> Tensor:
         optimizer.zero_grad()
@@ -88,7 +89,8 @@ def predict(model: nn.Module, zoo: Zoo) -> np.ndarray:
 
 def kendall_tau(model: nn.Module, zoo: Zoo) -> float:
     """Kendall tau-b of predictions and accuracies; NaN if all predictions are equal."""
-    return float(kendalltau(predict(model, zoo), zoo.accuracy).statistic)
+    tau, _ = kendalltau(predict(model, zoo), zoo.accuracy)
+    return float(tau)
 
 
 def check_invariance(model: nn.Module, zoo: Zoo, high: float = 1.0) -> float:
