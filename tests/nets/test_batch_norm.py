@@ -1,5 +1,7 @@
 """A folded layer is the layer and its batch normalisation."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,19 +48,29 @@ def test_folding_into_a_dense_layer(affine: bool, biased: bool) -> None:
 
 def test_folding_into_a_network() -> None:
     net = nets.cnn(1, (3, 4), 3, 2)
-    theta = net.init(jax.random.key(0), "float64")
+    rng = np.random.default_rng(0)
+    theta = jax.tree.map(
+        lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)),
+        net.spec.template(jnp.float64),
+    )
     norm = _norm(3)
-    first = nets.convolve(
-        jnp.ones((2, 8, 8, 1)), theta["layer_00"]["kernel"], (2, 2), "VALID"
-    )
-    h = jax.nn.relu(_apply_norm(first, norm, 1e-5))
-    second = nets.convolve(h, theta["layer_01"]["kernel"], (2, 2), "VALID")
-    h = jax.nn.relu(second).mean((1, 2))
-    expected = h @ theta["layer_02"]["kernel"]
-    folded = theta | {"layer_00": nets.fold_batch_norm(theta["layer_00"], norm)}
-    np.testing.assert_allclose(
-        net.apply(folded, jnp.ones((2, 8, 8, 1))), expected, rtol=1e-10, atol=1e-12
-    )
+    x = jnp.asarray(rng.normal(size=(2, 8, 8, 1)))
+
+    def conv(x: jax.Array, layer: dict[str, jax.Array]) -> jax.Array:
+        y = nets.convolve(x, layer["kernel"], (2, 2), "VALID")
+        return y + layer["bias"].reshape(1, 1, 1, -1)
+
+    @jax.jit
+    def both(theta: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        first = _apply_norm(conv(x, theta["layer_00"]), norm, 1e-5)
+        second = conv(jax.nn.relu(first), theta["layer_01"])
+        head = theta["layer_02"]
+        h = jax.nn.relu(second).mean((1, 2)) @ head["kernel"] + head["bias"][None]
+        folded = nets.fold_batch_norm(theta["layer_00"], norm)
+        return h, net.apply(theta | {"layer_00": folded}, x)
+
+    expected, got = both(theta, x)
+    np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_dtype_is_the_kernel_s() -> None:

@@ -1,6 +1,7 @@
 """Input networks: the function that they are, and what their specs say of it."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,6 +10,13 @@ import numpy as np
 import pytest
 
 from qejax import nets, spaces
+from qejax.groups import Monomial
+
+SCALES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "positive_scale": lambda rng, n: np.exp(rng.uniform(-2, 2, n)),
+    "sign": lambda rng, n: rng.choice([-1.0, 1.0], n),
+    "permutation": lambda rng, n: np.ones(n),
+}
 
 NETS: dict[str, tuple[nets.Network, tuple[int, ...]]] = {
     "mlp": (nets.mlp((5, 6, 4, 3)), (5,)),
@@ -44,39 +52,64 @@ NETS: dict[str, tuple[nets.Network, tuple[int, ...]]] = {
 
 
 def _random(net: nets.Network, seed: int = 0) -> Any:
-    key = jax.random.key(seed)
-    theta = net.init(key, "float64")
+    """Weights from NumPy, so that nothing compiles."""
+    rng = np.random.default_rng(seed)
     return jax.tree.map(
-        lambda leaf: leaf + 0.1 * jax.random.normal(key, leaf.shape, leaf.dtype), theta
+        lambda leaf: jnp.asarray(rng.normal(0, 0.4, leaf.shape)),
+        net.spec.template(jnp.float64),
     )
 
 
 def _inputs(shape: tuple[int, ...]) -> jax.Array:
-    return jax.random.normal(jax.random.key(7), (5, *shape))
+    return jnp.asarray(np.random.default_rng(7).normal(size=(5, *shape)))
 
 
-def _gap(a: jax.Array, b: jax.Array) -> float:
-    return float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(a)))
+def _gap(a: Any, b: Any) -> float:
+    a, b = np.asarray(a), np.asarray(b)
+    return float(np.max(np.abs(a - b)) / np.max(np.abs(a)))
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_weights_fit_the_spec(name: str) -> None:
     net, _ = NETS[name]
-    theta = net.init(jax.random.key(0))
+    theta = jax.eval_shape(net.init, jax.random.key(0))
     spaces.check_theta(net.spec, theta)
     assert {leaf.dtype for leaf in jax.tree.leaves(theta)} == {jnp.dtype("float32")}
     assert set(theta) == {layer.name for layer in net.layers}
+
+
+def test_weights_at_the_start() -> None:
+    net = nets.mlp((400, 300, 200), "relu")
+    theta = net.init(jax.random.key(0), "float64")
+    for name, variance in (("layer_00", 2 / 400), ("layer_01", 1 / 300)):
+        assert float(jnp.var(theta[name]["kernel"])) == pytest.approx(
+            variance, rel=0.05
+        )
+        assert float(jnp.max(jnp.abs(theta[name]["bias"]))) == 0
+    first, second = (leaf["kernel"].reshape(-1)[:9] for leaf in theta.values())
+    assert float(jnp.max(jnp.abs(jnp.corrcoef(first, second)[0, 1]))) < 0.99
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_units_transform_with_the_degree(name: str) -> None:
     net, shape = NETS[name]
     theta, x = _random(net), _inputs(shape)
-    g = spaces.sample(jax.random.key(1), net.spec, 10.0, jnp.float64)
-    y, units = jax.jit(net.units)(theta, x)
-    y2, units2 = jax.jit(net.units)(spaces.act(net.spec, g, theta), x)
+    rng = np.random.default_rng(1)
+    g = {
+        space.name: Monomial(
+            jnp.asarray(rng.permutation(space.size)),
+            jnp.asarray(SCALES[space.group](rng, space.size)),
+        )
+        for space in net.spec.spaces
+    }
+
+    @jax.jit
+    def both(g: Any, theta: Any, x: jax.Array) -> Any:
+        return net.units(theta, x), net.units(spaces.act(net.spec, g, theta), x)
+
+    (y, units), (y2, units2) = both(g, theta, x)
     assert _gap(y, y2) < 1e-10
-    assert list(units) == [space.name for space in net.spec.spaces]
+    assert set(units) == set(net.spec.space_by_name)
     degrees = {
         layer.space: layer.activation.degree
         for layer in net.layers
@@ -84,13 +117,12 @@ def test_units_transform_with_the_degree(name: str) -> None:
     }
     for space, u in units.items():
         assert u.shape[-1] == net.spec.space_by_name[space].size
-        factor = g[space].scale ** degrees[str(space)]
-        moved = u[..., g[space].perm] * factor.reshape((1,) * (u.ndim - 1) + (-1,))
-        assert _gap(moved, units2[space]) < 1e-10
-    # Control: the same element without its permutations moves the function.
-    if net.spec.spaces:
-        other = jax.tree.map(jnp.negative, theta)
-        assert _gap(y, net.apply(other, x)) > 1e-3
+        factor = np.asarray(g[space].scale) ** degrees[space]
+        assert _gap(np.asarray(u)[..., g[space].perm] * factor, units2[space]) < 1e-10
+        assert net.spec.space_by_name[space].size == 1 or _gap(u, units2[space]) > 1e-3
+    # Control: another network is another function.
+    (other, _), _ = both(g, _random(net, 1), x)
+    assert _gap(y, other) > 1e-3
 
 
 def test_residual_streams_share_a_space_of_the_right_group() -> None:
@@ -131,19 +163,22 @@ def test_residual_mlp_is_the_formula() -> None:
 def test_patches_are_the_convolution(
     window: tuple[int, int], strides: tuple[int, int], padding: str
 ) -> None:
-    x = jax.random.normal(jax.random.key(0), (3, 9, 8, 2))
-    kernel = jax.random.normal(jax.random.key(1), (*window, 2, 4))
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(3, 9, 8, 2)))
+    kernel = jnp.asarray(rng.normal(size=(*window, 2, 4)))
     expected = jax.lax.conv_general_dilated(
         x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
+    convolve = jax.jit(nets.convolve, static_argnums=(2, 3))
     np.testing.assert_allclose(
-        nets.convolve(x, kernel, strides, padding), expected, rtol=1e-10, atol=1e-12
+        convolve(x, kernel, strides, padding), expected, rtol=1e-10, atol=1e-12
     )
 
 
 def test_patches_take_any_number_of_axes() -> None:
-    x = jax.random.normal(jax.random.key(0), (2, 9, 3))
-    kernel = jax.random.normal(jax.random.key(1), (4, 3, 5))
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 9, 3)))
+    kernel = jnp.asarray(rng.normal(size=(4, 3, 5)))
     expected = jax.lax.conv_general_dilated(
         x, kernel, (2,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
     )
@@ -171,7 +206,7 @@ def test_config_survives_json(name: str) -> None:
 def test_networks_are_static_arguments() -> None:
     net = nets.mlp((5, 4, 2))
     run = jax.jit(nets.Network.apply, static_argnums=0)
-    theta, x = net.init(jax.random.key(0)), jnp.ones((3, 5), jnp.float32)
+    theta, x = _random(net), _inputs((5,))
     np.testing.assert_allclose(run(net, theta, x), net.apply(theta, x), rtol=1e-6)
 
 
@@ -183,9 +218,9 @@ def test_specs_are_those_of_the_networks() -> None:
 def test_wrong_inputs_are_named() -> None:
     net = nets.mlp((5, 4, 2))
     with pytest.raises(ValueError, match="expected inputs with 5 features, got 6"):
-        net.apply(net.init(jax.random.key(0)), jnp.ones((3, 6)))
+        net.apply(_random(net), _inputs((6,)))
     net = nets.cnn(2, (4,))
-    theta = net.init(jax.random.key(0))
+    theta = _random(net)
     with pytest.raises(ValueError, match=r"spatial axes, 2\], got \(3, 6, 6, 1\)"):
         net.apply(theta, jnp.ones((3, 6, 6, 1)))
     with pytest.raises(ValueError, match=r"at least as large, got \(2, 6\)"):
