@@ -1,0 +1,105 @@
+"""Small weight spaces for the laws of layers: every group, and every hard case."""
+
+from typing import Any
+
+import jax
+
+from qejax._typing import Array, PRNGKeyArray
+from qejax.spaces import UnitSpace, WeightSpec, Wire, conv, dense
+
+GROUP_NAMES = ("permutation", "positive_scale", "sign")
+
+
+def mlp(group: str, degree: int = 1, widths: tuple[int, int] = (3, 2)) -> WeightSpec:
+    first = Wire(widths[0], "hidden_0", degree)
+    second = Wire(widths[1], "hidden_1", degree)
+    return WeightSpec(
+        (
+            UnitSpace("hidden_0", widths[0], group),
+            UnitSpace("hidden_1", widths[1], group),
+        ),
+        (
+            *dense("layer_00", Wire(2), first),
+            *dense("layer_01", first, second),
+            *dense("layer_02", second, Wire(2)),
+        ),
+    )
+
+
+def residual(group: str) -> WeightSpec:
+    """A layer that reads and writes one space, and one around it."""
+    stream, inner = Wire(3, "stream"), Wire(2, "inner")
+    return WeightSpec(
+        (UnitSpace("stream", 3, group), UnitSpace("inner", 2, group)),
+        (
+            *dense("layer_00", Wire(1), stream),
+            *dense("layer_01", stream, stream),
+            *dense("layer_02", stream, inner, use_bias=False),
+            *dense("layer_03", inner, stream),
+            *dense("layer_04", stream, Wire(2)),
+        ),
+    )
+
+
+def convolution(group: str) -> WeightSpec:
+    """Two convolutions and a flatten: units move in blocks."""
+    first = Wire(2, "hidden_0")
+    second, flat = Wire(3, "hidden_1"), Wire(3, "hidden_1", blocks=2)
+    return WeightSpec(
+        (UnitSpace("hidden_0", 2, group), UnitSpace("hidden_1", 3, group)),
+        (
+            *conv("layer_00", (2, 1), Wire(1), first),
+            *conv("layer_01", (2, 1), first, second),
+            *dense("layer_02", flat, Wire(2)),
+        ),
+    )
+
+
+def mixed() -> WeightSpec:
+    """One space per group: relu, tanh, gelu."""
+    relu, tanh, gelu = Wire(3, "relu"), Wire(2, "tanh"), Wire(2, "gelu")
+    return WeightSpec(
+        (
+            UnitSpace("relu", 3, "positive_scale"),
+            UnitSpace("tanh", 2, "sign"),
+            UnitSpace("gelu", 2, "permutation"),
+        ),
+        (
+            *dense("layer_00", Wire(2), relu),
+            *dense("layer_01", relu, tanh),
+            *dense("layer_02", tanh, gelu),
+            *dense("layer_03", gelu, Wire(1)),
+        ),
+    )
+
+
+SPECS: dict[str, WeightSpec] = {
+    **{f"mlp-{group}": mlp(group) for group in GROUP_NAMES},
+    **{f"residual-{group}": residual(group) for group in GROUP_NAMES},
+    **{f"conv-{group}": convolution(group) for group in GROUP_NAMES},
+    **{f"width_one-{group}": mlp(group, 1, (1, 1)) for group in GROUP_NAMES},
+    "mixed": mixed(),
+    "degree_two": mlp("positive_scale", 2),
+}
+
+
+def random_features(
+    key: PRNGKeyArray, spec: WeightSpec, channels: int
+) -> dict[str, Array]:
+    """Float64 features of a spec."""
+    keys = jax.random.split(key, len(spec.leaves))
+    return {
+        leaf.path: jax.random.normal(k, (*leaf.view, channels), float)
+        for leaf, k in zip(spec.leaves, keys, strict=True)
+    }
+
+
+def randomise(tree: Any, seed: int = 0, scale: float = 0.5) -> Any:
+    """The tree with every leaf random, biases included, in its own dtype."""
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    drawn = [
+        scale * jax.random.normal(k, leaf.shape, leaf.dtype)
+        for k, leaf in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, drawn)
