@@ -1,0 +1,238 @@
+"""Statistics of all paths from the inputs to the outputs of one network.
+
+With its activations taken out, a network is one linear map: every entry sums the
+products of the weights along all paths from an input to an output. Taken over the
+weights of the normal form, over their absolute values and over their squares, it says
+how much of the input reaches the output, from where, at which frequencies, and how
+much cancels. No input is run through the network; the result is a function of the
+weights alone, invariant to the whole group.
+
+Source: path sums as in Neyshabur et al. 2015, arXiv:1503.00036 (path norms); the
+composed filters and their spectra are our own choice.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qejax._typing import Array, Float, Theta
+from qejax.models._statistics import TINY, log, spectrum, summary
+from qejax.nets import Network
+from qejax.spaces import canonical_form
+
+BANDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.8)
+"""Edges of the spatial frequency bands, cycles a pixel."""
+
+
+class Paths(NamedTuple):
+    """Path sums of one network.
+
+    Attributes:
+        units: by unit space, `[n_s, *input]`: from the inputs to one position of each
+            unit.
+        outputs: `[n_L, *input]`.
+        bias: `[n_L]`, from all biases but the last.
+    """
+
+    units: dict[str, Array]
+    outputs: Array
+    bias: Array
+
+
+def path_sums(
+    network: Network,
+    theta: Theta,
+    shape: tuple[int, ...],
+    transform: Callable[[Array], Array] = lambda x: x,
+) -> Paths:
+    """Returns the sums over all paths of products of transformed weights.
+
+    Args:
+        network: the architecture; its activations are left out.
+        theta: weights of one network.
+        shape: of one input.
+        transform: of every weight: identity, `jnp.abs` or `jnp.square`.
+    """
+    zero = jnp.zeros((1, *shape), jax.tree.leaves(theta)[0].dtype)
+
+    def linear(x: Array, use_bias: bool) -> tuple[Array, dict[str, Array]]:
+        units: dict[str, Array] = {}
+        for layer in network.layers:
+            weights = theta[layer.name]
+            x = layer.linear(x, transform(weights["kernel"]))
+            if layer.space is None:
+                continue
+            if use_bias:
+                bias = transform(weights["bias"])
+                x = x + bias.reshape([1] * (x.ndim - 1) + [-1])
+            if layer.space in units:
+                x = x + units[layer.space]
+            units[layer.space] = x
+        return x[0], {name: _middle(u[0]) for name, u in units.items()}
+
+    _, pull = jax.vjp(lambda x: linear(x, use_bias=False), zero)
+    outputs, units = jax.eval_shape(lambda x: linear(x, use_bias=False), zero)
+    silent = jax.tree.map(lambda u: jnp.zeros(u.shape, u.dtype), (outputs, units))
+
+    def filters(name: str | None) -> Array:
+        size = (outputs if name is None else units[name]).shape[0]
+
+        def one(row: Array) -> Array:
+            quiet, others = silent
+            if name is None:
+                return pull((row, others))[0][0]
+            return pull((quiet, {**others, name: row}))[0][0]
+
+        return jax.vmap(one)(jnp.eye(size, dtype=zero.dtype))
+
+    return Paths(
+        {name: filters(name) for name in units},
+        filters(None),
+        linear(zero, use_bias=True)[0],
+    )
+
+
+def path_statistics(
+    network: Network, theta: Theta, shape: tuple[int, ...]
+) -> Float[Array, " F"]:
+    """Returns statistics of signed, absolute and squared path sums.
+
+    Invariant to the whole group of the network's spec, and to the order of outputs.
+
+    Args:
+        network: the architecture.
+        theta: weights of one network.
+        shape: of one input. For a convolutional network that averages over positions
+            its receptive field is enough (`receptive_field`).
+    """
+    normal = canonical_form(network.spec, theta)
+    scale = jnp.sum(jnp.stack(list(normal.log_norm.values())))
+    read = {
+        "signed": path_sums(network, normal.theta, shape),
+        "absolute": path_sums(network, normal.theta, shape, jnp.abs),
+        "squared": path_sums(network, normal.theta, shape, jnp.square),
+    }
+    parts = [
+        *_signed(read["signed"], scale),
+        *_positive(read["absolute"], scale),
+        *_positive(read["squared"], 2 * scale),
+        *_cancelled(read["signed"], read["absolute"]),
+    ]
+    return jnp.concatenate([jnp.atleast_1d(part) for part in parts])
+
+
+def receptive_field(network: Network, default: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the smallest input shape that covers one position of the last map.
+
+    Args:
+        network: the architecture.
+        default: shape of one input, returned where it is smaller or where the network
+            is no convolutional network with a head that averages.
+    """
+    config = network.config
+    if getattr(config, "head", None) != "gap" or len(default) != 3:
+        return default
+    sides, jump = [1, 1], [1, 1]
+    for layer in network.layers:
+        kernel = layer.leaves[0]
+        if len(kernel.axes) != 4:
+            continue
+        strides = getattr(layer.linear, "keywords", {}).get("strides", (1, 1))
+        for axis in range(2):
+            sides[axis] += (kernel.axes[axis].size - 1) * jump[axis]
+            jump[axis] *= strides[axis]
+    height, width = (min(side, d) for side, d in zip(sides, default, strict=False))
+    return (height, width, default[2])
+
+
+def _middle(x: Array) -> Array:
+    """Returns `[n_s]`, the units at the position in the middle of their map."""
+    for size in x.shape[:-1]:
+        x = x[size // 2]
+    return x
+
+
+def _signed(paths: Paths, scale: Array) -> list[Array]:
+    outputs = paths.outputs - paths.outputs.mean(0, keepdims=True)
+    rows = outputs.reshape(outputs.shape[0], -1)
+    classes = rows.shape[0]
+    values, effective = spectrum(rows, max(classes - 1, 1))
+    constant = rows.sum(1)
+    total = (rows**2).sum()
+    bias = paths.bias - paths.bias.mean()
+    parts = [
+        values + scale,
+        effective,
+        jnp.sort(log(jnp.linalg.norm(rows, axis=1))) + scale,
+        jnp.sort(log(jnp.abs(constant))),
+        log((constant**2).sum()) - log(total),
+        log(bias.std()) + scale,
+    ]
+    if _is_spatial(outputs):
+        power, bands = _power(outputs)
+        parts += [
+            log((power * band).sum() / jnp.maximum(power.sum(), TINY)) for band in bands
+        ]
+        for units in paths.units.values():
+            power, bands = _power(units)
+            low = (power * (bands[0] + bands[1])).sum((1, 2, 3))
+            share = low / jnp.maximum(power.sum((1, 2, 3)), TINY)
+            parts.append(summary(share))
+    return parts
+
+
+def _positive(paths: Paths, scale: Array) -> list[Array]:
+    total = paths.outputs.reshape(paths.outputs.shape[0], -1).sum(1)
+    parts = [
+        jnp.sort(log(total)) + scale,
+        log(total).std(),
+        jnp.sort(log(paths.bias)) + scale,
+        log(paths.bias.sum()) - log(total.sum()),
+    ]
+    parts += [
+        summary(log(units.reshape(units.shape[0], -1).sum(1)))
+        for units in paths.units.values()
+    ]
+    if _is_spatial(paths.outputs):
+        where = paths.outputs.sum((0, 3))
+        where = where / jnp.maximum(where.sum(), TINY)
+        for axis in range(2):
+            position = np.arange(where.shape[axis]) - (where.shape[axis] - 1) / 2
+            parts.append(
+                (where.sum(1 - axis) * jnp.asarray(position**2, where.dtype)).sum()
+            )
+    return parts
+
+
+def _cancelled(signed: Paths, absolute: Paths) -> list[Array]:
+    centred = signed.outputs - signed.outputs.mean(0, keepdims=True)
+    kept = jnp.abs(centred).reshape(centred.shape[0], -1).sum(1)
+    total = absolute.outputs.reshape(centred.shape[0], -1).sum(1)
+    parts = [
+        log(kept.sum() / jnp.maximum(total.sum(), TINY)),
+        jnp.sort(log(kept / jnp.maximum(total, TINY))),
+    ]
+    for name, units in signed.units.items():
+        size = units.shape[0]
+        kept = jnp.abs(units).reshape(size, -1).sum(1)
+        total = absolute.units[name].reshape(size, -1).sum(1)
+        parts.append(summary(kept / jnp.maximum(total, TINY)))
+    return parts
+
+
+def _is_spatial(x: Array) -> bool:
+    return x.ndim == 4 and min(x.shape[1:3]) > 1
+
+
+def _power(x: Float[Array, "n H W C"]) -> tuple[Array, list[Array]]:
+    """Returns the power spectrum `[n, H, W, C]` and one mask per frequency band."""
+    power = jnp.abs(jnp.fft.fft2(x, axes=(1, 2))) ** 2
+    rows, columns = np.fft.fftfreq(x.shape[1]), np.fft.fftfreq(x.shape[2])
+    radius = np.hypot(rows[:, None], columns[None, :])[None, :, :, None]
+    pairs = itertools.pairwise(BANDS)
+    masks = [(low <= radius) & (radius < high) for low, high in pairs]
+    return power, [jnp.asarray(mask, x.dtype) for mask in masks]

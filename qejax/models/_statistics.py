@@ -1,0 +1,174 @@
+"""Statistics of one network's weights and outputs: pure vectors, nothing trained.
+
+They are what boosted trees read, and what the head of a predictor reads beside its
+features. All take one network; batch them with `map_networks`. Raw statistics are not
+invariant to anything but permutations; the others are invariant to the whole group.
+
+Source of the raw ones: Unterthiner et al. 2020, arXiv:2002.11448.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from qejax._typing import Array, Float, PRNGKeyArray, Theta
+from qejax.layers import smooth_inputs
+from qejax.nets import Network
+from qejax.spaces import WeightSpec, canonical_form, views
+
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+FINE_QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+TINY = 1e-12
+"""Below this a logarithm is cut off; all logarithms are of scale-free quantities."""
+
+
+def map_networks(
+    function: Callable[[Theta], Any], thetas: Theta, batch_size: int = 64
+) -> Any:
+    """Returns `function` of every network, stacked; at most `batch_size` at a time.
+
+    One compiled program, and memory for one batch of networks only.
+
+    Args:
+        function: of one network.
+        thetas: leaves `[B, ...]`.
+        batch_size: networks that are read together.
+
+    Returns:
+        The results of `function` with a leading axis `B`.
+    """
+    size = jax.tree.leaves(thetas)[0].shape[0]
+    mapped = jax.jit(
+        lambda t: jax.lax.map(function, t, batch_size=min(batch_size, size))
+    )
+    return mapped(thetas)
+
+
+def raw_statistics(spec: WeightSpec, theta: Theta) -> Float[Array, " F"]:
+    """Returns mean, variance and five quantiles of every leaf, in spec order.
+
+    Not invariant to scales: on purpose, this is the baseline of the field.
+
+    Example:
+        >>> from qejax import nets
+        >>> net = nets.mlp((4, 3, 2), activation="relu")
+        >>> raw_statistics(net.spec, net.init(jax.random.key(0))).shape
+        (28,)
+    """
+    return jnp.concatenate([_moments(x) for x in views(spec, theta).values()])
+
+
+def canonical_statistics(spec: WeightSpec, theta: Theta) -> Float[Array, " F"]:
+    """Returns `raw_statistics` of the normal form, and its log norms.
+
+    Invariant to the whole group of `spec`.
+    """
+    normal = canonical_form(spec, theta)
+    norms = jnp.stack([jnp.asarray(norm) for norm in normal.log_norm.values()])
+    return jnp.concatenate([raw_statistics(spec, normal.theta), norms])
+
+
+def smooth_images(
+    key: PRNGKeyArray, shape: tuple[int, ...], num: int = 64
+) -> Float[Array, "N ..."]:
+    """Returns the random images that probe statistics are taken on; no data.
+
+    See `qejax.layers.smooth_inputs`.
+    """
+    return smooth_inputs(key, num, shape)
+
+
+def probe_statistics(
+    network: Network, theta: Theta, images: Float[Array, "N ..."]
+) -> Float[Array, " F"]:
+    """Returns statistics of the outputs on given inputs.
+
+    Entropy, margins, confidence, spread and mean of the outputs, their singular values
+    and how often each output wins. Outputs are sorted or pooled, so that their order
+    does not matter. Invariant to every symmetry of the network.
+
+    Args:
+        network: the architecture.
+        theta: weights of one network; read in canonical form, so that the result is as
+            exact at large scales.
+        images: `[N, ...]`.
+    """
+    return output_statistics(network.apply(theta, images))
+
+
+def output_statistics(outputs: Float[Array, "N n_L"]) -> Float[Array, " F"]:
+    """Returns the statistics of `probe_statistics` for given outputs (logits)."""
+    num, classes = outputs.shape
+    logits = outputs - outputs.mean(1, keepdims=True)
+    logs = jax.nn.log_softmax(logits)
+    probabilities = jnp.exp(logs)
+    entropy = -(probabilities * logs).sum(1)
+    mean_probability = probabilities.mean(0)
+    mixed = -(mean_probability * log(mean_probability)).sum()
+    ordered = jnp.sort(logits, 1)
+    margin = ordered[:, -1] - ordered[:, max(classes - 2, 0)]
+    mean = logits.mean(0)
+    centred = logits - mean[None]
+    spread = centred.std(0)
+    values, effective = spectrum(centred / jnp.sqrt(num), max(classes - 1, 1))
+    wins = (logits.argmax(1)[:, None] == jnp.arange(classes)[None, :]).mean(0)
+    information = mixed - entropy.mean()
+    parts = [
+        summary(entropy),
+        summary(log(margin, 1e-6)),
+        jnp.stack([mixed, information, log(information, 1e-9)]),
+        log(jnp.sort(spread)),
+        jnp.sort(mean),
+        jnp.stack(
+            [
+                log(mean.std()),
+                log(spread.mean()),
+                log(spread.mean()) - log(mean.std(), 1e-6),
+            ]
+        ),
+        values,
+        effective[None],
+        jnp.sort(wins),
+        -(wins * log(wins)).sum()[None],
+        jnp.sort(mean_probability),
+        summary(log(jnp.linalg.norm(centred, axis=1), 1e-9)),
+        summary(logs.max(1)),
+    ]
+    return jnp.concatenate(parts)
+
+
+def summary(x: Array) -> Float[Array, "9"]:
+    """Returns mean, deviation and seven quantiles of all entries."""
+    flat = x.reshape(-1)
+    quantiles = jnp.quantile(flat, jnp.asarray(FINE_QUANTILES, flat.dtype))
+    return jnp.concatenate([jnp.stack([flat.mean(), flat.std()]), quantiles])
+
+
+def log(x: Array, floor: float = TINY) -> Array:
+    """Returns the natural logarithm, cut off below `floor`."""
+    return jnp.log(jnp.maximum(x, floor))
+
+
+def spectrum(matrix: Float[Array, "n m"], rank: int) -> tuple[Array, Array]:
+    """Returns the logarithms of `rank` singular values and their effective number.
+
+    Values below a thousandth of the largest are cut off there: smaller ones are not
+    determined to more than a few digits in float32.
+
+    Returns:
+        `[rank]` logarithms, largest first, and the entropy of the squared values.
+    """
+    values = jnp.linalg.svd(matrix, compute_uv=False)
+    missing = max(rank - values.shape[0], 0)
+    values = jnp.pad(values, (0, missing))[:rank]
+    values = jnp.maximum(values, 1e-3 * values[0])
+    power = values**2 / jnp.maximum((values**2).sum(), TINY)
+    return log(values), -(power * log(power)).sum()
+
+
+def _moments(x: Array) -> Array:
+    flat = x.reshape(-1)
+    quantiles = jnp.quantile(flat, jnp.asarray(QUANTILES, flat.dtype))
+    return jnp.concatenate([jnp.stack([flat.mean(), flat.var()]), quantiles])
