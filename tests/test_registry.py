@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from qejax import spaces
+from tests.registry import (
+    DEAF,
+    MOVED,
+    NETS,
+    compiled,
+    element_of,
+    gap,
+    inputs_of,
+    theta_of,
+)
+
+
+def test_the_registry_is_large_enough():
+    assert len(NETS) >= 14
+    assert set(DEAF) | set(MOVED) == set(NETS)
+    depths = {len(row.net.spec.spaces) for row in NETS.values()}
+    assert {0, 1, 2, 3, 4, 5} <= depths
+    assert {s.group for row in NETS.values() for s in row.net.spec.spaces} == {
+        "permutation",
+        "positive_scale",
+        "sign",
+    }
+    degrees = {
+        axis.power
+        for row in NETS.values()
+        for leaf in row.net.spec.leaves
+        for axis in leaf.axes
+    }
+    assert {1, 0, -1, -2, -3} <= degrees
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_rows_are_alive(name):
+    """A dead network keeps its function under anything."""
+    row = NETS[name]
+    theta = theta_of(row.net.spec, 0)
+    spaces.check_theta(row.net.spec, theta)
+    y = np.asarray(compiled(name).apply(theta, inputs_of(row)))
+    assert np.all(np.ptp(y, axis=0) > 1e-4)
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_the_second_sampler_draws_elements_of_the_group(name):
+    spec = NETS[name].net.spec
+    spaces.check_elements(spec, element_of(spec, 3))
+
+
+def test_gap_is_relative_and_strict():
+    assert gap({"a": np.array([2.0, 4.0])}, {"a": np.array([2.0, 5.0])}) == 0.2
+    with pytest.raises(AssertionError):
+        gap({"a": np.array([np.nan])}, {"a": np.array([np.nan])})
