@@ -13,7 +13,7 @@ from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegr
 
 from experiments.predict_accuracy.buckets import TRAIN, VALIDATION, Bucket
 from experiments.predict_accuracy.evaluate import Predict, Row, kendall_tau
-from experiments.predict_accuracy.readings import Readings
+from experiments.predict_accuracy.readings import Readings, Statistics
 
 BIG = 1e30
 """Statistics are clipped here: trees take float32, and scaled networks overflow."""
@@ -23,7 +23,7 @@ class TreeRow(NamedTuple):
     """One boosted-trees row of the table."""
 
     name: str
-    statistics: tuple[str, ...]
+    statistics: tuple[Statistics, ...]
     probes: bool
 
 
@@ -31,8 +31,9 @@ TREES = (
     TreeRow("trees_raw", ("raw",), False),
     TreeRow("trees_canonical", ("canonical",), False),
     TreeRow("trees_raw_canonical", ("raw", "canonical"), False),
+    TreeRow("trees_canonical_path", ("canonical", "path"), False),
     TreeRow("trees_probe", ("probe",), True),
-    TreeRow("trees_all", ("raw", "canonical", "probe"), True),
+    TreeRow("trees_all", ("raw", "canonical", "path", "probe"), True),
 )
 
 

@@ -24,12 +24,14 @@ class Bucket:
         everything: all networks, `B` of them.
         accuracies: `[B]`, measured test accuracies.
         split: `[B]`, codes.
+        images: over which each accuracy was measured.
     """
 
     name: str
     everything: Readings
     accuracies: np.ndarray
     split: np.ndarray
+    images: int
     _cache: dict[int, Readings] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -57,3 +59,20 @@ class Bucket:
     def accuracy(self, split: int) -> np.ndarray:
         """Returns the measured accuracies of a split."""
         return self.accuracies[self.members(split)]
+
+    def summary(self) -> dict[str, Any]:
+        """Returns counts and training accuracies in numbers, for the log.
+
+        Nothing of the test split but its size.
+        """
+        known = self.accuracies[self.split != TEST]
+        return {
+            "bucket": self.name,
+            "networks": len(self.split),
+            "parameters": self.everything.network.spec.num_parameters,
+            **{
+                name: int(np.sum(self.split == code))
+                for code, name in enumerate(SPLITS)
+            },
+            "accuracy_deciles": np.quantile(known, np.linspace(0, 1, 11)).tolist(),
+        }

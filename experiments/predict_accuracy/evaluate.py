@@ -15,7 +15,7 @@ import numpy as np
 from experiments.predict_accuracy.buckets import TEST, Bucket
 from experiments.predict_accuracy.moved import EXPONENTS, move_zoo
 from experiments.predict_accuracy.readings import Readings
-from qejax.train import metrics
+from qejax import train
 
 Predict = Callable[[Readings], np.ndarray]
 """Networks to predicted accuracies, `[S, B]`: one row per seed."""
@@ -134,7 +134,7 @@ def spread(name: str, values: Sequence[float]) -> dict[str, float]:
 
 def kendall_tau(truth: np.ndarray, predicted: np.ndarray) -> float:
     """Returns Kendall's tau; 0 for constant predictions, which rank nothing."""
-    tau = metrics.kendall_tau(truth, predicted)
+    tau = train.kendall_tau(truth, predicted)
     return 0.0 if np.isnan(tau) else tau
 
 
@@ -143,8 +143,8 @@ def scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     result: dict[str, float] = {}
     for name, metric in (
         ("kendall_tau", kendall_tau),
-        ("r2", metrics.r2),
-        ("mae", metrics.mae),
+        ("r2", train.r2),
+        ("mae", train.mae),
     ):
         result |= spread(name, [metric(truth, p) for p in predicted])
     return result

@@ -1,8 +1,9 @@
 """Progress bars whose time left is computed from what was measured.
 
 A plan is a list of named pieces of work, each of a kind. The time left is the work
-left of each kind times the seconds that a unit of that kind has taken in this run,
-or its estimate as long as none was done; work found finished costs nothing.
+left of each kind times the seconds that a unit of that kind has taken in this run. A
+kind of which nothing was done yet counts with its estimate, times how much slower or
+faster than estimated the work so far was. Work found finished costs nothing.
 """
 
 import time
@@ -33,16 +34,11 @@ class Kind:
     measured: float = 0.0
     own: float = 0.0
 
-    @property
-    def left(self) -> float:
-        """Seconds left."""
-        rate = self.measured / self.own if self.own > 0 else self.estimate
+    def left(self, slowness: float) -> float:
+        """Returns the seconds left, on a machine that is `slowness` times as slow."""
+        measured = self.own > 0
+        rate = self.measured / self.own if measured else self.estimate * slowness
         return max(self.planned - self.done, 0.0) * rate
-
-    @property
-    def total(self) -> float:
-        """Seconds spent and left."""
-        return self.measured + self.left
 
 
 @dataclass
@@ -56,15 +52,22 @@ class Plan:
         self.kinds.setdefault(kind, Kind(estimate)).planned += units
 
     @property
+    def spent(self) -> float:
+        """Seconds spent on planned work."""
+        return sum(kind.measured for kind in self.kinds.values())
+
+    @property
     def left(self) -> float:
         """Seconds left."""
-        return sum(kind.left for kind in self.kinds.values())
+        expected = sum(kind.own * kind.estimate for kind in self.kinds.values())
+        slowness = self.spent / expected if expected > 0 else 1.0
+        return sum(kind.left(slowness) for kind in self.kinds.values())
 
     @property
     def fraction(self) -> float:
         """Share of the work that is done, by seconds."""
-        total = sum(kind.total for kind in self.kinds.values())
-        return 1.0 if total <= 0 else 1.0 - self.left / total
+        total = self.spent + self.left
+        return 1.0 if total <= 0 else self.spent / total
 
 
 def clock(seconds: float) -> str:

@@ -91,16 +91,21 @@ def machine() -> dict[str, Any]:
 
 
 class Log:
-    """Appends one JSON object a line to `log.jsonl`, each with the time in seconds."""
+    """Appends one JSON object a line to `log.jsonl`, each with the time in seconds.
 
-    def __init__(self, path: Path) -> None:
+    Seconds count the whole run: a run that was stopped goes on where its log ended.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        """Opens the log of the run with fingerprint `key`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._start = time.monotonic()
+        self._start = time.monotonic() - _seconds_before(path, key)
+        self.write("start", fingerprint=key)
 
     @property
     def seconds(self) -> float:
-        """Seconds since the log was opened."""
+        """Seconds of work in this run, stops left out."""
         return time.monotonic() - self._start
 
     def write(self, event: str, **values: Any) -> None:
@@ -108,3 +113,18 @@ class Log:
         line = {"event": event, "seconds": round(self.seconds, 3), **plain(values)}
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def _seconds_before(path: Path, key: str) -> float:
+    """Returns how long the run with this fingerprint went on before."""
+    seconds, mine = 0.0, False
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue  # the line that a kill tore
+        if line["event"] == "start":
+            mine = line["fingerprint"] == key
+        if mine:
+            seconds = line["seconds"]
+    return seconds

@@ -7,26 +7,28 @@ from experiments.predict_accuracy.progress import Bars, Kind, Plan
 
 
 def test_the_time_left_is_an_estimate_until_work_was_measured():
-    assert Kind(estimate=2.0, planned=5).left == 10.0
+    assert Kind(estimate=2.0, planned=5).left(1.0) == 10.0
     # Half of the work took 12 seconds, so the other half is expected to.
-    assert Kind(estimate=2.0, planned=4, done=2, own=2, measured=12.0).left == 12.0
+    assert Kind(estimate=2.0, planned=4, done=2, own=2, measured=12.0).left(9.0) == 12.0
 
 
 def test_work_that_was_found_costs_nothing_and_teaches_nothing():
-    kind = Kind(estimate=2.0, planned=4, done=3)
-    assert (kind.left, kind.total) == (2.0, 2.0)
-
-
-def test_a_plan_counts_seconds_and_not_pieces():
     plan = Plan()
-    plan.add("long", 1, 90.0)
-    plan.add("short", 10, 1.0)
-    plan.kinds["short"].done = 10
-    assert (plan.left, plan.fraction) == (90.0, 0.0)
-    plan.kinds["long"].done = plan.kinds["long"].own = 0.5
-    plan.kinds["long"].measured = 45.0
-    assert plan.left == pytest.approx(45.0)
-    assert plan.fraction == pytest.approx(0.5)
+    plan.add("found", 4, 2.0)
+    plan.kinds["found"].done = 3
+    assert (plan.left, plan.spent) == (2.0, 0.0)
+
+
+def test_a_slow_machine_is_slow_at_work_to_come():
+    plan = Plan()
+    plan.add("first", 1, 10.0)
+    plan.add("second", 1, 90.0)
+    assert (plan.left, plan.fraction) == (100.0, 0.0)
+    first = plan.kinds["first"]
+    first.done = first.own = 0.5
+    first.measured = 10.0  # twice the estimate
+    assert plan.left == pytest.approx(10.0 + 2 * 90.0)
+    assert plan.fraction == pytest.approx(10.0 / 200.0)
 
 
 def test_bars_print_a_line_per_piece_to_a_pipe():

@@ -1,0 +1,158 @@
+"""The experiment: a zoo, metanetworks and baselines, one look at the test split."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from experiments.predict_accuracy import metanets, report, zoos
+from experiments.predict_accuracy.baselines import TREES, fit_trees
+from experiments.predict_accuracy.buckets import Bucket
+from experiments.predict_accuracy.config import Config
+from experiments.predict_accuracy.evaluate import (
+    Row,
+    baseline,
+    column,
+    final_test,
+)
+from experiments.predict_accuracy.lines import COLUMNS
+from experiments.predict_accuracy.progress import Bars, clock
+from experiments.predict_accuracy.record import (
+    Log,
+    fingerprint,
+    machine,
+    versions,
+    write_arrays,
+    write_json,
+)
+
+PLACES = ("out", "zoos")
+"""Fields of a config that decide where files lie, and no number."""
+
+
+def run(
+    config: Config, preset: str, command: str, console: Console | None = None
+) -> dict[str, Any]:
+    """Runs the experiment, or goes on with it, or shows it if it is finished.
+
+    Writes `config.json`, `log.jsonl`, `metrics.json`, `predictions.npz`, three plots
+    and checkpoints under `config.out`.
+
+    Args:
+        config: of the run.
+        preset: its name, for the record.
+        command: that repeats the run, for the record.
+        console: where progress and the table go.
+
+    Returns:
+        What `metrics.json` holds; see design.md, section 5.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM during training, with the state saved.
+        ValueError: if the zoo cannot be read; names file or field.
+    """
+    console = console or Console()
+    out = config.out
+    made = _made(config, preset, command)
+    finished = _finished(out, made["fingerprint"])
+    if finished is not None:
+        console.print(f"finished before; everything is in {out}")
+        report.show(finished, console)
+        return finished
+    write_json(out / "config.json", made)
+    (out / "metrics.json").unlink(missing_ok=True)
+    log = Log(out / "log.jsonl", made["fingerprint"])
+    with Bars(console) as bars:
+        plan(config, bars)
+        buckets = zoos.load(config, bars)
+        for bucket in buckets:
+            log.write("zoo", **bucket.summary())
+        rows = train_rows(config, buckets, bars, log)
+        with bars.work("test split, opened once", "test"):
+            tested = final_test(rows, buckets, config.seed)
+    columns = {row.name: row for row in rows if row.name in COLUMNS}
+    metrics: dict[str, Any] = {
+        name: column(row, tested[name]) for name, row in columns.items()
+    }
+    metrics["baselines"] = {
+        row.name: baseline(row, tested[row.name])
+        for row in rows
+        if row.name not in COLUMNS
+    }
+    metrics["seconds"] = round(log.seconds, 1)
+    files = report.plot(rows, tested, out)
+    write_arrays(out / "predictions.npz", _predictions(tested))
+    log.write("metrics", **metrics)
+    write_json(out / "metrics.json", metrics)
+    report.show(metrics, console)
+    names = ", ".join(file.name for file in files)
+    console.print(f"{clock(log.seconds)} in all; metrics.json, {names} in {out}")
+    return metrics
+
+
+def plan(config: Config, bars: Bars) -> None:
+    """Plans all work with seconds measured on two cores, for the time left."""
+    zoos.plan(config, bars)
+    for name in metanets.names(config):
+        bars.plan.add(name, len(zoos.bucket_names(config)), metanets.estimate(config))
+    bars.plan.add("trees", len(TREES), 0.02 * config.trees)
+    bars.plan.add("test", 1, 10.0)
+
+
+def train_rows(
+    config: Config, buckets: list[Bucket], bars: Bars, log: Log
+) -> list[Row]:
+    """Trains every row of the table on the training and validation splits."""
+    rows = []
+    for name in metanets.names(config):
+        rows.append(metanets.fit_row(name, buckets, config, bars))
+        log.write("trained", row=name, **_curve(rows[-1]))
+    for tree in TREES:
+        with bars.work(tree.name, "trees"):
+            row = fit_trees(tree, buckets, config.seed, config.seeds, config.trees)
+        rows.append(row)
+        log.write("trained", row=tree.name, **row.extra)
+    return rows
+
+
+def _curve(row: Row) -> dict[str, Any]:
+    return {
+        "validation": {
+            bucket: {"step": steps.tolist(), "kendall_tau": tau.mean(axis=0).tolist()}
+            for bucket, (steps, tau) in row.curves.items()
+        },
+        **row.extra,
+    }
+
+
+def _made(config: Config, preset: str, command: str) -> dict[str, Any]:
+    fields = {k: v for k, v in vars(config).items() if k not in PLACES}
+    return {
+        "experiment": "predict_accuracy",
+        "preset": preset,
+        "command": command,
+        "fingerprint": fingerprint(fields),
+        "config": vars(config),
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def _finished(out: Path, key: str) -> dict[str, Any] | None:
+    config, metrics = out / "config.json", out / "metrics.json"
+    if not config.exists() or not metrics.exists():
+        return None
+    if json.loads(config.read_text()).get("fingerprint") != key:
+        return None
+    return json.loads(metrics.read_text())
+
+
+def _predictions(tested: Any) -> dict[str, np.ndarray]:
+    first = next(iter(tested.values()))
+    arrays = {"truth": first.truth, "bucket": first.bucket}
+    for name, result in tested.items():
+        for k, predicted in result.predicted.items():
+            arrays[f"{name}/1e{k}"] = predicted
+    return arrays
