@@ -38,6 +38,10 @@ class Layer:
     space: str | None = None
 
 
+After = Callable[[Layer, Array], Array]
+"""What happens to the units of a layer before the next one reads them."""
+
+
 @dataclass(frozen=True)
 class Network:
     """An architecture as pure functions; two with equal configurations are equal.
@@ -119,16 +123,41 @@ class Network:
             ValueError: if the inputs do not fit the first layer.
         """
         units: dict[str, Array] = {}
+
+        def keep(layer: Layer, x: Array) -> Array:
+            units[str(layer.space)] = x
+            return x
+
+        return self.run(theta, x, keep), units
+
+    def run(self, theta: Theta, x: Array, after: After) -> Array:
+        """Returns the outputs, with `after` applied to the units of every layer.
+
+        For what happens between layers in training only, such as dropout.
+
+        Args:
+            theta: weights of one network.
+            x: `[N, ...]`, inputs.
+            after: `(layer, units) -> units`, called once for each layer with an
+                activation, in order; the network goes on with what it returns.
+
+        Returns:
+            The outputs `[N, n_L]`.
+
+        Raises:
+            ValueError: if the inputs do not fit the first layer.
+        """
+        streams: dict[str, Array] = {}
         for layer in self.layers:
             weights = theta[layer.name]
             x = layer.linear(x, weights["kernel"])
             x = x + _row(weights["bias"], x.ndim)
             if layer.space is None or layer.activation is None:
                 continue
-            if layer.space in units:
-                x = x + units[layer.space]
-            x = units[layer.space] = layer.activation.function(x)
-        return x, units
+            if layer.space in streams:
+                x = x + streams[layer.space]
+            x = streams[layer.space] = after(layer, layer.activation.function(x))
+        return x
 
 
 def _row(bias: Array, ndim: int) -> Array:
