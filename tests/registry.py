@@ -103,16 +103,20 @@ def rng(seed: int) -> np.random.Generator:
 def theta_of(
     spec: WeightSpec, seed: int, dtype: Any = jnp.float64, batch: tuple[int, ...] = ()
 ) -> Any:
-    """Random weights of a spec, biases included; kernels over the root of fan-in."""
+    """Random weights of a spec; biases are positive, so that few units are dead.
+
+    A unit that is never active keeps the function under anything, and a law that is
+    checked on it checks nothing.
+    """
     draw = rng(seed)
-    leaves = {
-        leaf.path: jnp.asarray(
-            draw.normal(size=(*batch, *leaf.stored))
-            / math.sqrt(max(math.prod(leaf.stored[:-1]), 1)),
-            dtype,
-        )
-        for leaf in spec.leaves
-    }
+    leaves = {}
+    for leaf in spec.leaves:
+        shape = (*batch, *leaf.stored)
+        if len(leaf.stored) == 1:
+            values = draw.uniform(0.1, 0.6, shape)
+        else:
+            values = draw.normal(size=shape) / math.sqrt(math.prod(leaf.stored[:-1]))
+        leaves[leaf.path] = jnp.asarray(values, dtype)
     return _trees.nest(leaves)
 
 
@@ -146,6 +150,7 @@ class Compiled(NamedTuple):
 
     act: Callable[..., Any]
     mul: Callable[..., Any]
+    inv: Callable[..., Any]
     apply: Callable[..., Any]
     ravel: Callable[..., Any]
 
@@ -157,6 +162,7 @@ def compiled(name: str) -> Compiled:
     return Compiled(
         jax.jit(functools.partial(spaces.act, net.spec)),
         jax.jit(functools.partial(spaces.mul, net.spec)),
+        jax.jit(functools.partial(spaces.inv, net.spec)),
         jax.jit(net.apply),
         jax.jit(functools.partial(spaces.ravel, net.spec)),
     )

@@ -1,0 +1,190 @@
+"""The action: identity, composition, its matrix, and its behaviour under JAX."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qejax import spaces
+from tests.registry import (
+    MOVED,
+    NETS,
+    RTOL,
+    compiled,
+    element_of,
+    gap,
+    theta_of,
+)
+from tests.rho import rho
+
+DTYPES = (jnp.float32, jnp.float64)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NETS)
+def test_identity_changes_no_bit(name, dtype):
+    spec = NETS[name].net.spec
+    theta = theta_of(spec, 0, dtype)
+    # Signed zeros, infinities and NaN are kept too.
+    first = spec.leaves[0].path.split("/")
+    odd = np.array(theta[first[0]][first[1]])
+    odd.flat[:4] = (-0.0, np.inf, -np.inf, np.nan)[: odd.size]
+    theta[first[0]][first[1]] = jnp.asarray(odd, dtype)
+    moved = compiled(name).act(spaces.identity(spec, dtype), theta)
+    chex.assert_trees_all_equal_structs(moved, theta)
+    for got, expected in zip(
+        jax.tree.leaves(moved), jax.tree.leaves(theta), strict=True
+    ):
+        assert np.asarray(got).tobytes() == np.asarray(expected).tobytes()
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_composition(name):
+    spec, run = NETS[name].net.spec, compiled(name)
+    g, h, theta = element_of(spec, 0), element_of(spec, 1), theta_of(spec, 0)
+    once, twice = run.act(run.mul(h, g), theta), run.act(h, run.act(g, theta))
+    chex.assert_trees_all_close(once, twice, rtol=RTOL, atol=0, strict=True)
+    if any(space.size > 1 for space in spec.spaces):  # One unit commutes.
+        assert gap(run.act(run.mul(g, h), theta), once) > 1e-3
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_inverse_comes_back(name):
+    spec, run = NETS[name].net.spec, compiled(name)
+    g, theta = element_of(spec, 0), theta_of(spec, 0)
+    back = run.act(run.inv(g), run.act(g, theta))
+    chex.assert_trees_all_close(back, theta, rtol=RTOL, atol=0, strict=True)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_dense_matrix_is_the_action(name):
+    spec, run = NETS[name].net.spec, compiled(name)
+    g, theta = element_of(spec, 0), theta_of(spec, 0)
+    oracle = rho(spec, g)
+    flat = np.asarray(run.ravel(theta))
+    assert flat.shape == (spec.num_parameters,)
+    np.testing.assert_allclose(
+        np.asarray(run.ravel(run.act(g, theta))), oracle @ flat, rtol=RTOL, atol=0
+    )
+    np.testing.assert_allclose(
+        jax.jit(functools.partial(spaces.dense_matrix, spec))(g),
+        oracle,
+        rtol=RTOL,
+        atol=0,
+    )
+
+
+SOME = ("mixed", "cnn, uneven windows and strides, mixed", "residual cnn")
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_channels_move_together(name):
+    spec, run = NETS[name].net.spec, compiled(name)
+    g = element_of(spec, 0)
+    thetas = [theta_of(spec, seed) for seed in range(3)]
+    each = [spaces.views(spec, theta) for theta in thetas]
+    feats = {
+        leaf.path: jnp.stack([one[leaf.path] for one in each], -1)
+        for leaf in spec.leaves
+    }
+    moved = jax.jit(functools.partial(spaces.act_features, spec))(g, feats)
+    for channel, theta in enumerate(thetas):
+        alone = spaces.views(spec, run.act(g, theta))
+        for path in feats:
+            np.testing.assert_array_equal(moved[path][..., channel], alone[path])
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_jit_changes_nothing(name):
+    spec = NETS[name].net.spec
+    g, theta = element_of(spec, 0), theta_of(spec, 0)
+    chex.assert_trees_all_close(
+        compiled(name).act(g, theta), spaces.act(spec, g, theta), rtol=1e-15, atol=0
+    )
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_vmap_is_a_loop(name):
+    spec, run = NETS[name].net.spec, compiled(name)
+    thetas = [theta_of(spec, seed) for seed in range(3)]
+    elements = [element_of(spec, seed) for seed in range(3)]
+    stack = functools.partial(jax.tree.map, lambda *leaves: jnp.stack(leaves))
+    many = jax.jit(jax.vmap(functools.partial(spaces.act, spec)))
+    together = many(stack(*elements), stack(*thetas))
+    alone = [run.act(g, theta) for g, theta in zip(elements, thetas, strict=True)]
+    chex.assert_trees_all_close(together, stack(*alone), rtol=1e-15, atol=0)
+
+
+def test_one_compilation_for_all_elements():
+    spec = NETS["mixed"].net.spec
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def act(g, theta):
+        return spaces.act(spec, g, theta)
+
+    for seed in range(4):
+        jax.block_until_ready(act(element_of(spec, seed), theta_of(spec, seed)))
+
+
+@pytest.mark.parametrize("name", ["mixed", "cnn, same, flatten"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("of_scales", DTYPES)
+def test_the_weights_keep_their_dtype(name, dtype, of_scales):
+    spec = NETS[name].net.spec
+    g, theta = element_of(spec, 0, dtype=of_scales), theta_of(spec, 0, dtype)
+    moved = jax.eval_shape(functools.partial(spaces.act, spec), g, theta)
+    assert {leaf.dtype for leaf in jax.tree.leaves(moved)} == {jnp.dtype(dtype)}
+
+
+def test_the_gradient_goes_through_the_inverse():
+    """`d <c, act(g, t)> / dt = rho(g)^T c`: gathers and their scatters agree."""
+    name = "cnn, uneven windows and strides, mixed"
+    spec, run = NETS[name].net.spec, compiled(name)
+    g, theta, c = element_of(spec, 0, 10.0), theta_of(spec, 0), theta_of(spec, 1)
+
+    def pair(theta):
+        return jnp.vdot(run.ravel(c), run.ravel(run.act(g, theta)))
+
+    got = run.ravel(jax.jit(jax.grad(pair))(theta))
+    expected = rho(spec, g).T @ np.asarray(run.ravel(c))
+    np.testing.assert_allclose(np.asarray(got), expected, rtol=RTOL, atol=0)
+
+
+LAYOUTS = (
+    "width one",
+    "one hidden layer",
+    "equal widths",
+    "mixed",
+    "residual tanh, then narrow",
+)
+"""The pool: a new shape is a compilation, a new seed is a call."""
+
+
+@given(
+    name=st.sampled_from(LAYOUTS),
+    seed=st.integers(0, 10**6),
+    exponent=st.floats(0, 6),
+    twin=st.booleans(),
+)
+def test_act_laws(name, seed, exponent, twin):
+    spec, run = NETS[name].net.spec, compiled(name)
+    theta = theta_of(spec, seed)
+    if twin:  # The weights of all units of a layer coincide.
+        theta = jax.tree.map(lambda leaf: jnp.ones_like(leaf) * leaf.ravel()[0], theta)
+    g = element_of(spec, seed, 10.0**exponent)
+    h = element_of(spec, seed + 1, 10.0**exponent)
+    moved = run.act(g, theta)
+    chex.assert_trees_all_close(
+        run.act(run.mul(h, g), theta), run.act(h, moved), rtol=RTOL, atol=0
+    )
+    chex.assert_trees_all_close(run.act(run.inv(g), moved), theta, rtol=RTOL, atol=0)
+    x = jnp.asarray(np.random.default_rng(seed).normal(size=(4, *NETS[name].inputs)))
+    np.testing.assert_allclose(
+        run.apply(moved, x), run.apply(theta, x), rtol=1e-9, atol=1e-9
+    )
