@@ -228,7 +228,7 @@ def train_peers(
     from benchmarks.peers import fit
 
     torch.set_num_threads(threads)
-    stamp = harness.stamp()
+    stamp = harness.stamp(code=("benchmarks/*.py",))
     split, recipe = split_rows(len(zoo.accuracy)), fit.Recipe()
     for seed in range(seeds):
         for name in names:

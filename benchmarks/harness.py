@@ -211,11 +211,15 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def stamp() -> Record:
+def stamp(code: Sequence[str] = ("qejax", "benchmarks/*.py")) -> Record:
     """What a number depends on: machine, versions, commit, flags, command, date.
 
     Compare times only where `device`, `cpu` and `versions` agree, and distrust those
-    with a `load_average` well above what the benchmark itself uses.
+    with a `load_average` that says the machine was busy: take the stamp first.
+
+    Args:
+        code: paths of what is measured; where they differ from the commit, it ends
+            in "+changes".
     """
     device = jax.devices()[0]
     versions = {name: _version(name) for name in _PACKAGES}
@@ -227,7 +231,7 @@ def stamp() -> Record:
         "cores": _cores(),
         "load_average": [round(x, 2) for x in os.getloadavg()],
         "versions": versions,
-        "commit": _commit(),
+        "commit": _commit(code),
         "flags": {
             **{name: os.environ[name] for name in _FLAGS if name in os.environ},
             "x64": bool(jax.config.read("jax_enable_x64")),
@@ -260,9 +264,7 @@ def _cpu_name() -> str:
     return names[0] if names else platform.machine()
 
 
-def _commit() -> str | None:
-    """The commit, with "+changes" where the timed code differs from it."""
-
+def _commit(code: Sequence[str]) -> str | None:
     def git(*args: str) -> str:
         done = subprocess.run(
             ["git", *args], cwd=ROOT, capture_output=True, text=True, check=True
@@ -270,7 +272,7 @@ def _commit() -> str | None:
         return done.stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--", "qejax", "benchmarks/*.py")
+        changed = git("status", "--porcelain", "--", *code)
         return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
