@@ -1,1 +1,39 @@
-"""Placeholder until the room is furnished."""
+"""Training: the loop, its checkpoints, and the metrics of an evaluation.
+
+`fit` trains any pure loss on in-RAM examples, resumes to the bit, and selects on
+validation. It knows nothing of models or zoos: experiments bring those together.
+"""
+
+from qejax.train._checkpoint import Checkpoint as Checkpoint
+from qejax.train._checkpoint import Checkpointer as Checkpointer
+from qejax.train._checkpoint import CheckpointError as CheckpointError
+from qejax.train._config import FitConfig as FitConfig
+from qejax.train._config import check_config as check_config
+from qejax.train._loop import fit as fit
+from qejax.train._metrics import accuracy as accuracy
+from qejax.train._metrics import kendall_tau as kendall_tau
+from qejax.train._metrics import mae as mae
+from qejax.train._metrics import r2 as r2
+from qejax.train._progress import Progress as Progress
+from qejax.train._run import FitResult as FitResult
+from qejax.train._signals import Interrupted as Interrupted
+from qejax.train._signals import StopRequest as StopRequest
+from qejax.train._signals import catch_signals as catch_signals
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "Checkpointer",
+    "FitConfig",
+    "FitResult",
+    "Interrupted",
+    "Progress",
+    "StopRequest",
+    "accuracy",
+    "catch_signals",
+    "check_config",
+    "fit",
+    "kendall_tau",
+    "mae",
+    "r2",
+]

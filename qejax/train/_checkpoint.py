@@ -1,0 +1,304 @@
+"""Checkpoints on disk: the only file of the package that imports orbax.
+
+A checkpoint is one directory, named by its step, that appears whole or not at all. It
+holds some named trees and a JSON object. Trees are stored as nested dicts with string
+keys (never modules, optimiser tuples or lists) and come back in the structure of a
+template that the caller gives; keys, shapes, dtypes and a checksum of the values are
+compared first. orbax itself notices truncated files, but not a flipped byte.
+"""
+
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from qejax._trees import check_tree, flatten, nest
+
+_META = "meta"
+_COMPLETE = "_CHECKPOINT_METADATA"
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be read; the message names it and says what to do."""
+
+
+class Checkpoint(NamedTuple):
+    """What `Checkpointer.restore` returns.
+
+    Attributes:
+        step: the step it was saved at.
+        trees: by name, in the structures of the templates; leaves are NumPy arrays
+            (typed JAX keys stay typed keys).
+        metadata: the JSON object.
+    """
+
+    step: int
+    trees: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+class Checkpointer:
+    """The checkpoints of one run in one directory; a context manager.
+
+    The newest `keep` checkpoints are kept and older ones deleted. Directories that are
+    named like a step but hold no checkpoint are never read, counted or deleted, but
+    for empty ones, which are removed when the directory is opened.
+
+    Saving copies the values to the host before it returns, so arrays may be donated
+    afterwards; writing goes on in the background. Leaving the block waits for it.
+    """
+
+    def __init__(self, directory: Path, keep: int = 2) -> None:
+        """Opens or makes `directory`.
+
+        Args:
+            directory: of this run alone.
+            keep: checkpoints to keep, at least 1. With 2, one remains to fall back on
+                when the newest is damaged.
+
+        Raises:
+            ValueError: if `keep` is below 1.
+        """
+        if keep < 1:
+            raise ValueError(f"Checkpointer(keep=...): expected >= 1, got {keep}.")
+        self.directory = directory.resolve()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        strays: set[int] = set()
+        for path in self.directory.iterdir():
+            if path.name.isdigit() and path.is_dir() and not _is_complete(path):
+                if any(path.iterdir()):
+                    strays.add(int(path.name))
+                else:
+                    path.rmdir()
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=_Latest(keep, strays),
+                cleanup_tmp_directories=True,
+            ),
+        )
+
+    def __enter__(self) -> "Checkpointer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._manager.close()
+
+    def steps(self) -> list[int]:
+        """Returns the steps of the complete checkpoints, in rising order."""
+        found = self._manager.all_steps()
+        return sorted(s for s in found if _is_complete(self.directory / str(s)))
+
+    def save(
+        self, step: int, trees: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        """Begins to save a checkpoint; does nothing if the step has one.
+
+        Blocks until the save before is written and the values are on the host. Leaves
+        without entries are not stored: the template holds all there is to them.
+
+        Args:
+            step: at least 0.
+            trees: by name; pytrees of arrays.
+            metadata: JSON values, nested dicts and lists.
+
+        Raises:
+            ValueError: if a directory of that name holds something else.
+            ValueError: if a tree is called "meta".
+        """
+        if _META in trees:
+            raise ValueError(
+                f"Checkpointer.save: expected trees under other names than {_META!r}, "
+                f"which is taken by the metadata. Rename the tree."
+            )
+        self.wait()
+        if step in self.steps():
+            return
+        path = self.directory / str(step)
+        if path.exists():
+            raise ValueError(
+                f"{path}: expected no such directory before step {step} is saved, got "
+                f"one without a checkpoint in it. Move it away, then run again."
+            )
+        host = {name: _to_host(tree) for name, tree in trees.items()}
+        meta = {
+            "trees": {name: _table(leaves) for name, leaves in host.items()},
+            "checksums": {name: _checksum(leaves) for name, leaves in host.items()},
+            "metadata": dict(metadata),
+        }
+        items: dict[str, Any] = {
+            name: ocp.args.StandardSave(nest(leaves))
+            for name, leaves in host.items()
+            if leaves
+        }
+        items[_META] = ocp.args.JsonSave(meta)
+        # force: a stray directory of a higher step must not stop the saving.
+        self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+
+    def wait(self) -> None:
+        """Blocks until what was saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def restore(self, templates: Mapping[str, Any]) -> Checkpoint | None:
+        """Returns the newest checkpoint, or None if there is none.
+
+        Args:
+            templates: for each tree to read, one with its structure, shapes and
+                dtypes (arrays or `jax.ShapeDtypeStruct`). Trees that are not named
+                are not read.
+
+        Raises:
+            CheckpointError: if the checkpoint is damaged: a file is missing or
+                truncated, or values differ from those that were saved.
+            ValueError: if a tree does not fit its template.
+        """
+        steps = self.steps()
+        if not steps:
+            return None
+        step = steps[-1]
+        meta = self._read(step, {_META: ocp.args.JsonRestore()})[_META]
+        try:
+            tables, checksums = meta["trees"], meta["checksums"]
+            stored = {name: _structs(tables[name]) for name in templates}
+            metadata = meta["metadata"]
+        except (KeyError, TypeError) as err:
+            raise self._damaged(step, f"its metadata lack {err}") from err
+        for name, template in templates.items():
+            check_tree(_abstract(template), stored[name], f"{name!r} of step {step}")
+        args = {
+            name: ocp.args.StandardRestore(
+                nest({path: np.empty(s.shape, s.dtype) for path, s in leaves.items()})
+            )
+            for name, leaves in stored.items()
+            if leaves
+        }
+        read = self._read(step, args) if args else {}
+        trees: dict[str, Any] = {}
+        for name, template in templates.items():
+            leaves = flatten(read.get(name, {}))
+            leaves = {path: np.asarray(leaves[path]) for path in stored[name]}
+            if _checksum(leaves) != checksums.get(name):
+                raise self._damaged(step, f"the values of {name!r} were changed")
+            trees[name] = _to_template(template, leaves)
+        return Checkpoint(step, trees, metadata)
+
+    def _read(self, step: int, args: dict[str, Any]) -> dict[str, Any]:
+        """Reads items of a checkpoint; whatever goes wrong names its directory."""
+        try:
+            return dict(self._manager.restore(step, args=ocp.args.Composite(**args)))
+        except Exception as err:
+            raise self._damaged(step, f"{type(err).__name__}: {err}") from err
+
+    def _damaged(self, step: int, reason: str) -> CheckpointError:
+        steps = self.steps()
+        older = f"go on from step {steps[-2]}" if len(steps) > 1 else "begin again"
+        return CheckpointError(
+            f"{self.directory / str(step)} is damaged: expected the checkpoint of step "
+            f"{step}, got an error ({reason}). Delete that directory to {older}."
+        )
+
+
+class _Latest:
+    """Keeps the newest checkpoints, and every directory that is none.
+
+    orbax asks when a save begins and deletes when it is complete.
+    """
+
+    def __init__(self, keep: int, strays: set[int]) -> None:
+        self._keep = keep
+        self._strays = strays
+
+    def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
+        """Returns for each checkpoint, in rising order, whether it stays."""
+        del context
+        steps = [info.step for info in checkpoints]
+        newest = [step for step in steps if step not in self._strays][-self._keep :]
+        return [step in self._strays or step in newest for step in steps]
+
+
+def _is_complete(path: Path) -> bool:
+    return (path / _COMPLETE).exists()
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _key_impl(like: Any) -> str:
+    """Returns the generator of a typed key; `key_impl` itself wants an array."""
+    names: list[str] = []
+    jax.eval_shape(lambda key: names.append(str(jax.random.key_impl(key))), like)
+    return names[0]
+
+
+def _abstract(template: Any) -> dict[str, Any]:
+    """Returns shape and dtype by path of the leaves that are stored.
+
+    Typed keys are stored as their data, `uint32` with a trailing axis.
+    """
+    leaves: dict[str, Any] = {}
+    for path, leaf in flatten(template).items():
+        data = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+        if 0 not in data.shape:
+            leaves[path] = jax.ShapeDtypeStruct(data.shape, data.dtype)
+    return leaves
+
+
+def _to_host(tree: Any) -> dict[str, np.ndarray]:
+    """Returns host copies by path of the leaves that are stored."""
+    leaves = flatten(tree)
+    data = {
+        path: jax.random.key_data(leaves[path])
+        if _is_key(leaves[path])
+        else leaves[path]
+        for path in _abstract(tree)
+    }
+    # A copy: on the CPU `device_get` may share the memory of the array.
+    return {path: np.array(leaf) for path, leaf in jax.device_get(data).items()}
+
+
+def _to_template(template: Any, leaves: dict[str, np.ndarray]) -> Any:
+    """Returns stored leaves in the structure of the template."""
+    filled: list[Any] = []
+    for path, like in flatten(template).items():
+        if path not in leaves:
+            filled.append(np.empty(like.shape, like.dtype))
+        elif _is_key(like):
+            filled.append(
+                jax.random.wrap_key_data(
+                    jax.numpy.asarray(leaves[path]), impl=_key_impl(like)
+                )
+            )
+        else:
+            filled.append(leaves[path])
+    return jax.tree.unflatten(jax.tree.structure(template), filled)
+
+
+def _table(leaves: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {path: [list(a.shape), a.dtype.name] for path, a in leaves.items()}
+
+
+def _structs(table: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the stored shapes and dtypes; bfloat16 and its kin have names in JAX."""
+    return {
+        path: jax.ShapeDtypeStruct(tuple(shape), jax.numpy.dtype(dtype))
+        for path, (shape, dtype) in table.items()
+    }
+
+
+def _checksum(leaves: dict[str, np.ndarray]) -> str:
+    total = 0
+    for path in sorted(leaves):
+        total = zlib.crc32(path.encode(), total)
+        total = zlib.crc32(np.ascontiguousarray(leaves[path]).tobytes(), total)
+    return f"{total:08x}"

@@ -1,0 +1,159 @@
+"""The training loop: resumable to the bit, one compilation, no sync a step."""
+
+import dataclasses
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from qejax._trees import flatten
+from qejax.train._checkpoint import Checkpointer
+from qejax.train._config import FitConfig, check_config
+from qejax.train._progress import Progress
+from qejax.train._run import FitResult, Run
+from qejax.train._selection import Evaluate
+from qejax.train._signals import StopRequest, catch_signals
+from qejax.train._step import (
+    Advance,
+    Batch,
+    LossFn,
+    Params,
+    check_loss,
+    init_state,
+    make_advance,
+    num_examples,
+)
+
+_DISPATCH_SECONDS = 1.0  # how long the host waits at most before it looks up
+
+
+def fit(
+    loss_fn: LossFn,
+    params: Params,
+    data: Batch,
+    config: FitConfig,
+    *,
+    optimizer: optax.GradientTransformation,
+    evaluate: Evaluate | None = None,
+    out: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    save_seconds: float = 60.0,
+) -> FitResult:
+    """Trains `params` on in-RAM examples and returns the best ones.
+
+    With `out`, a run that was stopped at any moment goes on when `fit` is called again
+    with the same arguments, to bitwise the same numbers as one that never stopped (on
+    the same device, if its operations are deterministic); a finished run returns at
+    once. SIGINT and SIGTERM save first and then raise `Interrupted`; a second one
+    aborts. The training step is compiled once a process, whatever the number of steps.
+
+    Files in `out`: `fit.json` (what decides the numbers), `log.jsonl` (one row an
+    evaluation) and `ckpt/STEP` (the last two states, each with the best parameters so
+    far). A row is `{"step", "train": {"loss", ...}, "eval": {...}, "seconds"}`: means
+    of loss and aux over the steps since the row before (null at step 0), the metrics
+    (null if not finite), and the seconds of the run so far.
+
+    Args:
+        loss_fn: `(params, batch, key) -> (loss, aux)`; pure. `batch` has the structure
+            of `data` with a leading axis of `batch_size`; `key` is new in every step;
+            `aux` holds scalars by name.
+        params: a pytree of floating-point arrays; copied, never donated.
+        data: a pytree of arrays with a common leading axis, the examples; moved to
+            the device once and indexed there.
+        config: see `FitConfig`.
+        optimizer: an optax transformation; schedules inside it count steps.
+        evaluate: `params -> {metric: number}`, on validation data that it closes over,
+            jitted by the caller; it must not keep `params`. Called before the first
+            step, every `eval_every` steps and after the last.
+        out: a directory for this run alone, or None to keep nothing.
+        settings: what else decides the numbers (optimiser, model, data options) as
+            JSON values; compared on resume.
+        progress: called after every evaluation and dispatch (about every second).
+        save_seconds: least seconds between two saves; has no effect on the numbers.
+
+    Returns:
+        The result. Parameters are JAX arrays that belong to the caller.
+
+    Raises:
+        ValueError: if `data`, `evaluate` and `config` do not fit together, or `out`
+            belongs to a run with other settings or data (names the fields).
+        TypeError: if `loss_fn` does not return a scalar and a dict of scalars.
+        FloatingPointError: at the first training loss that is not finite, or if the
+            selected metric never was.
+        CheckpointError: if the newest checkpoint is damaged.
+        Interrupted: after a signal, with the state saved.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> def loss_fn(params, batch, key):
+        ...     return jnp.mean((batch["x"] * params["a"] - batch["y"]) ** 2), {}
+        >>> x = np.linspace(-1.0, 1.0, 64, dtype=np.float32)
+        >>> config = FitConfig(steps=200, batch_size=16, eval_every=50)
+        >>> result = fit(loss_fn, {"a": jnp.zeros(())}, {"x": x, "y": 3 * x}, config,
+        ...              optimizer=optax.sgd(0.5))
+        >>> round(float(result.params["a"]), 3)
+        3.0
+    """
+    if config.select is not None and evaluate is None:
+        raise ValueError(
+            f"fit(evaluate=None): expected a function for select={config.select!r}, "
+            f"got none. Pass `evaluate` or select=None."
+        )
+    shapes = check_loss(loss_fn, params, data, config.batch_size)
+    state = init_state(params, optimizer, config, shapes)
+    if out is not None:
+        stored = {"loop": dataclasses.asdict(config), "data": _fingerprint(data)}
+        check_config(out / "fit.json", {**stored, "settings": dict(settings or {})})
+    num = num_examples(data)
+    with ExitStack() as stack:
+        store = stop = None
+        if out is not None:
+            store = stack.enter_context(Checkpointer(out / "ckpt"))
+            stop = stack.enter_context(catch_signals())
+        run = Run(config, evaluate, state, store, out, progress, save_seconds)
+        if run.ended is None:
+            advance = make_advance(loss_fn, optimizer, config, num)
+            _train(run, advance, data, stop)
+        return run.result()
+
+
+def _train(run: Run, advance: Advance, data: Batch, stop: StopRequest | None) -> None:
+    """Compiles the training program and runs it to the end of the run."""
+    config, data = run.config, jax.device_put(data)
+    begin = time.perf_counter()
+    program = (
+        jax.jit(advance, donate_argnums=0).lower(run.state, data, np.int32(0)).compile()
+    )
+    run.compile_seconds = time.perf_counter() - begin
+    if run.resumed_from is None:
+        run.evaluate()
+    while not (stop or run.ended):
+        next_evaluation = (run.step // config.eval_every + 1) * config.eval_every
+        until = min(
+            run.step + run.clock.dispatch_steps(_DISPATCH_SECONDS),
+            next_evaluation,
+            config.steps,
+        )
+        run.dispatch(program, data, until)
+        if until in (next_evaluation, config.steps):
+            run.evaluate()
+        run.save_if_due()
+    if stop:
+        run.leave(stop)
+    run.save()
+
+
+def _fingerprint(data: Batch) -> dict[str, Any]:
+    """Returns the number of examples and a checksum of keys, shapes and values."""
+    total = 0
+    for path, leaf in flatten(data).items():
+        total = zlib.crc32(f"{path} {leaf.shape} {leaf.dtype}".encode(), total)
+        total = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), total)
+    return {"examples": num_examples(data), "crc32": f"{total:08x}"}
