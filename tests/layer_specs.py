@@ -1,11 +1,16 @@
 """Small weight spaces for the laws of layers: every group, and every hard case."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
 
-from qejax._typing import Array, PRNGKeyArray
-from qejax.spaces import UnitSpace, WeightSpec, Wire, conv, dense
+from qejax._typing import Array
+from qejax.spaces import UnitSpace, WeightSpec, Wire, act_features, conv, dense
 
 GROUP_NAMES = ("permutation", "positive_scale", "sign")
 
@@ -83,23 +88,55 @@ SPECS: dict[str, WeightSpec] = {
 }
 
 
-def random_features(
-    key: PRNGKeyArray, spec: WeightSpec, channels: int
-) -> dict[str, Array]:
+def random_features(seed: int, spec: WeightSpec, channels: int) -> dict[str, Array]:
     """Float64 features of a spec."""
-    keys = jax.random.split(key, len(spec.leaves))
+    rng = np.random.default_rng(seed)
     return {
-        leaf.path: jax.random.normal(k, (*leaf.view, channels), float)
-        for leaf, k in zip(spec.leaves, keys, strict=True)
+        leaf.path: jnp.asarray(rng.standard_normal((*leaf.view, channels)))
+        for leaf in spec.leaves
     }
 
 
 def randomise(tree: Any, seed: int = 0, scale: float = 0.5) -> Any:
     """The tree with every leaf random, biases included, in its own dtype."""
-    leaves, structure = jax.tree.flatten(tree)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    drawn = [
-        scale * jax.random.normal(k, leaf.shape, leaf.dtype)
-        for k, leaf in zip(keys, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(structure, drawn)
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda x: jnp.asarray(scale * rng.standard_normal(x.shape), x.dtype), tree
+    )
+
+
+def random_module(make: Callable[[], nnx.Module], seed: int = 0) -> Any:
+    """A module with random parameters, built without running its initialisers.
+
+    Biases are zero at first; zeros would hide a wrong bias.
+    """
+    graph, params = nnx.split(nnx.eval_shape(make))
+    return nnx.merge(graph, randomise(nnx.to_pure_dict(params), seed))
+
+
+@functools.cache
+def compiled_act(spec: WeightSpec) -> Callable[..., dict[str, Array]]:
+    """`act_features` of a spec, `(g, feats) -> feats`."""
+    return fast_jit(functools.partial(act_features, spec))
+
+
+def fast_jit(function: Callable[..., Any]) -> Any:
+    """`jax.jit` that spends less on optimising code that runs three times."""
+    options = {
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+    }
+    return jax.jit(function, compiler_options=options)
+
+
+def relative_gap(got: Any, expected: Any) -> float:
+    """Largest difference of any leaf, relative to the largest entry of that leaf."""
+    gaps = jax.tree.map(
+        lambda a, b: (
+            np.max(np.abs(np.asarray(a) - np.asarray(b)))
+            / max(float(np.max(np.abs(b))), 1e-30)
+        ),
+        got,
+        expected,
+    )
+    return max(float(gap) for gap in jax.tree.leaves(gaps))

@@ -35,8 +35,8 @@ class MonomialLinear(nnx.Module):
     Raises:
         ValueError: if a number of channels or a bound is below 1.
 
-    Source: Tran et al. 2024, arXiv:2409.11697, theorem 4.4 (hidden layers); Zhou et al.
-    2023, arXiv:2302.14040, equation 4.
+    Source: Tran et al. 2024, arXiv:2409.11697 (scales and signs); Zhou et al.
+    2023, arXiv:2302.14040 (permutations).
 
     Example:
         >>> import jax

@@ -7,6 +7,7 @@ them all. The span of the table is compared with the null space of
 
 import functools
 from collections import defaultdict
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +17,9 @@ import pytest
 from qejax import spaces
 from qejax.layers import CONSTANT, Pattern, Term, mixers, term_table
 from qejax.layers import _engine as engine
+from qejax.spaces import WeightSpec
 from tests import dense
-from tests.layer_specs import SPECS, mlp, random_features, randomise
+from tests.layer_specs import SPECS, fast_jit, mlp, random_features, randomise
 
 ROWS = pytest.mark.parametrize("name", SPECS)
 RTOL = 1e-10
@@ -112,12 +114,19 @@ def test_a_wrong_term_is_noticed() -> None:
     assert gap("mlp-positive_scale", wrong) > 0.1
 
 
+def weights_of(spec: WeightSpec, c_in: int, c_out: int) -> Any:
+    make = functools.partial(
+        engine.init_weights, spec=spec, in_channels=c_in, out_channels=c_out
+    )
+    return jax.eval_shape(make, jax.random.key(0))
+
+
 @ROWS
 def test_engine_is_the_table(name: str) -> None:
     spec, c_in, c_out = SPECS[name], 2, 3
-    weights = randomise(engine.init_weights(jax.random.key(0), spec, c_in, c_out))
-    feats = random_features(jax.random.key(1), spec, c_in)
-    got = jax.jit(lambda w, f: engine.apply(spec, w, f, c_out))(weights, feats)
+    weights = randomise(weights_of(spec, c_in, c_out))
+    feats = random_features(1, spec, c_in)
+    got = fast_jit(lambda w, f: engine.apply(spec, w, f, c_out))(weights, feats)
     expected = {leaf.path: np.zeros((leaf.size, c_out)) for leaf in spec.leaves}
     flat = {path: np.asarray(x).reshape(-1, c_in) for path, x in feats.items()}
     flat[CONSTANT.path] = np.ones((1, 1))
@@ -159,7 +168,7 @@ def test_number_of_matrix_products_is_the_number_of_keys() -> None:
         "hidden_1^0",
         "hidden_0^0*hidden_1^0",
     ]
-    weights = engine.init_weights(jax.random.key(0), spec, 2, 2)
-    feats = random_features(jax.random.key(1), spec, 2)
+    weights = randomise(weights_of(spec, 2, 2))
+    feats = random_features(1, spec, 2)
     traced = jax.make_jaxpr(lambda w, f: engine.apply(spec, w, f, 2))(weights, feats)
     assert str(traced).count("dot_general") == 4

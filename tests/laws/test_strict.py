@@ -1,0 +1,136 @@
+"""Strict layers commute with the whole group; broken ones are caught."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from qejax import spaces
+from qejax.layers import (
+    CovariantStream,
+    MonomialLinear,
+    QuasiEquivariant,
+    RelativeAlpha,
+    invariants,
+)
+from qejax.spaces import WeightSpec
+from tests.layer_specs import (
+    SPECS,
+    compiled_act,
+    fast_jit,
+    random_features,
+    random_module,
+    relative_gap,
+)
+
+RTOL = 1e-10
+C_IN, C_OUT = 2, 3
+
+
+def relative(spec: WeightSpec, c_in: int, c_out: int, *, rngs: nnx.Rngs) -> nnx.Module:
+    alpha = RelativeAlpha(spec, c_in, c_out, rngs=rngs)
+    return QuasiEquivariant(alpha, MonomialLinear(spec, c_in, c_out, rngs=rngs))
+
+
+def bounded(spec: WeightSpec, c_in: int, c_out: int, *, rngs: nnx.Rngs) -> nnx.Module:
+    return MonomialLinear(spec, c_in, c_out, max_fixed=1, max_rank=2, rngs=rngs)
+
+
+LAYERS: dict[str, Callable[..., nnx.Module]] = {
+    "monomial_linear": MonomialLinear,
+    "covariant_stream": CovariantStream,
+    "relative": relative,
+    "bounded": bounded,
+}
+# The bounded layer is the same code on another spec.
+PAIRS = [(name, kind) for name in SPECS for kind in LAYERS if kind != "bounded"]
+PAIRS += [(name, "bounded") for name in ("conv-positive_scale", "mlp-sign")]
+
+
+def random_layer(make: Callable[..., nnx.Module], spec: WeightSpec) -> Any:
+    return random_module(lambda: make(spec, C_IN, C_OUT, rngs=nnx.Rngs(0)))
+
+
+def equivariance_gap(layer: Any, spec: WeightSpec, uncoupled: bool = False) -> float:
+    """Worst gap over elements with scales up to 1e4 (float64)."""
+    run, act = fast_jit(layer), compiled_act(spec)
+    worst = 0.0
+    for seed in range(3):
+        feats = random_features(seed, spec, C_IN)
+        g = spaces.sample(jax.random.key(10 + seed), spec, 1e4, jnp.float64)
+        h = spaces.sample(jax.random.key(20 + seed), spec, 1e4, jnp.float64)
+        expected = act(h if uncoupled else g, run(feats))
+        worst = max(worst, relative_gap(run(act(g, feats)), expected))
+    return worst
+
+
+@pytest.mark.parametrize(("name", "kind"), PAIRS)
+def test_commutes_with_the_group(name: str, kind: str) -> None:
+    spec = SPECS[name]
+    assert equivariance_gap(random_layer(LAYERS[kind], spec), spec) < RTOL
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_uncoupled_elements_break_the_law(kind: str) -> None:
+    """Not a law: a layer that returns zeros would pass the law, and this."""
+    spec = SPECS["mlp-sign"]
+    layer = random_layer(LAYERS[kind], spec)
+    assert equivariance_gap(layer, spec, uncoupled=True) > 1e-2
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_every_leaf_depends_on_the_features(kind: str) -> None:
+    spec = SPECS["mlp-sign"]
+    run = fast_jit(random_layer(LAYERS[kind], spec))
+    one, two = (run(random_features(seed, spec, C_IN)) for seed in (0, 1))
+    for path in one:
+        assert relative_gap(one[path], two[path]) > 1e-3, path
+
+
+def test_elementwise_nonlinearity_is_caught() -> None:
+    spec = SPECS["mlp-sign"]
+    linear = random_layer(MonomialLinear, spec)
+
+    def broken(feats: Any) -> Any:
+        return jax.tree.map(jax.nn.relu, linear(feats))
+
+    assert equivariance_gap(broken, spec) > 1e-2
+
+
+def test_layer_of_another_group_is_caught() -> None:
+    """Permutation layers do not commute with scales."""
+    spec = SPECS["mlp-positive_scale"]
+    layer = random_layer(MonomialLinear, spec.permutations_only())
+    assert equivariance_gap(layer, spec) > 1e-2
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_invariants_are_moved_by_permutations_only(name: str) -> None:
+    spec = SPECS[name]
+    run = fast_jit(functools.partial(invariants, spec))
+    act, permute = compiled_act(spec), compiled_act(spec.permutations_only())
+    for seed in range(3):
+        feats = random_features(seed, spec, C_IN)
+        g = spaces.sample(jax.random.key(10 + seed), spec, 1e4, jnp.float64)
+        got, found = run(act(g, feats)), run(feats)
+        assert relative_gap(got.entries, permute(g, found.entries)) < RTOL
+        np.testing.assert_allclose(got.log_size, found.log_size, rtol=RTOL, atol=RTOL)
+        other = run(random_features(99, spec, C_IN))
+        assert relative_gap(other.entries, found.entries) > 1e-2
+
+
+@pytest.mark.parametrize("kind", ["covariant_stream", "relative"])
+def test_dead_units_stay_exact(kind: str) -> None:
+    """A unit that nothing writes has no size, and its outgoing scale no meaning."""
+    spec = SPECS["mlp-positive_scale"]
+    feats = random_features(0, spec, C_IN)
+    for path in ("layer_00/kernel", "layer_00/bias"):
+        feats[path] = feats[path].at[..., 1, :].set(0)
+    g = spaces.sample(jax.random.key(1), spec, 1e4, jnp.float64)
+    run, act = fast_jit(random_layer(LAYERS[kind], spec)), compiled_act(spec)
+    assert relative_gap(run(act(g, feats)), act(g, run(feats))) < RTOL
