@@ -1,1 +1,47 @@
-"""Placeholder until the room is furnished."""
+"""Many small trained networks: made from a seed, stored, read, split, augmented."""
+
+from qejax.zoo import formats as formats
+from qejax.zoo._augment import augment as augment
+from qejax.zoo._augment import augment_rows as augment_rows
+from qejax.zoo._config import ZooConfig as ZooConfig
+from qejax.zoo._config import zoo_config_from_dict as zoo_config_from_dict
+from qejax.zoo._generate import Progress as Progress
+from qejax.zoo._generate import generate as generate
+from qejax.zoo._read import Batch as Batch
+from qejax.zoo._read import batches as batches
+from qejax.zoo._read import buckets as buckets
+from qejax.zoo._read import read as read
+from qejax.zoo._read import read_all as read_all
+from qejax.zoo._read import stream as stream
+from qejax.zoo._splits import split_networks as split_networks
+from qejax.zoo._store import check_networks as check_networks
+from qejax.zoo._store import store as store
+from qejax.zoo._train_many import Data as Data
+from qejax.zoo._zoo import SPLITS as SPLITS
+from qejax.zoo._zoo import Zoo as Zoo
+from qejax.zoo._zoo import from_vectors as from_vectors
+from qejax.zoo._zoo import to_vectors as to_vectors
+
+__all__ = [
+    "SPLITS",
+    "Batch",
+    "Data",
+    "Progress",
+    "Zoo",
+    "ZooConfig",
+    "augment",
+    "augment_rows",
+    "batches",
+    "buckets",
+    "check_networks",
+    "formats",
+    "from_vectors",
+    "generate",
+    "read",
+    "read_all",
+    "split_networks",
+    "store",
+    "stream",
+    "to_vectors",
+    "zoo_config_from_dict",
+]

@@ -1,0 +1,279 @@
+"""Training a zoo from a seed, chunk by chunk, resumable, and written to disk once.
+
+While it is being made, a zoo lives in `OUT.partial`: its configuration and one file
+per finished chunk. The same call goes on where an interrupted one stopped, to the
+same bytes. `OUT` appears when everything is there, and a later call returns at once.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from qejax import nets
+from qejax.nets import Network
+from qejax.zoo._config import ZooConfig
+from qejax.zoo._hyper import coefficients, draw_hyper, minibatches, subsets
+from qejax.zoo._manifest import MANIFEST, read_manifest, versions
+from qejax.zoo._splits import split_networks
+from qejax.zoo._store import store
+from qejax.zoo._train_many import Chunk, Data, make_program
+from qejax.zoo._zoo import Zoo, from_vectors, to_vectors
+
+
+class Progress(NamedTuple):
+    """Where a generation stands.
+
+    Attributes:
+        bucket: the bucket that the last chunk belongs to.
+        networks: trained so far, all buckets, kept ones of an earlier call included.
+        num_networks: in all.
+        work: training steps of networks so far; in proportion to time.
+        total_work: in all.
+        resumed: whether the last chunk was found on disk.
+    """
+
+    bucket: str
+    networks: int
+    num_networks: int
+    work: int
+    total_work: int
+    resumed: bool
+
+
+def generate(
+    config: ZooConfig,
+    data: Data,
+    out: str | Path,
+    progress: Callable[[Progress], None] | None = None,
+) -> Path:
+    """Makes the zoo of a configuration in the folder `out`, or finds it there.
+
+    One program trains a whole chunk of networks by a loop over steps; which optimiser
+    a network has, and every other hyper-parameter, is data. Networks are put into
+    chunks by their stopping step, so that few steps are computed in vain. One seed
+    decides every byte, on one kind of device and one version of jax.
+
+    Networks with a weight or a label that is not finite have diverged: they are
+    dropped, and counted in the manifest.
+
+    Args:
+        config: how the networks are trained.
+        data: what they are trained and tested on; the labels of the zoo are measured
+            on `data.test_x`, and on the part of `data.train_x` that a network saw.
+        out: the folder; read it with `read` or `stream`.
+        progress: called after every chunk.
+
+    Returns:
+        `out`, as a path.
+
+    Raises:
+        ValueError: if the data do not fit, or `out` (or its unfinished form) was made
+            from another configuration, other data or another jax; says which.
+        FileExistsError: if `out` holds something that is no zoo.
+    """
+    out = Path(out)
+    data = _checked(data)
+    recipe = {"zoo": config.to_dict(), "data_sha256": _digest(data)}
+    if (out / MANIFEST).is_file():
+        _check_same(out, recipe, read_manifest(out)["config"])
+        return out
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(
+            f"{out}: expected a zoo or nothing, found a folder without {MANIFEST}. "
+            f"Choose another folder."
+        )
+    partial = out.with_name(out.name + ".partial")
+    _begin(partial, recipe)
+    report = _Reporter(config, progress)
+    zoos, notes = {}, {}
+    for number, (name, net_config) in enumerate(config.buckets):
+        trained = _train_bucket(config, data, number, name, partial, report)
+        zoos[name], notes[name] = _gather(config, nets.build(net_config), name, trained)
+    store(out, zoos, config=recipe, notes=notes)
+    shutil.rmtree(partial)
+    return out
+
+
+class _Trained(NamedTuple):
+    """All networks of a bucket in the order of their numbers, diverged included."""
+
+    hyper: dict[str, np.ndarray]
+    vectors: np.ndarray
+    labels: dict[str, np.ndarray]
+
+
+class _Reporter:
+    """Counts what is done, for all buckets together."""
+
+    def __init__(
+        self, config: ZooConfig, progress: Callable[[Progress], None] | None
+    ) -> None:
+        hypers = [draw_hyper(config, number) for number in range(len(config.buckets))]
+        self.total = sum(
+            len(rows) * int(hyper["step"][rows].max())
+            for hyper in hypers
+            for rows in chunk_rows(config, hyper["step"])
+        )
+        self.num_networks = config.count * len(config.buckets)
+        self.networks = self.work = 0
+        self.progress = progress
+
+    def __call__(self, bucket: str, steps: np.ndarray, resumed: bool) -> None:
+        self.networks += len(steps)
+        self.work += len(steps) * int(steps.max())
+        if self.progress is not None:
+            self.progress(
+                Progress(
+                    bucket,
+                    self.networks,
+                    self.num_networks,
+                    self.work,
+                    self.total,
+                    resumed,
+                )
+            )
+
+
+def chunk_rows(config: ZooConfig, steps: np.ndarray) -> list[np.ndarray]:
+    """Returns the networks of every chunk: those that stop together go together."""
+    order = np.argsort(steps, kind="stable")
+    return [
+        order[start : start + config.chunk]
+        for start in range(0, len(order), config.chunk)
+    ]
+
+
+def _train_bucket(
+    config: ZooConfig,
+    data: Data,
+    number: int,
+    name: str,
+    partial: Path,
+    report: _Reporter,
+) -> _Trained:
+    net = nets.build(dict(config.buckets)[name])
+    hyper = draw_hyper(config, number)
+    size = len(data.train_y)
+    seen = subsets(config, number, hyper, size)
+    key = jax.random.fold_in(jax.random.key(config.seed), number)
+    program = make_program(net, with_dropout=bool(hyper["dropout"].any()))
+    vectors = np.zeros((config.count, net.spec.num_parameters), np.float32)
+    labels: dict[str, np.ndarray] = {}
+    for index, rows in enumerate(chunk_rows(config, hyper["step"])):
+        path = partial / f"{name}-{index:05d}.npz"
+        resumed = path.is_file()
+        if not resumed:
+            # The last chunk is filled up, so that all have one shape.
+            full = np.resize(rows, config.chunk)
+            chunk = Chunk(
+                rows=full.astype(np.int32),
+                stop=np.int32(hyper["step"][rows].max()),
+                order=minibatches(config, number, index, size),
+                subset=seen[full],
+                coefficients=coefficients({k: x[full] for k, x in hyper.items()}),
+            )
+            thetas, measured = jax.device_get(program(key, chunk, data))
+            _save(path, {"theta": to_vectors(net.spec, thetas), **measured}, len(rows))
+        with np.load(path, allow_pickle=False) as part:
+            vectors[rows] = part["theta"]
+            for label in set(part.files) - {"theta"}:
+                labels.setdefault(label, np.zeros(config.count, np.float32))
+                labels[label][rows] = part[label]
+        report(name, hyper["step"][rows], resumed)
+    return _Trained(hyper, vectors, dict(sorted(labels.items())))
+
+
+def _gather(
+    config: ZooConfig, net: Network, name: str, trained: _Trained
+) -> tuple[Zoo, dict[str, Any]]:
+    """The networks that did not diverge, and how many did."""
+    finite = np.isfinite(trained.vectors).all(axis=1)
+    for column in trained.labels.values():
+        finite &= np.isfinite(column)
+    rows = np.flatnonzero(finite)
+    if not len(rows):
+        raise ValueError(
+            f"zoo config, bucket {name!r}: all {config.count} networks diverged; lower "
+            f"learning_rate (now {config.learning_rate}) or init_scale."
+        )
+    zoo = Zoo(
+        network=net,
+        thetas=from_vectors(net.spec, trained.vectors[rows]),
+        labels={key: x[rows] for key, x in trained.labels.items()},
+        hyper={key: x[rows] for key, x in trained.hyper.items()},
+        split=split_networks(len(rows), config.split_seed),
+        source=f"generated:{name}:seed={config.seed}",
+        ids=np.array([f"{name}_{row:06d}" for row in rows]),
+    )
+    return zoo, {"trained": config.count, "diverged": config.count - len(rows)}
+
+
+def _save(path: Path, arrays: dict[str, np.ndarray], count: int) -> None:
+    """Writes the first `count` rows of arrays; a killed write leaves no file."""
+    draft = path.with_suffix(".draft")
+    with draft.open("wb") as file:
+        kept: dict[str, Any] = {name: x[:count] for name, x in arrays.items()}
+        np.savez(file, **kept)
+    os.replace(draft, path)
+
+
+def _begin(partial: Path, recipe: dict[str, Any]) -> None:
+    """Makes the folder of unfinished chunks, or checks that it is of this zoo."""
+    path = partial / "recipe.json"
+    recipe = recipe | {"versions": versions()}
+    if path.is_file():
+        _check_same(partial, recipe, json.loads(path.read_text()))
+        return
+    partial.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(recipe))
+    os.replace(draft, path)
+
+
+def _check_same(folder: Path, recipe: dict[str, Any], found: Any) -> None:
+    found = found if isinstance(found, dict) else {}
+    for part, expected in recipe.items():
+        got = found.get(part)
+        if got == expected:
+            continue
+        if isinstance(expected, dict) and isinstance(got, dict):
+            names = [k for k in {**expected, **got} if expected.get(k) != got.get(k)]
+            part, expected, got = (
+                f"{part}.{names[0]}",
+                expected.get(names[0]),
+                got.get(names[0]),
+            )
+        raise ValueError(
+            f"{folder}: this folder holds another zoo: {part} should be {expected}, "
+            f"found {got}. Choose another folder, or remove this one."
+        )
+
+
+def _checked(data: Data) -> Data:
+    """The arrays as float32 inputs and int32 labels."""
+    parts = []
+    for name in ("train", "test"):
+        x = np.asarray(getattr(data, f"{name}_x"), np.float32)
+        y = np.asarray(getattr(data, f"{name}_y"))
+        if len(x) != len(y) or y.ndim != 1 or y.dtype.kind not in "iu" or not len(y):
+            raise ValueError(
+                f"data.{name}_y: expected one integer label for each of {len(x)} "
+                f"points, at least one, got {y.dtype} of shape {y.shape}."
+            )
+        parts += [x, y.astype(np.int32)]
+    return Data(*parts)
+
+
+def _digest(data: Data) -> str:
+    digest = hashlib.sha256()
+    for array in data:
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

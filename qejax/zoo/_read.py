@@ -1,0 +1,227 @@
+"""Reading a prepared zoo: into memory if it fits, batch by batch if it does not.
+
+Both give the same networks in the same order: `batches` over `read(root)` and
+`stream(root)` yield equal batches for equal arguments.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qejax import nets
+from qejax.nets import Network
+from qejax.zoo._manifest import check_shards, read_manifest
+from qejax.zoo._zoo import SPLITS, Zoo, from_vectors, split_code
+
+READ_AT_ONCE = 1024
+
+
+class Batch(NamedTuple):
+    """Some networks of a split: `B` of them.
+
+    Attributes:
+        thetas: stacked weights, float32, leading axis `B`.
+        labels: by name, `[B]` float32.
+        ids: `[B]` strings.
+    """
+
+    thetas: Any
+    labels: dict[str, np.ndarray]
+    ids: np.ndarray
+
+
+def buckets(root: str | Path) -> tuple[str, ...]:
+    """Returns the names of the buckets of a prepared zoo.
+
+    Raises:
+        FileNotFoundError: if the folder has no manifest.
+        ValueError: if the manifest is none of a zoo.
+    """
+    return tuple(read_manifest(Path(root))["buckets"])
+
+
+def read(root: str | Path, bucket: str | None = None, *, verify: bool = True) -> Zoo:
+    """Returns one bucket of a prepared zoo, in memory, in the order it was stored in.
+
+    Args:
+        root: a folder made by `generate` or `store`.
+        bucket: its name; not needed if there is one only.
+        verify: whether to compare the checksum of every shard first.
+
+    Returns:
+        The zoo; its `source` is the one that was stored.
+
+    Raises:
+        FileNotFoundError: if the manifest or a shard is missing.
+        ValueError: if the bucket is unknown, a shard is damaged, or the records are
+            not those of the manifest; names the shard or field.
+    """
+    root = Path(root)
+    name, entry = _entry(root, bucket, verify)
+    net = nets.build(entry["network"])
+    records: list[dict[str, Any]] = []
+    split: list[int] = []
+    for part, ids in entry["splits"].items():
+        if not ids:
+            continue
+        source = _data_source(root, entry, part)
+        for start in range(0, len(source), READ_AT_ONCE):
+            stop = min(start + READ_AT_ONCE, len(source))
+            records += source.__getitems__(range(start, stop))
+        split += [split_code(part)] * len(source)
+    if len(records) != entry["count"]:
+        raise ValueError(
+            f"{root}, bucket {name!r}: expected {entry['count']} networks by the "
+            f"manifest, got {len(records)} records."
+        )
+    order = np.argsort([record["row"] for record in records], kind="stable")
+    records = [records[row] for row in order]
+    return Zoo(
+        network=net,
+        thetas=from_vectors(net.spec, np.stack([r["theta"] for r in records])),
+        labels=_columns([r["labels"] for r in records], np.float32),
+        hyper=_columns([r["hyper"] for r in records], None),
+        split=np.array(split, np.int8)[order],
+        source=entry["source"],
+        ids=np.array([r["id"].decode() for r in records]),
+    )
+
+
+def read_all(root: str | Path, *, verify: bool = True) -> dict[str, Zoo]:
+    """Returns all buckets of a prepared zoo by name; see `read`."""
+    return {name: read(root, name, verify=verify) for name in buckets(root)}
+
+
+def batches(
+    zoo: Zoo,
+    split: str,
+    batch: int,
+    *,
+    seed: int | None = None,
+    epochs: int = 1,
+) -> Iterator[Batch]:
+    """Yields batches of a split of a zoo in memory.
+
+    Args:
+        zoo: the networks.
+        split: "train", "val" or "test".
+        batch: networks in a batch; the last one of all epochs may have fewer.
+        seed: of a new order in every epoch; `None` keeps the order of the zoo.
+        epochs: how often every network comes.
+
+    Raises:
+        ValueError: if the split is unknown.
+    """
+    rows, vectors = zoo.rows(split), zoo.vectors()
+    for at in _order(range(len(rows)), batch, seed, epochs):
+        chosen = rows[at]
+        yield Batch(
+            from_vectors(zoo.network.spec, vectors[chosen]),
+            {name: x[chosen] for name, x in zoo.labels.items()},
+            zoo.ids[chosen],
+        )
+
+
+def stream(
+    root: str | Path,
+    split: str,
+    batch: int,
+    *,
+    bucket: str | None = None,
+    seed: int | None = None,
+    epochs: int = 1,
+    verify: bool = True,
+) -> Iterator[Batch]:
+    """Yields batches of a split from disk, with grain; memory for a few batches only.
+
+    Arguments and order as `batches`.
+
+    Args:
+        root: a folder made by `generate` or `store`.
+        split: "train", "val" or "test".
+        batch: networks in a batch; the last one of all epochs may have fewer.
+        bucket: its name; not needed if there is one only.
+        seed: of a new order in every epoch; `None` keeps the order of the zoo.
+        epochs: how often every network comes.
+        verify: whether to compare the checksum of every shard first.
+
+    Raises:
+        FileNotFoundError: if the manifest or a shard is missing.
+        ValueError: if the split or bucket is unknown, or a shard is damaged.
+    """
+    root = Path(root)
+    split_code(split)
+    _, entry = _entry(root, bucket, verify)
+    net = nets.build(entry["network"])
+    source = _data_source(root, entry, split) if entry["splits"][split] else []
+    return _stream(net, source, batch, seed, epochs)
+
+
+def _stream(
+    net: Network, source: Sequence[Any], batch: int, seed: int | None, epochs: int
+) -> Iterator[Batch]:
+    for records in _order(source, batch, seed, epochs):
+        yield Batch(
+            from_vectors(net.spec, records["theta"]),
+            {name: np.asarray(x, np.float32) for name, x in records["labels"].items()},
+            np.array([name.decode() for name in records["id"]]),
+        )
+
+
+def _order(source: Any, batch: int, seed: int | None, epochs: int) -> Iterator[Any]:
+    """Batches of a source; grain's order depends on its length and the seed only."""
+    # grain takes a second to import.
+    import grain
+
+    if not len(source):
+        return iter(())
+    ordered = grain.MapDataset.source(source)
+    if seed is not None:
+        ordered = ordered.seed(seed).shuffle()
+    ordered = ordered.repeat(epochs).batch(batch, drop_remainder=False)
+    return iter(ordered.to_iter_dataset(grain.ReadOptions(num_threads=1)))
+
+
+def _entry(root: Path, bucket: str | None, verify: bool) -> tuple[str, dict[str, Any]]:
+    entries = read_manifest(root)["buckets"]
+    if bucket is None and len(entries) == 1:
+        bucket = next(iter(entries))
+    if bucket is None or bucket not in entries:
+        raise ValueError(
+            f"{root}: expected one of the buckets {list(entries)}, got {bucket!r}."
+        )
+    entry = entries[bucket]
+    missing = [
+        name
+        for name in ("network", "count", "source", "folder", "splits", "shards")
+        if name not in entry
+    ]
+    if missing or set(entry["splits"]) != set(SPLITS):
+        raise ValueError(
+            f"{root}/manifest.json, bucket {bucket!r}: missing fields {missing}, and "
+            f"'splits' should have {list(SPLITS)}."
+        )
+    if verify:
+        check_shards(root, bucket, entry["shards"])
+    return bucket, entry
+
+
+def _data_source(root: Path, entry: dict[str, Any], split: str) -> Any:
+    # TFDS takes a second to import.
+    import tensorflow_datasets as tfds
+
+    builder: Any = tfds.builder_from_directory(root / entry["folder"])
+    return builder.as_data_source(split)
+
+
+def _columns(records: list[dict[str, Any]], dtype: Any) -> dict[str, np.ndarray]:
+    names = records[0] if records else {}
+    columns = {}
+    for name in names:
+        values = [record[name] for record in records]
+        if isinstance(values[0], bytes):
+            values = [value.decode() for value in values]
+        columns[name] = np.array(values, dtype)
+    return columns

@@ -1,0 +1,126 @@
+"""Writing a zoo to disk, all or nothing.
+
+A prepared zoo is a folder:
+
+    manifest.json                       what is in it, see `store`
+    qejax_zoo/BUCKET/1.0.0/             one prepared TFDS data set per bucket
+
+A bucket holds networks of one architecture; its TFDS splits are `train`, `val` and
+`test`, records in the order of the zoo, files ArrayRecord. TFDS alone can read it:
+`tfds.builder("qejax_zoo/BUCKET", data_dir=FOLDER)`.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qejax.zoo._manifest import MANIFEST, sha256, versions, write_manifest
+from qejax.zoo._zoo import SPLITS, Zoo
+
+
+def store(
+    root: str | Path,
+    zoos: Mapping[str, Zoo],
+    *,
+    config: dict[str, Any] | None = None,
+    notes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Path:
+    """Writes zoos to a new folder, one bucket each, with a manifest.
+
+    The folder appears whole or not at all: everything is written beside it first and
+    renamed at the end.
+
+    Args:
+        root: the folder; it must not exist, or be empty.
+        zoos: by bucket name.
+        config: how the networks were made, of JSON types.
+        notes: by bucket name, further fields of its entry in the manifest.
+
+    Returns:
+        `root`. Its `manifest.json` has `config`, `versions` of what wrote it, and for
+        every bucket: `network` (see `nets.build`), `count`, `source`, `splits` (the
+        ids of each split by name) and `shards` (SHA-256 by path).
+
+    Raises:
+        FileExistsError: if the folder holds anything.
+        ValueError: if there is no bucket, a weight or a label is not finite, or ids
+            repeat.
+    """
+    # TFDS takes a second to import, and only writing needs the builder.
+    from qejax.zoo._builder import write_bucket
+
+    root = Path(root)
+    if root.exists() and any(root.iterdir()):
+        raise FileExistsError(
+            f"{root}: expected a new or empty folder for a zoo, found "
+            f"{sorted(path.name for path in root.iterdir())[:4]}."
+        )
+    if not zoos:
+        raise ValueError(f"{root}: expected at least one bucket to store, got none.")
+    for name, zoo in zoos.items():
+        check_networks(zoo, f"bucket {name!r}")
+    draft = root.with_name(f"{root.name}.draft-{os.getpid()}")
+    draft.mkdir(parents=True)
+    try:
+        buckets = {}
+        for name, zoo in zoos.items():
+            folder = write_bucket(draft, name, zoo)
+            entry = _entry(draft, folder, zoo)
+            buckets[name] = entry | dict((notes or {}).get(name, {}))
+        write_manifest(
+            draft, {"config": config, "versions": versions(), "buckets": buckets}
+        )
+        os.replace(draft, root)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    assert (root / MANIFEST).is_file()
+    return root
+
+
+def _entry(draft: Path, folder: Path, zoo: Zoo) -> dict[str, Any]:
+    """A bucket's entry in the manifest."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        "network": zoo.network.config.to_dict(),
+        "count": len(zoo),
+        "source": zoo.source,
+        "folder": folder.relative_to(draft).as_posix(),
+        "splits": {name: zoo.ids[zoo.rows(name)].tolist() for name in SPLITS},
+        "shards": {
+            path.relative_to(draft).as_posix(): sha256(path)
+            for path in files
+            if ".array_record" in path.name
+        },
+    }
+
+
+def check_networks(zoo: Zoo, what: str) -> None:
+    """Raises unless weights and labels are finite and ids unique.
+
+    Args:
+        zoo: the networks.
+        what: what they are, for the message.
+
+    Raises:
+        ValueError: names the network or the field, expected and found.
+    """
+    if len(set(zoo.ids.tolist())) != len(zoo):
+        names, counts = np.unique(zoo.ids, return_counts=True)
+        raise ValueError(
+            f"{what}: ids should be unique, got {names[counts > 1][0]!r} "
+            f"{counts.max()} times."
+        )
+    columns = {"weights": zoo.vectors()}
+    columns |= {f"label {name!r}": x[:, None] for name, x in zoo.labels.items()}
+    for name, column in columns.items():
+        bad = np.flatnonzero(~np.isfinite(column).all(axis=1))
+        if len(bad):
+            raise ValueError(
+                f"{what}: {name} should be finite, got a value that is not for "
+                f"network {zoo.ids[bad[0]]!r} (row {bad[0]}; {len(bad)} such rows). "
+                f"Drop it first, with Zoo.take."
+            )

@@ -1,0 +1,1 @@
+"""Public zoos as `Zoo`s, without executing anything that is in them."""
