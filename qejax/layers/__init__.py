@@ -26,11 +26,12 @@ from qejax.layers._invariants import unit_sizes as unit_sizes
 from qejax.layers._linear import linear as linear
 from qejax.layers._message_passing import Embed as Embed
 from qejax.layers._message_passing import MessagePassing as MessagePassing
+from qejax.layers._message_passing import MessageStack as MessageStack
+from qejax.layers._message_passing import NodeEmbed as NodeEmbed
 from qejax.layers._message_passing import key_of as key_of
 from qejax.layers._message_passing import layer_norm as layer_norm
 from qejax.layers._monomial_linear import MonomialLinear as MonomialLinear
 from qejax.layers._pool import InvariantPool as InvariantPool
-from qejax.layers._pool import normalise_features as normalise_features
 from qejax.layers._pool import pool_graph as pool_graph
 from qejax.layers._probe import Frozen as Frozen
 from qejax.layers._probe import ProbeStream as ProbeStream
@@ -47,6 +48,7 @@ from qejax.layers._terms import Pattern as Pattern
 from qejax.layers._terms import Term as Term
 from qejax.layers._terms import mixers as mixers
 from qejax.layers._terms import term_table as term_table
+from qejax.layers._transport import Transport as Transport
 
 __all__ = [
     "CONSTANT",
@@ -64,8 +66,10 @@ __all__ = [
     "Invariants",
     "LearnedGauge",
     "MessagePassing",
+    "MessageStack",
     "Mixer",
     "MonomialLinear",
+    "NodeEmbed",
     "Outputs",
     "Pattern",
     "ProbeStream",
@@ -73,6 +77,7 @@ __all__ = [
     "RelativeAlpha",
     "Scales",
     "Term",
+    "Transport",
     "act_scales",
     "arrange",
     "check_features",
@@ -89,7 +94,6 @@ __all__ = [
     "layer_norm",
     "linear",
     "mixers",
-    "normalise_features",
     "pool_graph",
     "scaled_spaces",
     "smooth_inputs",

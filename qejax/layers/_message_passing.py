@@ -36,8 +36,8 @@ def layer_norm(x: Array) -> Array:
     return centred * jax.lax.rsqrt(variance + 1e-5)
 
 
-class Embed(nnx.Module):
-    """Maps nodes and edges of a graph to `channels` channels each, linearly.
+class NodeEmbed(nnx.Module):
+    """Maps the nodes of a graph to `channels` channels each, linearly.
 
     Args:
         graph: of the weight space.
@@ -57,24 +57,19 @@ class Embed(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         extra = {} if extra is None else extra
-        self.nodes, self.edges = nnx.Dict(), nnx.Dict()
+        self.linear, self.encoding = nnx.Dict(), nnx.Dict()
         for name, size in graph.nodes:
             own = graph.node_channels(name) + extra.get(name, 0)
-            self.nodes[name] = _linear(own, channels, param_dtype, rngs)
+            self.linear[name] = _linear(own, channels, param_dtype, rngs)
             if name not in graph.spec.space_by_name:
                 # Outputs are told apart; units never are.
-                key = f"encoding_{name}"
                 noise = jax.random.normal(rngs.params(), (size, channels), param_dtype)
-                self.nodes[key] = nnx.Param(0.1 * noise)
-        for edge in graph.edges:
-            key = key_of(edge.path)
-            self.edges[key] = _linear(edge.channels, channels, param_dtype, rngs)
-        self.globe = _linear(graph.node_channels(None), channels, param_dtype, rngs)
+                self.encoding[name] = nnx.Param(0.1 * noise)
 
     def __call__(
         self, features: GraphFeatures, extra: dict[str, Array] | None = None
-    ) -> GraphFeatures:
-        """Returns features with `C` channels everywhere.
+    ) -> dict[str, Array]:
+        """Returns `[n_s, C]` by node set.
 
         Args:
             features: from `arrange`.
@@ -85,12 +80,54 @@ class Embed(nnx.Module):
         for name, x in features.nodes.items():
             if name in extra:
                 x = jnp.concatenate([x, extra[name].astype(x.dtype)], -1)
-            nodes[name] = self.nodes[name](x)
-            if f"encoding_{name}" in self.nodes:
-                nodes[name] = nodes[name] + self.nodes[f"encoding_{name}"][...]
-        edges = {
-            path: self.edges[key_of(path)](x) for path, x in features.edges.items()
-        }
+            nodes[name] = self.linear[name](x)
+            if name in self.encoding:
+                nodes[name] = nodes[name] + self.encoding[name][...]
+        return nodes
+
+
+class Embed(nnx.Module):
+    """Maps nodes, edges and globe of a graph to `channels` channels each, linearly.
+
+    Args:
+        graph: of the weight space.
+        channels: of the result, `C`.
+        extra: further channels of the nodes, by node set.
+        param_dtype: of the parameters.
+        rngs: `params` is used.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        channels: int,
+        *,
+        extra: dict[str, int] | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.nodes = NodeEmbed(
+            graph, channels, extra=extra, param_dtype=param_dtype, rngs=rngs
+        )
+        self.edges = nnx.Dict(
+            {
+                key_of(edge.path): _linear(edge.channels, channels, param_dtype, rngs)
+                for edge in graph.edges
+            }
+        )
+        self.globe = _linear(graph.node_channels(None), channels, param_dtype, rngs)
+
+    def __call__(
+        self, features: GraphFeatures, extra: dict[str, Array] | None = None
+    ) -> GraphFeatures:
+        """Returns features with `C` channels everywhere.
+
+        Args:
+            features: from `arrange`.
+            extra: by node set, `[n_s, u]`.
+        """
+        edges = {p: self.edges[key_of(p)](x) for p, x in features.edges.items()}
+        nodes = self.nodes(features, extra)
         return GraphFeatures(nodes, edges, self.globe(features.globe))
 
 
@@ -128,11 +165,11 @@ class MessagePassing(nnx.Module):
         for edge in graph.edges:
             self.edge[key_of(edge.path)] = linear(1, 1)
         for name, _ in graph.nodes:
-            touches = len(_touches(graph, name))
             # To each edge that it touches: its term, and what it transports.
-            if touches:
-                self.send[name] = linear(1, touches * (2 if transport else 1))
-            self.read[name] = linear(2 + touches * (2 if transport else 1), 1)
+            ends = len(touches(graph, name)) * (2 if transport else 1)
+            if ends:
+                self.send[name] = linear(1, ends)
+            self.read[name] = linear(2 + ends, 1)
             self.write[name] = linear(1, 1)
         self.globe = linear(1 + len(graph.nodes), 1)
 
@@ -157,7 +194,7 @@ class MessagePassing(nnx.Module):
         updated = {}
         for name, x in nodes.items():
             parts = [x, jnp.broadcast_to(globe[None], x.shape)]
-            for edge, position in _touches(self.graph, name):
+            for edge, position in touches(self.graph, name):
                 parts += self._messages(edge, position, active[edge.path], sent)
             h = jax.nn.silu(layer_norm(self.read[name](jnp.concatenate(parts, -1))))
             updated[name] = x + self.write[name](h)
@@ -167,8 +204,8 @@ class MessagePassing(nnx.Module):
         self, name: str, x: Array
     ) -> dict[tuple[str, int], tuple[Array, Array | None]]:
         """What a node set sends to each edge end: a term, and what it transports."""
-        touches = _touches(self.graph, name)
-        if not touches:
+        own = touches(self.graph, name)
+        if not own:
             return {}
         blocks = jnp.split(self.send[name](x), len(self._blocks(name)), -1)
         found = dict(zip(self._blocks(name), blocks, strict=True))
@@ -177,14 +214,14 @@ class MessagePassing(nnx.Module):
                 found[edge.path, position, 0],
                 found.get((edge.path, position, 1)),
             )
-            for edge, position in touches
+            for edge, position in own
         }
 
     def _blocks(self, name: str) -> list[tuple[str, int, int]]:
         kinds = (0, 1) if self.transport else (0,)
         return [
             (edge.path, position, kind)
-            for edge, position in _touches(self.graph, name)
+            for edge, position in touches(self.graph, name)
             for kind in kinds
         ]
 
@@ -208,12 +245,68 @@ class MessagePassing(nnx.Module):
         return messages
 
 
+class MessageStack(nnx.Module):
+    """`Embed` and `depth` blocks of `MessagePassing`.
+
+    Args:
+        graph: of the weight space.
+        channels: of all features, `C`.
+        depth: number of blocks.
+        transport: as in `MessagePassing`.
+        extra: further channels of the nodes, by node set.
+        param_dtype: of the parameters.
+        rngs: `params` is used.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        channels: int,
+        *,
+        depth: int = 2,
+        transport: bool = True,
+        extra: dict[str, int] | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.embed = Embed(
+            graph, channels, extra=extra, param_dtype=param_dtype, rngs=rngs
+        )
+        self.blocks = nnx.Dict(
+            {
+                f"{number:02d}": MessagePassing(
+                    graph,
+                    channels,
+                    transport=transport,
+                    param_dtype=param_dtype,
+                    rngs=rngs,
+                )
+                for number in range(depth)
+            }
+        )
+
+    def __call__(
+        self, features: GraphFeatures, extra: dict[str, Array] | None = None
+    ) -> GraphFeatures:
+        """Returns features with `C` channels everywhere.
+
+        Args:
+            features: from `arrange`.
+            extra: by node set, `[n_s, u]`.
+        """
+        features = self.embed(features, extra)
+        for number in sorted(self.blocks):
+            features = self.blocks[number](features)
+        return features
+
+
 def key_of(path: str) -> str:
     """Returns the name of a leaf's parameters; a `/` would look like a subtree."""
     return path.replace("/", ".")
 
 
-def _touches(graph: Graph, name: str) -> tuple[tuple[Incidence, int], ...]:
+def touches(graph: Graph, name: str) -> tuple[tuple[Incidence, int], ...]:
+    """Returns the edge sets at a node set, each with the position of that end."""
     return tuple(
         (edge, position)
         for edge in graph.edges

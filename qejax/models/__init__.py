@@ -1,1 +1,69 @@
-"""Placeholder until the room is furnished."""
+"""Whole metanetworks: predictors, their statistics, and the baselines."""
+
+from qejax.models._calibration import Link as Link
+from qejax.models._calibration import NormalScores as NormalScores
+from qejax.models._calibration import fit_link as fit_link
+from qejax.models._calibration import fit_scores as fit_scores
+from qejax.models._config import PredictorConfig as PredictorConfig
+from qejax.models._config import input_shape as input_shape
+from qejax.models._exact import SKETCHES as SKETCHES
+from qejax.models._exact import STATISTICS as STATISTICS
+from qejax.models._exact import Subject as Subject
+from qejax.models._flat_mlp import FlatMLP as FlatMLP
+from qejax.models._paths import Paths as Paths
+from qejax.models._paths import path_statistics as path_statistics
+from qejax.models._paths import path_sums as path_sums
+from qejax.models._paths import receptive_field as receptive_field
+from qejax.models._predictor import Predictor as Predictor
+from qejax.models._predictor import measure_all as measure_all
+from qejax.models._predictor import prepare_all as prepare_all
+from qejax.models._predictor import probe_inputs as probe_inputs
+from qejax.models._reports import alpha_gradient_report as alpha_gradient_report
+from qejax.models._reports import channels_for as channels_for
+from qejax.models._reports import num_parameters as num_parameters
+from qejax.models._statistics import canonical_statistics as canonical_statistics
+from qejax.models._statistics import map_networks as map_networks
+from qejax.models._statistics import output_statistics as output_statistics
+from qejax.models._statistics import probe_statistics as probe_statistics
+from qejax.models._statistics import raw_statistics as raw_statistics
+from qejax.models._statistics import sensitivity_statistics as sensitivity_statistics
+from qejax.models._statistics import smooth_images as smooth_images
+from qejax.models._templates import Template as Template
+from qejax.models._templates import fit_template as fit_template
+from qejax.models._trunks import TRUNKS as TRUNKS
+from qejax.models._trunks import Quasi as Quasi
+
+__all__ = [
+    "SKETCHES",
+    "STATISTICS",
+    "TRUNKS",
+    "FlatMLP",
+    "Link",
+    "NormalScores",
+    "Paths",
+    "Predictor",
+    "PredictorConfig",
+    "Quasi",
+    "Subject",
+    "Template",
+    "alpha_gradient_report",
+    "canonical_statistics",
+    "channels_for",
+    "fit_link",
+    "fit_scores",
+    "fit_template",
+    "input_shape",
+    "map_networks",
+    "measure_all",
+    "num_parameters",
+    "output_statistics",
+    "path_statistics",
+    "path_sums",
+    "prepare_all",
+    "probe_inputs",
+    "probe_statistics",
+    "raw_statistics",
+    "receptive_field",
+    "sensitivity_statistics",
+    "smooth_images",
+]

@@ -111,16 +111,29 @@ def path_statistics(
     """
     normal = canonical_form(network.spec, theta)
     scale = jnp.sum(jnp.stack(list(normal.log_norm.values())))
-    read = {
-        "signed": path_sums(network, normal.theta, shape),
-        "absolute": path_sums(network, normal.theta, shape, jnp.abs),
-        "squared": path_sums(network, normal.theta, shape, jnp.square),
-    }
+    signed, absolute, squared = (
+        path_sums(network, normal.theta, shape, transform)
+        for transform in (lambda x: x, jnp.abs, jnp.square)
+    )
+    return summarise_paths(signed, absolute, squared, scale)
+
+
+def summarise_paths(
+    signed: Paths, absolute: Paths, squared: Paths, scale: Array
+) -> Float[Array, " F"]:
+    """Returns the statistics of path sums.
+
+    Args:
+        signed: of the weights.
+        absolute: of their absolute values.
+        squared: of their squares.
+        scale: logarithm of the norms that the normal form was divided by.
+    """
     parts = [
-        *_signed(read["signed"], scale),
-        *_positive(read["absolute"], scale),
-        *_positive(read["squared"], 2 * scale),
-        *_cancelled(read["signed"], read["absolute"]),
+        *_signed(signed, scale),
+        *_positive(absolute, scale),
+        *_positive(squared, 2 * scale),
+        *_cancelled(signed, absolute),
     ]
     return jnp.concatenate([jnp.atleast_1d(part) for part in parts])
 
@@ -220,7 +233,7 @@ def _cancelled(signed: Paths, absolute: Paths) -> list[Array]:
         size = units.shape[0]
         kept = jnp.abs(units).reshape(size, -1).sum(1)
         total = absolute.units[name].reshape(size, -1).sum(1)
-        parts.append(summary(kept / jnp.maximum(total, TINY)))
+        parts.append(summary(log(kept / jnp.maximum(total, TINY))))
     return parts
 
 

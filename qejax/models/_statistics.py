@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from qejax._typing import Array, Float, PRNGKeyArray, Theta
 from qejax.layers import smooth_inputs
@@ -40,10 +41,14 @@ def map_networks(
         The results of `function` with a leading axis `B`.
     """
     size = jax.tree.leaves(thetas)[0].shape[0]
-    mapped = jax.jit(
-        lambda t: jax.lax.map(function, t, batch_size=min(batch_size, size))
-    )
-    return mapped(thetas)
+    batch = min(batch_size, size)
+    mapped = jax.jit(jax.vmap(function))
+    parts = []
+    for start in range(0, size, batch):
+        # The last batch repeats its last network: one shape, one compilation.
+        rows = np.minimum(np.arange(start, start + batch), size - 1)
+        parts.append(mapped(jax.tree.map(lambda x, rows=rows: x[rows], thetas)))
+    return jax.tree.map(lambda *found: jnp.concatenate(found)[:size], *parts)
 
 
 def raw_statistics(spec: WeightSpec, theta: Theta) -> Float[Array, " F"]:
@@ -137,6 +142,27 @@ def output_statistics(outputs: Float[Array, "N n_L"]) -> Float[Array, " F"]:
         summary(logs.max(1)),
     ]
     return jnp.concatenate(parts)
+
+
+def sensitivity_statistics(
+    outputs: Float[Array, "N n_L"], changed: Float[Array, "N n_L"]
+) -> Float[Array, " F"]:
+    """Returns how much outputs move when the inputs change a little.
+
+    Args:
+        outputs: on the probes.
+        changed: on the changed probes.
+    """
+    moved = changed - outputs
+    moved = moved - moved.mean(1, keepdims=True)
+    square = (moved**2).sum(1)
+    spread = outputs - outputs.mean(0, keepdims=True)
+    spread = spread - spread.mean(1, keepdims=True)
+    kept = (outputs.argmax(1) == changed.argmax(1)).mean()
+    ratio = log(square.mean()) - log((spread**2).sum(1).mean())
+    return jnp.concatenate(
+        [summary(log(jnp.sqrt(square), 1e-9)), jnp.stack([ratio, kept])]
+    )
 
 
 def summary(x: Array) -> Float[Array, "9"]:

@@ -1,0 +1,175 @@
+"""Everything exact that is read off one network, by name.
+
+A name is a row of `STATISTICS` (pooled, the order of outputs forgotten) or `SKETCHES`
+(kept). Rows that run the network on probes say so: a network read by its weights alone
+and one read with probes are never mixed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from qejax._typing import Array, Float, Theta
+from qejax.models import _sketches, _statistics
+from qejax.models._paths import Paths, path_sums, receptive_field, summarise_paths
+from qejax.nets import Network
+from qejax.spaces import Canonical, WeightSpec, canonical_form, restore, views
+
+
+class Row(NamedTuple):
+    """One named reading.
+
+    Attributes:
+        read: from the subject to a vector.
+        probes: whether the network is run.
+        network: whether it needs the network and not only its spec.
+    """
+
+    read: Callable[["Subject"], Array]
+    probes: bool = False
+    network: bool = False
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One network, and what its readings share, computed at most once.
+
+    Attributes:
+        spec: of the weights.
+        theta: weights of one network.
+        network: the architecture, if known.
+        shape: of one input.
+        probes: `[2, N, ...]`: inputs, and the same a little changed.
+    """
+
+    spec: WeightSpec
+    theta: Theta
+    network: Network | None = None
+    shape: tuple[int, ...] = ()
+    probes: Float[Array, "2 N ..."] | None = None
+
+    @cached_property
+    def normal(self) -> Canonical:
+        """The normal form."""
+        return canonical_form(self.spec, self.theta)
+
+    @cached_property
+    def scale(self) -> Array:
+        """Logarithm of the product of all norms."""
+        return jnp.sum(jnp.stack(list(self.normal.log_norm.values())))
+
+    @cached_property
+    def signed(self) -> Paths:
+        """Signed path sums of the normal form."""
+        assert self.network is not None
+        shape = receptive_field(self.network, self.shape)
+        return path_sums(self.network, self.normal.theta, shape)
+
+    @cached_property
+    def paths(self) -> Array:
+        """The statistics of all path sums."""
+        assert self.network is not None
+        shape = receptive_field(self.network, self.shape)
+        rest = [
+            path_sums(self.network, self.normal.theta, shape, transform)
+            for transform in (jnp.abs, jnp.square)
+        ]
+        return summarise_paths(self.signed, rest[0], rest[1], self.scale)
+
+    @cached_property
+    def outputs(self) -> Float[Array, "2 N n_L"]:
+        """Outputs of the normal form on the probes and on the changed ones."""
+        assert self.network is not None
+        assert self.probes is not None
+        both = self.probes.reshape(-1, *self.probes.shape[2:])
+        theta = restore(self.spec, self.normal)
+        outputs = self.network.apply(theta, both.astype(self._dtype()))
+        return outputs.reshape(2, -1, outputs.shape[-1])
+
+    @cached_property
+    def last_kernel(self) -> Array:
+        """The kernel that writes the outputs, in normal form."""
+        leaves = views(self.spec, self.normal.theta)
+        wide = [leaf for leaf in self.spec.leaves if len(leaf.axes) > 1]
+        return leaves[wide[-1].path]
+
+    def _dtype(self) -> jnp.dtype:
+        return jnp.result_type(*jax.tree.leaves(self.theta))
+
+
+def _canonical(subject: Subject) -> Array:
+    return _statistics.raw_statistics(subject.spec, subject.normal.theta)
+
+
+def _log_norms(subject: Subject) -> Array:
+    return jnp.stack([jnp.asarray(x) for x in subject.normal.log_norm.values()])
+
+
+def _raw(subject: Subject) -> Array:
+    return _statistics.raw_statistics(subject.spec, subject.theta)
+
+
+STATISTICS: dict[str, Row] = {
+    "raw": Row(_raw),
+    "canonical": Row(_canonical),
+    "log_norms": Row(_log_norms),
+    "paths": Row(lambda s: s.paths, network=True),
+    "outputs": Row(
+        lambda s: _statistics.output_statistics(s.outputs[0]), probes=True, network=True
+    ),
+    "sensitivity": Row(
+        lambda s: _statistics.sensitivity_statistics(s.outputs[0], s.outputs[1]),
+        probes=True,
+        network=True,
+    ),
+}
+"""Pooled readings; all but `raw` are invariant to the whole group."""
+
+SKETCHES: dict[str, Row] = {
+    "filters": Row(lambda s: _sketches.filter_sketch(s.signed), network=True),
+    "classes": Row(lambda s: _sketches.class_sketch(s.last_kernel)),
+    "logits": Row(
+        lambda s: _sketches.output_sketch(s.outputs[0]), probes=True, network=True
+    ),
+    "probabilities": Row(
+        lambda s: _sketches.probability_sketch(s.outputs[0]), probes=True, network=True
+    ),
+}
+"""Readings that keep the order of outputs, for templates."""
+
+
+def check_names(
+    statistics: tuple[str, ...],
+    sketches: tuple[str, ...],
+    network: Network | None,
+    probes: int,
+) -> None:
+    """Raises unless every named reading exists and can be taken.
+
+    Raises:
+        ValueError: names the reading and what it needs.
+    """
+    for table, names, what in (
+        (STATISTICS, statistics, "statistics"),
+        (SKETCHES, sketches, "sketches"),
+    ):
+        for name in names:
+            if name not in table:
+                raise ValueError(
+                    f"Predictor({what}=...): {name!r} is unknown, expected names of "
+                    f"{list(table)}."
+                )
+            if table[name].network and network is None:
+                raise ValueError(
+                    f"Predictor({what}=...): {name!r} needs the network and not only "
+                    f"its spec, got network=None. Pass network=..., or leave it out."
+                )
+            if table[name].probes and not probes:
+                raise ValueError(
+                    f"Predictor({what}=...): {name!r} runs the network on probes, got "
+                    f"probes={probes}. Pass their number, or leave it out."
+                )

@@ -1,0 +1,305 @@
+"""The predictor: weights of one network in, one score out.
+
+Reading has two halves. `prepare` is exact and has no trained part: normal form,
+statistics, probes. Run it once per zoo, in the data pipeline. `read` is trained.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from qejax import layers
+from qejax._typing import Array, Float, PRNGKeyArray, Scalar, Theta
+from qejax.models import _calibration, _templates
+from qejax.models._config import PredictorConfig
+from qejax.models._exact import SKETCHES, STATISTICS, Subject, check_names
+from qejax.models._statistics import map_networks
+from qejax.models._trunks import TRUNKS, Quasi, TrunkConfig
+from qejax.nets import Network
+from qejax.spaces import WeightSpec, canonical_form, restore
+
+PROBE_SEED = 5
+"""Of the fixed probes: the same for every predictor, so that readings can be shared."""
+
+
+def probe_inputs(shape: tuple[int, ...], num: int) -> Float[Array, "2 N ..."]:
+    """Returns the fixed probes and the same a little changed; smooth noise, no data."""
+    key, other = jax.random.split(jax.random.key(PROBE_SEED))
+    first = layers.smooth_inputs(key, num, shape)
+    change = 0.3 * layers.smooth_inputs(other, num, shape)
+    return jnp.stack([first, jnp.clip(first + change, -1, 1)])
+
+
+class Predictor(nnx.Module):
+    """Predicts a property of a network, such as its test accuracy, from its weights.
+
+    `predictor(act(spec, g, theta)) == predictor(theta)` for every `g` of the group of
+    `spec`, at any scale, for every kind `quasi`. Works for any spec.
+
+    One network, no batch axis (batch with `jax.vmap`). `predictor(theta)` is
+    `read(prepare(theta))`.
+
+    Args:
+        spec: the weight space.
+        channels: `C` of the trunk; 0 for no trunk, statistics only.
+        quasi: kind of the trunk. On raw weights, with an invariant pool: "strict",
+            "gauge" (the paper's group-valued map, which no invariant output can see)
+            and "relative" (one that can be seen). On the normal form, with message
+            passing: "canonical", and "learned_gauge", which moves it along its orbit.
+        network: the architecture; needed for path statistics and probes.
+        config: everything else.
+        rngs: `params` is used.
+
+    Raises:
+        ValueError: if `quasi` or a reading is unknown or cannot be taken, or if there
+            is nothing to read.
+
+    Example:
+        >>> from qejax import nets
+        >>> net = nets.mlp((4, 3, 2), activation="relu")
+        >>> predictor = Predictor(net.spec, 8, rngs=nnx.Rngs(0))
+        >>> predictor(net.init(jax.random.key(0))).shape
+        ()
+    """
+
+    def __init__(
+        self,
+        spec: WeightSpec,
+        channels: int = 32,
+        quasi: Quasi = "canonical",
+        *,
+        network: Network | None = None,
+        config: PredictorConfig | None = None,
+        rngs: nnx.Rngs,
+    ) -> None:
+        if quasi not in TRUNKS:
+            raise ValueError(
+                f"Predictor(quasi=...) should be one of {list(TRUNKS)}, got {quasi!r}."
+            )
+        config = (config or PredictorConfig()).filled(quasi, network)
+        check_names(config.statistics, config.sketches, network, config.probes)
+        self.spec, self.network, self.config = spec, network, config
+        self.quasi = quasi
+        dtype = config.param_dtype
+        self.probes: nnx.Variable | None = nnx.data(None)
+        if config.probes:
+            self.probes = layers.Frozen(probe_inputs(config.shape, config.probes))
+        self.stream: layers.ProbeStream | None = nnx.data(None)
+        extra: dict[str, int] = {}
+        if config.stream and network is not None:
+            self.stream = layers.ProbeStream(
+                network, config.shape, config.stream, param_dtype=dtype, rngs=rngs
+            )
+            names = [*(s.name for s in spec.spaces), f"outputs_{_outputs(spec)}"]
+            extra = dict.fromkeys(names, config.stream)
+        self.trunk: Any = nnx.data(None)
+        if channels:
+            trunk = TrunkConfig(
+                channels=channels,
+                depth=config.depth,
+                mixer=config.mixer,
+                rank=config.rank,
+                carried=config.carried,
+                eps=config.eps,
+                extra=tuple(sorted(extra.items())),
+                param_dtype=dtype,
+            )
+            self.trunk = TRUNKS[quasi].build(spec, trunk, rngs)
+        self._init_constants()
+        self.head = layers.InvariantHead(
+            (
+                self.constants["knots"].shape[1] if self.constants["knots"].size else 0,
+                self.trunk.size if self.trunk is not None else 0,
+            ),
+            embed=config.embed,
+            hidden=config.hidden,
+            heads=config.heads,
+            dropout=config.dropout,
+            param_dtype=dtype,
+            rngs=rngs,
+        )
+
+    def _init_constants(self) -> None:
+        measured = jax.eval_shape(self.measure, self.spec.template())
+        self.templates = nnx.Dict()
+        size = measured["statistics"].shape[0]
+        for name, sketch in measured["sketches"].items():
+            template = _templates.empty_template(
+                sketch.shape[0], self.config.components
+            )
+            self.templates[name] = _frozen(template._asdict())
+            size += 1 + self.config.components
+        scores = _calibration.identity_scores(size)
+        link = _calibration.logistic_link()
+        self.constants = _frozen(
+            scores._asdict() | {f"link_{k}": v for k, v in link._asdict().items()}
+        )
+
+    def measure(self, theta: Theta) -> dict[str, Any]:
+        """Returns everything exact about one network; nothing trained or fitted.
+
+        Returns:
+            `statistics: [F]`, `sketches: {name: [D]}`, `features` of the trunk and, for
+            a probe stream, the weights `theta` in normal form.
+
+        Raises:
+            ValueError: if `theta` does not fit the spec.
+        """
+        subject = Subject(
+            self.spec,
+            theta,
+            self.network,
+            self.config.shape,
+            None if self.probes is None else self.probes[...],
+        )
+        dtype = jnp.result_type(*jax.tree.leaves(theta))
+        rows = [STATISTICS[name].read(subject) for name in self.config.statistics]
+        found = {
+            "statistics": jnp.concatenate([jnp.zeros(0, dtype), *rows]),
+            "sketches": {n: SKETCHES[n].read(subject) for n in self.config.sketches},
+        }
+        if self.trunk is not None:
+            found["features"] = self.trunk.features(theta, subject.normal)
+        if self.stream is not None:
+            found["theta"] = restore(self.spec, canonical_form(self.spec, theta))
+        return found
+
+    def calibrate(self, measured: dict[str, Any], labels: np.ndarray) -> dict[str, Any]:
+        """Stores constants of the training split and returns it prepared.
+
+        The training networks are compared with one another and never with themselves,
+        so use what is returned, not `prepare`, to train on.
+
+        Args:
+            measured: of the training networks, stacked (`measure_all`).
+            labels: `[B]`; higher is better.
+
+        Returns:
+            What `read` takes, stacked.
+        """
+        parts = [np.asarray(measured["statistics"], np.float64)]
+        for name, sketches in measured["sketches"].items():
+            template, read = _templates.fit_template(
+                np.asarray(sketches), labels, self.config.components
+            )
+            _store(self.templates[name], template._asdict())
+            parts.append(read)
+        joined = np.concatenate(parts, 1)
+        if joined.shape[1]:
+            _store(self.constants, _calibration.fit_scores(joined)._asdict())
+        if self.trunk is not None:
+            self.trunk.fit_scale(measured["features"])
+        dtype = measured["statistics"].dtype
+
+        def finish(own: dict[str, Any], row: Array) -> dict[str, Any]:
+            return self._scaled(own) | {"statistics": self._normal_scores(row)}
+
+        return jax.jit(jax.vmap(finish))(measured, jnp.asarray(joined, dtype))
+
+    def standardise(self, measured: dict[str, Any]) -> dict[str, Any]:
+        """Returns what `read` takes, from what was measured of one network."""
+        rows = [measured["statistics"]]
+        for name in self.config.sketches:
+            parts = {k: v[...] for k, v in self.templates[name].items()}
+            template = _templates.Template(**parts)
+            rows.append(_templates.compare(template, measured["sketches"][name]))
+        joined = self._normal_scores(jnp.concatenate(rows))
+        return self._scaled(measured) | {"statistics": joined}
+
+    def prepare(self, theta: Theta) -> dict[str, Any]:
+        """Returns what `read` takes of one network: exact, nothing trained."""
+        return self.standardise(self.measure(theta))
+
+    def read(self, prepared: dict[str, Any], key: PRNGKeyArray | None = None) -> Scalar:
+        """Returns the score, the mean of `scores`; no unit, higher is better."""
+        return jnp.mean(self.scores(prepared, key))
+
+    def scores(
+        self, prepared: dict[str, Any], key: PRNGKeyArray | None = None
+    ) -> Float[Array, " K"]:
+        """Returns one score per head.
+
+        Args:
+            prepared: of one network.
+            key: for dropout, consumed; `None` reads without dropout.
+        """
+        streams = [prepared["statistics"]]
+        if self.trunk is not None:
+            extra = {} if self.stream is None else self._activations(prepared["theta"])
+            streams.append(self.trunk(prepared["features"], extra))
+        else:
+            streams.append(jnp.zeros(0, streams[0].dtype))
+        return self.head(tuple(streams), key)
+
+    def __call__(self, theta: Theta, key: PRNGKeyArray | None = None) -> Scalar:
+        """Returns the score of one network."""
+        return self.read(self.prepare(theta), key)
+
+    def calibrate_link(self, scores: np.ndarray, labels: np.ndarray) -> None:
+        """Stores the non-decreasing map from scores to labels that `predict` uses.
+
+        Args:
+            scores: `[B]`, of networks that were not trained on.
+            labels: `[B]`, in [0, 1].
+        """
+        link = _calibration.fit_link(np.asarray(scores), np.asarray(labels))
+        _store(self.constants, _prefixed(link))
+
+    def to_label(self, score: Array) -> Array:
+        """Returns labels in [0, 1] for scores; logistic until `calibrate_link`."""
+        knots, labels = self.constants["link_scores"], self.constants["link_labels"]
+        return jnp.interp(
+            score, knots[...].astype(score.dtype), labels[...].astype(score.dtype)
+        )
+
+    def predict(self, theta: Theta) -> Scalar:
+        """Returns the predicted label of one network, in [0, 1]."""
+        return self.to_label(self(theta))
+
+    def _activations(self, theta: Theta) -> dict[str, Array]:
+        assert self.stream is not None
+        outputs, units = self.stream(theta)
+        return units | {f"outputs_{outputs.shape[1]}": outputs.T}
+
+    def _scaled(self, measured: dict[str, Any]) -> dict[str, Any]:
+        kept = {k: measured[k] for k in ("features", "theta") if k in measured}
+        if self.trunk is not None:
+            kept["features"] = self.trunk.scaled(kept["features"])
+        return kept
+
+    def _normal_scores(self, row: Array) -> Array:
+        scores = _calibration.NormalScores(
+            self.constants["knots"][...], self.constants["levels"][...]
+        )
+        return _calibration.apply_scores(scores, row) if row.shape[0] else row
+
+
+def measure_all(predictor: Predictor, thetas: Theta, batch_size: int = 64) -> Any:
+    """Returns `predictor.measure` of every network, stacked, `[B, ...]`."""
+    return map_networks(predictor.measure, thetas, batch_size)
+
+
+def prepare_all(predictor: Predictor, thetas: Theta, batch_size: int = 64) -> Any:
+    """Returns `predictor.prepare` of every network, stacked, `[B, ...]`."""
+    return map_networks(predictor.prepare, thetas, batch_size)
+
+
+def _outputs(spec: WeightSpec) -> int:
+    return spec.leaves[-1].axes[-1].size
+
+
+def _prefixed(link: _calibration.Link) -> dict[str, Array]:
+    return {f"link_{name}": array for name, array in link._asdict().items()}
+
+
+def _frozen(arrays: dict[str, Array]) -> nnx.Dict:
+    return nnx.Dict({name: layers.Frozen(array) for name, array in arrays.items()})
+
+
+def _store(variables: nnx.Dict, arrays: dict[str, Array]) -> None:
+    for name, array in arrays.items():
+        old = variables[name]
+        old.set_value(jnp.asarray(array, old[...].dtype))

@@ -1,0 +1,116 @@
+"""Numbers about predictors: sizes, and what reaches a group-valued map."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from qejax import _trees
+from qejax._typing import Theta
+from qejax.models._config import PredictorConfig
+from qejax.models._predictor import Predictor
+from qejax.models._trunks import Quasi
+from qejax.nets import Network
+from qejax.spaces import WeightSpec
+
+
+def num_parameters(model: nnx.Module | Callable[[], nnx.Module]) -> int:
+    """Returns the number of trained scalars of a module, or of what a function makes.
+
+    A function is not run: nothing is allocated.
+    """
+    if isinstance(model, nnx.Module):
+        return _trees.num_parameters(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+    shapes = nnx.eval_shape(model)
+    return _trees.num_parameters(nnx.to_pure_dict(nnx.state(shapes, nnx.Param)))
+
+
+def channels_for(
+    spec: WeightSpec,
+    quasi: Quasi,
+    num: int,
+    *,
+    network: Network | None = None,
+    config: PredictorConfig | None = None,
+    tolerance: float = 0.05,
+) -> int:
+    """Returns the number of channels at which a predictor has `num` parameters.
+
+    For comparisons at equal size.
+
+    Args:
+        spec: the weight space.
+        quasi: kind of the predictor.
+        num: of parameters.
+        network: as in `Predictor`.
+        config: as in `Predictor`.
+        tolerance: largest relative difference that is accepted.
+
+    Raises:
+        ValueError: if no number of channels comes as close; says which comes closest.
+    """
+
+    def size(channels: int) -> int:
+        def build() -> Predictor:
+            return Predictor(
+                spec,
+                channels,
+                quasi,
+                network=network,
+                config=config,
+                rngs=nnx.Rngs(0),
+            )
+
+        return num_parameters(build)
+
+    low, high = 1, 2
+    while size(high) < num:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if size(middle) < num else (low, middle)
+    best = min((low, high), key=lambda channels: abs(size(channels) - num))
+    got = size(best)
+    if abs(got - num) > tolerance * num:
+        raise ValueError(
+            f"channels_for: no number of channels gives {num} parameters within "
+            f"{tolerance:.0%}; the closest, {best}, gives {got}. Change the widths of "
+            f"the head (embed, hidden, heads)."
+        )
+    return best
+
+
+def alpha_gradient_report(predictor: Predictor, thetas: Theta) -> dict[str, float]:
+    """Says whether a group-valued map receives any gradient.
+
+    Root mean square, over parameters, of the gradient of the variance of the scores
+    over the networks: of the parameters of every `alpha`, and of the rest of the trunk.
+    A gauge map under an invariant head has a zero gradient up to rounding.
+
+    Args:
+        predictor: of a kind with a group-valued map.
+        thetas: leaves `[B, ...]`.
+
+    Returns:
+        `{"alpha", "rest", "ratio"}`; all 0 where there is no such map.
+    """
+    graph, params, rest = nnx.split(predictor, nnx.Param, ...)
+    prepared = jax.jit(jax.vmap(predictor.prepare))(thetas)
+
+    def objective(params: Any) -> jax.Array:
+        model = nnx.merge(graph, params, rest)
+        return jnp.var(jax.vmap(model.read)(prepared))
+
+    gradient = jax.jit(jax.grad(objective))(nnx.to_pure_dict(params))
+    square = {"alpha": 0.0, "rest": 0.0}
+    count = {"alpha": 0, "rest": 0}
+    for path, leaf in _trees.flatten(gradient).items():
+        if path.startswith("trunk/"):
+            name = "alpha" if "alpha" in path.split("/") else "rest"
+            square[name] += float(jnp.sum(leaf**2))
+            count[name] += leaf.size
+    mean = {k: (square[k] / max(count[k], 1)) ** 0.5 for k in square}
+    ratio = mean["alpha"] / mean["rest"] if mean["rest"] else 0.0
+    return {**mean, "ratio": ratio}

@@ -1,0 +1,288 @@
+"""From exact features of one network to a vector of learned invariants, by kind.
+
+`TRUNKS` is the table of `Predictor(quasi=...)`. The kinds on raw weights stack strictly
+or quasi-equivariant layers and end in an `InvariantPool`; those on the normal form need
+to respect permutations only, and pass messages.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from qejax import layers
+from qejax._typing import Array, Theta
+from qejax.layers import Features, GraphFeatures
+from qejax.spaces import Canonical, WeightSpec, views
+
+Quasi = Literal["strict", "gauge", "relative", "canonical", "learned_gauge"]
+"""Which group elements may differ between what comes in and what goes out."""
+
+CLIP = 6.0
+
+
+@dataclass(frozen=True)
+class TrunkConfig:
+    """Sizes of a trunk.
+
+    Attributes:
+        channels: `C`.
+        depth: layers, or rounds of messages.
+        mixer: how messages pass: "transport" (nodes only, fast) or "messages"
+            (nodes and edges).
+        rank: edge features of "transport".
+        carried: channels sent along an edge of "transport".
+        max_fixed: as in `MonomialLinear`.
+        eps: of group-valued maps.
+        extra: further channels of nodes, as sorted pairs.
+        param_dtype: of the parameters.
+    """
+
+    channels: int = 32
+    depth: int = 2
+    mixer: Literal["transport", "messages"] = "transport"
+    rank: int = 4
+    carried: int = 8
+    max_fixed: int | None = 16
+    eps: float = 0.5
+    extra: tuple[tuple[str, int], ...] = ()
+    param_dtype: DTypeLike = jnp.float32
+
+
+class Trunk(Protocol):
+    """Exact features and what is learned from them."""
+
+    size: int
+
+    def features(self, theta: Theta, normal: Canonical) -> Any:
+        """Returns exact features of one network; nothing trained, nothing fitted."""
+        ...
+
+    def fit_scale(self, features: Any) -> None:
+        """Stores constants measured on stacked features `[B, ...]`."""
+        ...
+
+    def scaled(self, features: Any) -> Any:
+        """Returns features with the constants applied, still exact."""
+        ...
+
+    def __call__(self, features: Any, extra: dict[str, Array]) -> Array:
+        """Returns `[size]`."""
+        ...
+
+
+class LayerTrunk(nnx.Module):
+    """A stack of equivariant layers on the raw weights, then an invariant pool."""
+
+    def __init__(
+        self,
+        spec: WeightSpec,
+        config: TrunkConfig,
+        wrap: Callable[..., nnx.Module],
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.spec = spec
+        self.layers = nnx.Dict()
+        width = 1
+        for number in range(config.depth):
+            self.layers[f"{number:02d}"] = wrap(spec, width, config, rngs)
+            width = config.channels
+        self.pool = layers.InvariantPool(
+            spec, width, config.channels, param_dtype=config.param_dtype, rngs=rngs
+        )
+        self.size = self.pool.size
+
+    def features(self, theta: Theta, normal: Canonical) -> Features:
+        """Returns the raw weights."""
+        del normal
+        return layers.features(self.spec, theta)
+
+    def fit_scale(self, features: Features) -> None:
+        """Stores nothing: the layers and the pool bring their own norms."""
+
+    def scaled(self, features: Features) -> Features:
+        """Returns the features as they are."""
+        return features
+
+    def __call__(self, features: Features, extra: dict[str, Array]) -> Array:
+        """Returns `[size]`; `extra` is not read."""
+        del extra
+        for name in sorted(self.layers):
+            features = self.layers[name](features)
+        return layer_norm(self.pool(features))
+
+
+class GraphTrunk(nnx.Module):
+    """Message passing over the normal form, optionally at a learned point of its orbit.
+
+    With a gauge, the scales that the normal form took out are put back as functions of
+    the invariants: exact, and visible to what follows.
+    """
+
+    def __init__(
+        self,
+        spec: WeightSpec,
+        config: TrunkConfig,
+        gauge: layers.LearnedGauge | None,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.spec = spec
+        self.graph = layers.graph_of(spec.permutations_only())
+        self.alpha: layers.LearnedGauge | None = nnx.data(gauge)
+        shapes = jax.eval_shape(self._arranged, spec.template())
+        self.scale = nnx.Dict()
+        for part, leaves in (("nodes", shapes.nodes), ("edges", shapes.edges)):
+            self.scale[part] = nnx.Dict(
+                {
+                    layers.key_of(name): layers.Frozen(
+                        jnp.ones(x.shape[-1], jnp.float32)
+                    )
+                    for name, x in leaves.items()
+                }
+            )
+        options = {
+            "extra": dict(config.extra),
+            "param_dtype": config.param_dtype,
+            "rngs": rngs,
+        }
+        if config.mixer == "transport":
+            self.mix: nnx.Module = layers.Transport(
+                self.graph,
+                config.channels,
+                rank=config.rank,
+                carried=config.carried,
+                depth=config.depth,
+                **options,
+            )
+        else:
+            self.mix = layers.MessageStack(
+                self.graph, config.channels, depth=config.depth, **options
+            )
+        pooled = 2 * len(self.graph.nodes)
+        pooled += len(self.graph.edges) if config.mixer == "messages" else 0
+        self.size = pooled * config.channels
+
+    def features(self, theta: Theta, normal: Canonical) -> Any:
+        """Returns the normal form, as a graph unless a gauge moves it first."""
+        del theta
+        if self.alpha is not None:
+            return layers.features(self.spec, normal.theta)
+        return self._arranged(normal.theta)
+
+    def fit_scale(self, features: Any) -> None:
+        """Stores the root mean square of every channel of the normal form."""
+        if self.alpha is not None:
+            features = jax.vmap(self._from_features)(features)
+        for part in ("nodes", "edges"):
+            for name, x in getattr(features, part).items():
+                square = jnp.mean(x**2, tuple(range(x.ndim - 1)))
+                root = jnp.sqrt(jnp.where(square > 0, square, 1)).astype(jnp.float32)
+                self.scale[part][layers.key_of(name)].set_value(root)
+
+    def scaled(self, features: Any) -> Any:
+        """Returns features of unit size, cut off at 6; with a gauge, as they are."""
+        return features if self.alpha is not None else self._scaled(features)
+
+    def __call__(self, features: Any, extra: dict[str, Array]) -> Array:
+        """Returns `[size]`."""
+        if self.alpha is not None:
+            features = self._scaled(self._from_features(self.alpha(features)))
+        mixed = self.mix(features, extra)
+        return layer_norm(layers.pool_graph(mixed))
+
+    def _arranged(self, theta: Theta) -> GraphFeatures:
+        return layers.arrange(self.graph, views(self.spec, theta))
+
+    def _from_features(self, features: Features) -> GraphFeatures:
+        leaves = {path: x[..., 0] for path, x in features.items()}
+        return layers.arrange(self.graph, leaves)
+
+    def _scaled(self, features: GraphFeatures) -> GraphFeatures:
+        def apply(part: str, leaves: dict[str, Array]) -> dict[str, Array]:
+            scaled = {}
+            for name, x in leaves.items():
+                scale = self.scale[part][layers.key_of(name)][...].astype(x.dtype)
+                shape = [1] * (x.ndim - 1) + [-1]
+                scaled[name] = jnp.clip(x / scale.reshape(shape), -CLIP, CLIP)
+            return scaled
+
+        return GraphFeatures(
+            apply("nodes", features.nodes),
+            apply("edges", features.edges),
+            features.globe,
+        )
+
+
+def layer_norm(x: Array) -> Array:
+    """Normalises pooled invariants; see `qejax.layers.layer_norm`."""
+    return layers.layer_norm(x)
+
+
+def _beta(
+    spec: WeightSpec, width: int, config: TrunkConfig, rngs: nnx.Rngs
+) -> layers.CovariantStream:
+    return layers.CovariantStream(
+        spec,
+        width,
+        config.channels,
+        max_fixed=config.max_fixed,
+        param_dtype=config.param_dtype,
+        rngs=rngs,
+    )
+
+
+def _gauged(
+    spec: WeightSpec, width: int, config: TrunkConfig, rngs: nnx.Rngs
+) -> nnx.Module:
+    alpha = layers.GaugeAlpha(
+        spec, width, eps=config.eps, param_dtype=config.param_dtype, rngs=rngs
+    )
+    return layers.QuasiEquivariant(alpha, _beta(spec, width, config, rngs))
+
+
+def _related(
+    spec: WeightSpec, width: int, config: TrunkConfig, rngs: nnx.Rngs
+) -> nnx.Module:
+    alpha = layers.RelativeAlpha(
+        spec,
+        width,
+        config.channels,
+        eps=config.eps,
+        param_dtype=config.param_dtype,
+        rngs=rngs,
+    )
+    return layers.QuasiEquivariant(alpha, _beta(spec, width, config, rngs))
+
+
+def _learned(spec: WeightSpec, config: TrunkConfig, rngs: nnx.Rngs) -> GraphTrunk:
+    gauge = layers.LearnedGauge(
+        spec, 1, eps=config.eps, param_dtype=config.param_dtype, rngs=rngs
+    )
+    return GraphTrunk(spec, config, gauge, rngs)
+
+
+@dataclass(frozen=True)
+class TrunkRow:
+    """One kind of predictor.
+
+    Attributes:
+        build: `(spec, config, rngs) -> trunk`.
+        normal: whether it reads the normal form, and by default its statistics.
+    """
+
+    build: Callable[[WeightSpec, TrunkConfig, nnx.Rngs], Trunk]
+    normal: bool
+
+
+TRUNKS: dict[str, TrunkRow] = {
+    "strict": TrunkRow(lambda s, c, r: LayerTrunk(s, c, _beta, r), normal=False),
+    "gauge": TrunkRow(lambda s, c, r: LayerTrunk(s, c, _gauged, r), normal=False),
+    "relative": TrunkRow(lambda s, c, r: LayerTrunk(s, c, _related, r), normal=False),
+    "canonical": TrunkRow(lambda s, c, r: GraphTrunk(s, c, None, r), normal=True),
+    "learned_gauge": TrunkRow(_learned, normal=True),
+}
+"""By `Quasi`."""
