@@ -9,7 +9,7 @@ from typing import Any
 from qejax.train._config import replace_text
 
 Row = dict[str, Any]
-"""One evaluation; see `fit` for its fields."""
+"""One evaluation; its fields are listed at the top of `_loop.py`."""
 
 
 class Log:

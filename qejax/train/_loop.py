@@ -1,4 +1,13 @@
-"""The training loop: resumable to the bit, one compilation, no sync a step."""
+"""The training loop: resumable to the bit, one compilation, no sync a step.
+
+Files of a run in its directory:
+
+- `fit.json`: what decides the numbers; a directory belongs to one run.
+- `log.jsonl`: a row an evaluation, `{"step", "train": {"loss", ...}, "eval": {...},
+  "seconds"}`: means of loss and aux over the steps since the row before (null at step
+  0), the metrics (null if not finite), and the seconds of the run so far.
+- `ckpt/STEP`: the last two states, each with the best parameters so far.
+"""
 
 import dataclasses
 import time
@@ -54,32 +63,22 @@ def fit(
     once. SIGINT and SIGTERM save first and then raise `Interrupted`; a second one
     aborts. The training step is compiled once a process, whatever the number of steps.
 
-    Files in `out`: `fit.json` (what decides the numbers), `log.jsonl` (one row an
-    evaluation) and `ckpt/STEP` (the last two states, each with the best parameters so
-    far). A row is `{"step", "train": {"loss", ...}, "eval": {...}, "seconds"}`: means
-    of loss and aux over the steps since the row before (null at step 0), the metrics
-    (null if not finite), and the seconds of the run so far.
-
     Args:
         loss_fn: `(params, batch, key) -> (loss, aux)`; pure. `batch` has the structure
             of `data` with a leading axis of `batch_size`; `key` is new in every step;
             `aux` holds scalars by name.
         params: a pytree of floating-point arrays; copied, never donated.
-        data: a pytree of arrays with a common leading axis, the examples; moved to
-            the device once and indexed there.
+        data: a pytree of arrays whose common leading axis is the examples; moved to
+            the device once.
         config: see `FitConfig`.
         optimizer: an optax transformation; schedules inside it count steps.
-        evaluate: `params -> {metric: number}`, on validation data that it closes over,
-            jitted by the caller; it must not keep `params`. Called before the first
-            step, every `eval_every` steps and after the last.
+        evaluate: `params -> {metric: number}`, on validation data that it closes over;
+            jitted by the caller; must not keep `params`. See `FitConfig.eval_every`.
         out: a directory for this run alone, or None to keep nothing.
         settings: what else decides the numbers (optimiser, model, data options) as
             JSON values; compared on resume.
         progress: called after every evaluation and dispatch (about every second).
         save_seconds: least seconds between two saves; has no effect on the numbers.
-
-    Returns:
-        The result. Parameters are JAX arrays that belong to the caller.
 
     Raises:
         ValueError: if `data`, `evaluate` and `config` do not fit together, or `out`

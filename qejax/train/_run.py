@@ -29,7 +29,7 @@ class FitResult:
         step: steps done.
         best_step: the step of the best evaluation.
         best_metrics: all metrics there.
-        history: the rows of the log; see `fit`.
+        history: the rows of the log: "step", "train", "eval", "seconds".
         ended: "steps" if all steps were done, "patience" after early stopping.
         resumed_from: the step this process went on from, None if it began.
         compile_seconds: of the training program in this process, 0 if not needed.

@@ -187,14 +187,10 @@ def drop_meta(path: Path) -> None:
     shutil.rmtree(path / "meta")
 
 
-def empty_meta(path: Path) -> None:
-    (path / "meta" / "metadata").write_text("{}")
-
-
 # orbax closes its event loop while other reads of the broken file still report to it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
-    "damage", [truncate, flip, change_value, drop_state, drop_meta, empty_meta]
+    "damage", [truncate, flip, change_value, drop_state, drop_meta]
 )
 def test_damage_is_named_and_the_older_one_is_left(tmp_path: Path, damage: Any) -> None:
     save(tmp_path, 10, 20)
@@ -219,6 +215,18 @@ def test_changed_values_are_found_by_the_checksum(tmp_path: Path) -> None:
         Checkpointer(tmp_path) as store,
         pytest.raises(
             CheckpointError, match=r"values of 'state' were changed.*begin again"
+        ),
+    ):
+        store.restore({"state": tree()})
+
+
+def test_metadata_of_something_else_are_named(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    (tmp_path / "1" / "meta" / "metadata").write_text("{}")
+    with (
+        Checkpointer(tmp_path) as store,
+        pytest.raises(
+            CheckpointError, match=r"/1 is damaged: .*its metadata lack 'trees'"
         ),
     ):
         store.restore({"state": tree()})
