@@ -19,14 +19,12 @@ from qejax.zoo._zoo import SPLITS, Zoo
 
 VERSION = "1.0.0"
 
-# Scalars of any other dtype are stored as they are.
-_STORED = {"f": np.float64, "i": np.int64, "u": np.int64, "b": np.bool_}
-
 
 def _feature(column: np.ndarray) -> Any:
     if column.dtype.kind == "U":
         return tfds.features.Text()
-    return tfds.features.Scalar(_STORED[column.dtype.kind])
+    # As bytes: a plain scalar feature keeps no more than 32 bits of a float.
+    return tfds.features.Tensor(shape=(), dtype=column.dtype.type, encoding="bytes")
 
 
 @dataclass
@@ -64,9 +62,7 @@ class QejaxZoo(tfds.core.GeneratorBasedBuilder):
                     ),
                     "row": tfds.features.Scalar(np.int64),
                     "id": tfds.features.Text(),
-                    "labels": {
-                        name: tfds.features.Scalar(np.float32) for name in zoo.labels
-                    },
+                    "labels": {name: _feature(x) for name, x in zoo.labels.items()},
                     "hyper": {name: _feature(x) for name, x in zoo.hyper.items()},
                 }
             ),

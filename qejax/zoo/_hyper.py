@@ -66,7 +66,7 @@ def draw_hyper(config: ZooConfig, bucket: int) -> Column:
     return {
         "optimizer": optimizer,
         "init": rng.choice(np.array(config.inits), count),
-        "step": np.floor(log_uniform(low + 1, high + 1)).astype(np.int64) - 1,
+        "step": np.floor(log_uniform(low + 1, high + 2)).astype(np.int64) - 1,
         "init_scale": log_uniform(*config.init_scale),
         "learning_rate": rate * log_uniform(*config.learning_rate),
         "weight_decay": log_uniform(*config.weight_decay),

@@ -111,7 +111,7 @@ def check_networks(zoo: Zoo, what: str) -> None:
     if len(set(zoo.ids.tolist())) != len(zoo):
         names, counts = np.unique(zoo.ids, return_counts=True)
         raise ValueError(
-            f"{what}: ids should be unique, got {names[counts > 1][0]!r} "
+            f"{what}: ids should be unique, got '{names[counts > 1][0]}' "
             f"{counts.max()} times."
         )
     columns = {"weights": zoo.vectors()}
@@ -121,6 +121,6 @@ def check_networks(zoo: Zoo, what: str) -> None:
         if len(bad):
             raise ValueError(
                 f"{what}: {name} should be finite, got a value that is not for "
-                f"network {zoo.ids[bad[0]]!r} (row {bad[0]}; {len(bad)} such rows). "
+                f"network '{zoo.ids[bad[0]]}' (row {bad[0]}; {len(bad)} such rows). "
                 f"Drop it first, with Zoo.take."
             )

@@ -6,6 +6,7 @@ work of a small network, is one large matrix product instead of many small ones;
 network leaves out the points that are not in its own subset by weighting them with 0.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -203,10 +204,11 @@ def _evaluate(
     return right / total, loss / total
 
 
+@functools.lru_cache(maxsize=16)
 def make_program(
     net: Network, with_dropout: bool
 ) -> Callable[[PRNGKeyArray, Chunk, Data], tuple[Theta, dict[str, Array]]]:
-    """Returns the compiled program of one architecture.
+    """Returns the compiled program of one architecture; kept, so compiled once.
 
     Args:
         net: the architecture.

@@ -1,0 +1,234 @@
+"""Storing and reading: exact, whole or not at all, one order from memory and disk."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qejax import nets, zoo
+
+NET = nets.cnn(1, (2,), 2, head="flatten", image=(3, 3), num_outputs=3)
+COUNT = 23
+
+
+def _zoo(seed: int = 0) -> zoo.Zoo:
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(COUNT, NET.spec.num_parameters)).astype(np.float32)
+    return zoo.Zoo(
+        network=NET,
+        thetas=zoo.from_vectors(NET.spec, vectors),
+        labels={"test_accuracy": rng.random(COUNT).astype(np.float32)},
+        hyper={
+            "optimizer": rng.choice(np.array(["sgd", "adam"]), COUNT),
+            "learning_rate": rng.random(COUNT),
+            "step": rng.integers(0, 9, COUNT),
+        },
+        split=zoo.split_networks(COUNT),
+        source="a test",
+        ids=np.array([f"net_{k}" for k in range(COUNT)]),
+    )
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("store") / "zoo"
+    return zoo.store(root, {"a": _zoo(), "b": _zoo(1)}, config={"why": "test"})
+
+
+@pytest.fixture
+def broken(stored: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(stored, tmp_path / "broken"))
+
+
+def _assert_equal(got: zoo.Zoo, want: zoo.Zoo) -> None:
+    np.testing.assert_array_equal(got.vectors(), want.vectors())
+    for name in ("labels", "hyper"):
+        have, expected = getattr(got, name), getattr(want, name)
+        assert list(have) == sorted(expected)
+        for key, column in expected.items():
+            np.testing.assert_array_equal(have[key], column)
+            assert have[key].dtype == column.dtype
+    np.testing.assert_array_equal(got.split, want.split)
+    np.testing.assert_array_equal(got.ids, want.ids)
+    assert (got.network, got.source) == (want.network, want.source)
+
+
+def test_what_is_read_is_what_was_stored(stored: Path) -> None:
+    assert zoo.buckets(stored) == ("a", "b")
+    read = zoo.read_all(stored)
+    _assert_equal(read["a"], _zoo())
+    _assert_equal(read["b"], _zoo(1))
+    assert read["a"].labels["test_accuracy"].dtype == np.float32
+    assert json.loads((stored / "manifest.json").read_text())["config"] == {
+        "why": "test"
+    }
+
+
+def test_tfds_alone_reads_it(stored: Path) -> None:
+    import tensorflow_datasets as tfds
+
+    builder: Any = tfds.builder("qejax_zoo/a", data_dir=stored)
+    source = builder.as_data_source("test")
+    want = _zoo().select("test")
+    np.testing.assert_array_equal(source[1]["theta"], want.vectors()[1])
+    assert source[1]["id"].decode() == want.ids[1]
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_memory_and_disk_have_one_order(
+    stored: Path, split: str, seed: int | None
+) -> None:
+    kwargs: Any = {"seed": seed, "epochs": 2}
+    memory = list(zoo.batches(zoo.read(stored, "a"), split, 4, **kwargs))
+    disk = list(zoo.stream(stored, split, 4, bucket="a", **kwargs))
+    assert len(memory) == len(disk) > 1
+    for one, other in zip(memory, disk, strict=True):
+        np.testing.assert_array_equal(one.ids, other.ids)
+        np.testing.assert_array_equal(
+            zoo.to_vectors(NET.spec, one.thetas), zoo.to_vectors(NET.spec, other.thetas)
+        )
+        for name in one.labels:
+            np.testing.assert_array_equal(one.labels[name], other.labels[name])
+    ids = np.concatenate([batch.ids for batch in memory])
+    want = _zoo().select(split).ids
+    if seed is None:
+        assert ids.tolist() == [*want, *want]
+    else:
+        half = len(want)
+        assert sorted(ids[:half]) == sorted(ids[half:]) == sorted(want)
+        assert ids[:half].tolist() != ids[half:].tolist()
+
+
+def test_an_empty_split_streams_nothing(tmp_path: Path) -> None:
+    only = _zoo().select("train")
+    root = zoo.store(tmp_path / "zoo", {"a": only})
+    assert list(zoo.stream(root, "val", 4)) == []
+    assert list(zoo.batches(zoo.read(root), "val", 4)) == []
+
+
+def test_nothing_half_written_stays_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qejax.zoo import _builder
+
+    written: list[str] = []
+    real = _builder.write_bucket
+
+    def fail_late(root: Path, name: str, bucket: Any) -> Path:
+        if written:
+            raise KeyboardInterrupt
+        written.append(name)
+        return real(root, name, bucket)
+
+    monkeypatch.setattr(_builder, "write_bucket", fail_late)
+    with pytest.raises(KeyboardInterrupt):
+        zoo.store(tmp_path / "zoo", {"a": _zoo(), "b": _zoo()})
+    assert written == ["a"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_zoos_are_not_stored(tmp_path: Path) -> None:
+    root = tmp_path / "zoo"
+    good = _zoo()
+    spoilt = good.vectors()
+    spoilt[4, 2] = np.inf
+    cases = [
+        (
+            replace(good, thetas=zoo.from_vectors(NET.spec, spoilt)),
+            r"bucket 'a': weights should be finite.*'net_4' \(row 4; 1 such",
+        ),
+        (
+            replace(good, labels={"test_accuracy": np.full(COUNT, np.nan)}),
+            "label 'test_accuracy' should be finite",
+        ),
+        (
+            replace(good, ids=np.array(["same"] * COUNT)),
+            "ids should be unique, got 'same' 23 times",
+        ),
+    ]
+    for bad, message in cases:
+        with pytest.raises(ValueError, match=message):
+            zoo.store(root, {"a": bad})
+    with pytest.raises(ValueError, match="at least one bucket"):
+        zoo.store(root, {})
+    root.mkdir()
+    (root / "thesis.txt").write_text("")
+    with pytest.raises(FileExistsError, match=r"new or empty folder.*thesis.txt"):
+        zoo.store(root, {"a": good})
+    assert [path.name for path in tmp_path.iterdir()] == ["zoo"]
+
+
+def _shard(root: Path) -> Path:
+    return next((root / "qejax_zoo" / "a").rglob("*train.array_record*"))
+
+
+def test_a_damaged_shard_is_named(broken: Path) -> None:
+    path = _shard(broken)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    for read in (
+        lambda: zoo.read(broken, "a"),
+        lambda: zoo.stream(broken, "train", 4, bucket="a"),
+    ):
+        with pytest.raises(
+            ValueError, match=r"shard .*train.*is damaged: expected SHA"
+        ):
+            read()
+    # The other bucket is whole.
+    _assert_equal(zoo.read(broken, "b"), _zoo(1))
+
+
+def test_a_truncated_shard_is_named(broken: Path) -> None:
+    path = _shard(broken)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"bucket 'a': shard .*train.*is damaged"):
+        zoo.read(broken, "a")
+
+
+def test_a_missing_shard_is_named(broken: Path) -> None:
+    _shard(broken).unlink()
+    with pytest.raises(FileNotFoundError, match=r"shard .*train.* not on disk"):
+        zoo.read(broken, "a")
+
+
+def test_bad_manifests_are_named(broken: Path) -> None:
+    path = broken / "manifest.json"
+    good = json.loads(path.read_text())
+
+    def write(change: dict[str, Any]) -> None:
+        path.write_text(json.dumps(good | change))
+
+    write({"format_version": 9})
+    with pytest.raises(ValueError, match=r"'format_version' should be .* 9\)"):
+        zoo.read(broken, "a")
+    entry = {k: v for k, v in good["buckets"]["a"].items() if k != "shards"}
+    write({"buckets": {"a": entry}})
+    with pytest.raises(ValueError, match=r"bucket 'a': missing fields \['shards'\]"):
+        zoo.read(broken)
+    entry = good["buckets"]["a"] | {"count": 99}
+    write({"buckets": {"a": entry}})
+    with pytest.raises(ValueError, match=r"expected 99 networks .* got 23 records"):
+        zoo.read(broken)
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"manifest.json: expected JSON"):
+        zoo.read(broken)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"file manifest.json, found none"):
+        zoo.buckets(broken)
+
+
+def test_unknown_names_are_named(stored: Path) -> None:
+    with pytest.raises(ValueError, match=r"buckets \['a', 'b'\], got 'c'"):
+        zoo.read(stored, "c")
+    with pytest.raises(ValueError, match=r"buckets \['a', 'b'\], got None"):
+        zoo.read(stored)
+    with pytest.raises(ValueError, match="split 'dev' is unknown"):
+        zoo.stream(stored, "dev", 4, bucket="a")
+    with pytest.raises(ValueError, match="split 'dev' is unknown"):
+        _zoo().rows("dev")
