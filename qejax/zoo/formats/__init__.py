@@ -1,1 +1,7 @@
 """Public zoos as `Zoo`s, without executing anything that is in them."""
+
+from qejax.zoo.formats._registry import FORMATS as FORMATS
+from qejax.zoo.formats._registry import load as load
+from qejax.zoo.formats._small_cnn_zoo import load_small_cnn_zoo as load_small_cnn_zoo
+
+__all__ = ["FORMATS", "load", "load_small_cnn_zoo"]

@@ -1,0 +1,31 @@
+"""Formats of public zoos by name: a new format is a new row."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qejax.zoo._zoo import Zoo
+from qejax.zoo.formats._small_cnn_zoo import load_small_cnn_zoo
+
+FORMATS: dict[str, Callable[..., Zoo]] = {"small_cnn_zoo": load_small_cnn_zoo}
+"""Loaders, `directory -> Zoo`, by the name of the format."""
+
+
+def load(address: str, **options: Any) -> Zoo:
+    """Returns the zoo at an address `FORMAT:DIRECTORY`.
+
+    Args:
+        address: such as `small_cnn_zoo:data/cifar10`.
+        options: of the loader.
+
+    Raises:
+        ValueError: if the format is unknown, and as the loader.
+        FileNotFoundError: as the loader.
+    """
+    name, _, directory = address.partition(":")
+    if name not in FORMATS or not directory:
+        raise ValueError(
+            f"zoo address {address!r}: expected FORMAT:DIRECTORY with a format of "
+            f"{list(FORMATS)}."
+        )
+    return FORMATS[name](Path(directory), **options)
