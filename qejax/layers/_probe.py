@@ -112,7 +112,7 @@ def smooth_inputs(
     decay = jax.random.uniform(keys[1], (num, 1, 1, 1), jnp.float32, 1.5, 3.0)
     decay = jnp.where(min(grid[:2]) > 1, decay, 0.0)
     power = jnp.asarray(frequency, jnp.float32)[None, :, :, None] ** (-decay / 2)
-    spectrum = jnp.fft.fft2(noise, axes=(1, 2)) * power
+    spectrum = jnp.fft.fft2(noise, axes=(1, 2)) * power.astype(jnp.complex64)
     smooth = jnp.real(jnp.fft.ifft2(spectrum, axes=(1, 2)))
     over = (1, 2, 3)
     smooth = smooth - smooth.mean(over, keepdims=True)

@@ -15,7 +15,12 @@ import jax.numpy as jnp
 
 from qejax._typing import Array, Float, Theta
 from qejax.models import _sketches, _statistics
-from qejax.models._paths import Paths, path_sums, receptive_field, summarise_paths
+from qejax.models._paths import (
+    Paths,
+    path_sums,
+    receptive_field,
+    summarise_paths,
+)
 from qejax.nets import Network
 from qejax.spaces import Canonical, WeightSpec, canonical_form, restore, views
 
@@ -60,7 +65,7 @@ class Subject:
     @cached_property
     def scale(self) -> Array:
         """Logarithm of the product of all norms."""
-        return jnp.sum(jnp.stack(list(self.normal.log_norm.values())))
+        return jnp.sum(_statistics.log_norms(self.normal))
 
     @cached_property
     def signed(self) -> Paths:
@@ -106,7 +111,7 @@ def _canonical(subject: Subject) -> Array:
 
 
 def _log_norms(subject: Subject) -> Array:
-    return jnp.stack([jnp.asarray(x) for x in subject.normal.log_norm.values()])
+    return _statistics.log_norms(subject.normal)
 
 
 def _raw(subject: Subject) -> Array:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qejax._typing import Array, Float, Theta
-from qejax.models._statistics import TINY, log, spectrum, summary
+from qejax.models._statistics import TINY, log, log_norms, spectrum, summary
 from qejax.nets import Network
 from qejax.spaces import canonical_form
 
@@ -110,7 +110,7 @@ def path_statistics(
             its receptive field is enough (`receptive_field`).
     """
     normal = canonical_form(network.spec, theta)
-    scale = jnp.sum(jnp.stack(list(normal.log_norm.values())))
+    scale = jnp.sum(log_norms(normal))
     signed, absolute, squared = (
         path_sums(network, normal.theta, shape, transform)
         for transform in (lambda x: x, jnp.abs, jnp.square)

@@ -43,7 +43,7 @@ def class_sketch(kernel: Float[Array, "m n_L"]) -> Float[Array, " D"]:
     """
     flat = kernel.reshape(-1, kernel.shape[-1])
     cosines = _cosines(flat - flat.mean(1, keepdims=True))
-    return cosines - cosines.mean()
+    return cosines - cosines.mean() if cosines.shape[0] else cosines
 
 
 def output_sketch(outputs: Float[Array, "N n_L"]) -> Float[Array, " D"]:

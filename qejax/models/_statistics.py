@@ -17,7 +17,7 @@ import numpy as np
 from qejax._typing import Array, Float, PRNGKeyArray, Theta
 from qejax.layers import smooth_inputs
 from qejax.nets import Network
-from qejax.spaces import WeightSpec, canonical_form, views
+from qejax.spaces import Canonical, WeightSpec, canonical_form, views
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 FINE_QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -71,8 +71,17 @@ def canonical_statistics(spec: WeightSpec, theta: Theta) -> Float[Array, " F"]:
     Invariant to the whole group of `spec`.
     """
     normal = canonical_form(spec, theta)
-    norms = jnp.stack([jnp.asarray(norm) for norm in normal.log_norm.values()])
-    return jnp.concatenate([raw_statistics(spec, normal.theta), norms])
+    return jnp.concatenate([raw_statistics(spec, normal.theta), log_norms(normal)])
+
+
+def log_norms(normal: Canonical) -> Float[Array, " l"]:
+    """Returns the logarithms of the norms that a normal form was divided by.
+
+    Empty for a network without hidden units.
+    """
+    dtype = jax.tree.leaves(normal.theta)[0].dtype
+    norms = [jnp.asarray(norm, dtype)[None] for norm in normal.log_norm.values()]
+    return jnp.concatenate([jnp.zeros(0, dtype), *norms])
 
 
 def smooth_images(

@@ -1,0 +1,181 @@
+"""Predictors do not see which point of an orbit they are given."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from qejax import layers, models, nets, spaces
+from tests.registry import NETS, RTOL, SPREAD, element_of, theta_of
+
+KINDS = tuple(models.TRUNKS)
+NAMES = ("mixed", "residual", "cnn, strided, gap")
+CASES = [(kind, name) for kind in KINDS for name in NAMES]
+CASES += [("canonical", "linear, no hidden layer"), ("relative", "width one")]
+NUM = 4
+
+
+def config(**options: Any) -> models.PredictorConfig:
+    sizes = {"embed": 8, "hidden": 8, "heads": 2, "rank": 2, "carried": 3}
+    return models.PredictorConfig(**{**sizes, **options})
+
+
+@functools.cache
+def networks(name: str, dtype: str = "float64") -> tuple[Any, Any]:
+    """Unrelated networks, and one more point of each orbit; leaves `[NUM, ...]`."""
+    spec = NETS[name].net.spec
+    plain, moved = [], []
+    for seed in range(NUM):
+        theta = theta_of(spec, seed, dtype)
+        plain.append(theta)
+        g = element_of(spec, seed, SPREAD, dtype)
+        moved.append(spaces.act(spec, g, theta) if spec.spaces else theta)
+    stack = functools.partial(jax.tree.map, lambda *x: jnp.stack(x))
+    return stack(*plain), stack(*moved)
+
+
+def predictor(kind: str, name: str, network: bool = False, **options: Any) -> Any:
+    net = NETS[name].net
+    return models.Predictor(
+        net.spec,
+        4,
+        kind,
+        network=net if network else None,
+        config=config(**{"param_dtype": jnp.float64, **options}),
+        rngs=nnx.Rngs(0),
+    )
+
+
+def gap_and_spread(
+    model: Any, name: str, dtype: str = "float64"
+) -> tuple[float, float]:
+    """Largest change along the orbits over the spread of unrelated networks."""
+    plain, moved = networks(name, dtype)
+    run = jax.jit(jax.vmap(model))
+    here, there = np.asarray(run(plain)), np.asarray(run(moved))
+    assert np.all(np.isfinite(here))
+    spread = here.std()
+    return float(np.abs(here - there).max() / spread), float(spread)
+
+
+@pytest.mark.parametrize(("kind", "name"), CASES)
+def test_invariant_to_the_whole_group(kind: str, name: str) -> None:
+    gap, spread = gap_and_spread(predictor(kind, name), name)
+    assert spread > 1e-4
+    assert gap <= RTOL
+
+
+@pytest.mark.parametrize("name", ["mixed", "cnn, strided, gap"])
+def test_invariant_with_every_exact_reading_and_probes(name: str) -> None:
+    readings = {
+        "statistics": tuple(n for n in models.STATISTICS if n != "raw"),
+        "sketches": tuple(models.SKETCHES),
+        "shape": NETS[name].inputs,
+        "probes": 4,
+        "stream": 3,
+    }
+    model = predictor("canonical", name, network=True, **readings)
+    plain, _ = networks(name)
+    model.calibrate(models.measure_all(model, plain), np.arange(NUM))
+    gap, spread = gap_and_spread(model, name)
+    assert spread > 1e-4
+    assert gap <= RTOL
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32(kind: str) -> None:
+    model = predictor(kind, "cnn, strided, gap", param_dtype=jnp.float32)
+    gap, _ = gap_and_spread(model, "cnn, strided, gap", "float32")
+    assert gap <= 1e-4
+
+
+def test_raw_statistics_and_flat_weights_are_caught() -> None:
+    raw = predictor("canonical", "cnn, strided, gap", statistics=("raw",))
+    flat = models.FlatMLP(NETS["cnn, strided, gap"].net.spec, (8,), rngs=nnx.Rngs(0))
+    with jax.numpy_dtype_promotion("standard"):
+        for broken in (raw, flat):
+            gap, _ = gap_and_spread(broken, "cnn, strided, gap")
+            assert gap > 1e-3
+
+
+def test_layer_norm_on_raw_weights_is_caught() -> None:
+    model = predictor("strict", "cnn, strided, gap")
+    whole = model.trunk.layers["00"]
+
+    def broken(theta: Any) -> jax.Array:
+        prepared = model.prepare(theta)
+        feats = {k: layers.layer_norm(x) for k, x in prepared["features"].items()}
+        feats = {k: x + prepared["features"][k] for k, x in feats.items()}
+        feats = {k: x + 0.1 for k, x in feats.items()}
+        return jnp.sum(model.trunk.pool(whole(feats)))
+
+    with jax.numpy_dtype_promotion("standard"):
+        model.trunk.pool = layers.InvariantPool(
+            model.spec, 4, 4, param_dtype=jnp.float64, rngs=nnx.Rngs(1)
+        )
+        gap, _ = gap_and_spread(broken, "cnn, strided, gap")
+    assert gap > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["relative", "learned_gauge"])
+def test_jit_and_vmap_change_nothing(kind: str) -> None:
+    net = nets.mlp((2, 3, 2))
+    model = models.Predictor(
+        net.spec, 2, kind, config=config(param_dtype=jnp.float64), rngs=nnx.Rngs(0)
+    )
+    thetas = theta_of(net.spec, 0, batch=(2,))
+    batched = np.asarray(jax.jit(jax.vmap(model))(thetas))
+    single = jax.jit(model)
+    for row in range(2):
+        theta = jax.tree.map(lambda x, row=row: x[row], thetas)
+        np.testing.assert_allclose(single(theta), batched[row], rtol=1e-12)
+    np.testing.assert_allclose(
+        model(jax.tree.map(lambda x: x[0], thetas)), batched[0], rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_finite_where_units_are_dead(kind: str) -> None:
+    net = nets.mlp((2, 3, 1, 2))
+    model = models.Predictor(
+        net.spec, 3, kind, config=config(param_dtype=jnp.float64), rngs=nnx.Rngs(0)
+    )
+    live = theta_of(net.spec, 0)
+    zero = jax.tree.map(jnp.zeros_like, live)
+    dead = jax.tree.map(jnp.copy, live)
+    dead["layer_00"]["kernel"] = dead["layer_00"]["kernel"].at[:, 1].set(0)
+    dead["layer_00"]["bias"] = dead["layer_00"]["bias"].at[1].set(0)
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    prepared = jax.vmap(model.prepare)(
+        jax.tree.map(lambda *x: jnp.stack(x), live, zero, dead)
+    )
+
+    @jax.jit
+    def gradients(params: Any, features: Any) -> Any:
+        def score(params: Any, one: Any) -> Any:
+            return nnx.merge(graph, params, rest).read(one)
+
+        return jax.vmap(jax.grad(score, argnums=(0, 1)), (None, 0))(params, features)
+
+    found = gradients(nnx.to_pure_dict(params), prepared)
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(found))
+
+
+def test_a_gauge_gets_no_gradient_and_a_relative_map_does() -> None:
+    plain, _ = networks("cnn, strided, gap")
+    with jax.numpy_dtype_promotion("standard"):
+        report = {
+            kind: models.alpha_gradient_report(
+                predictor(kind, "cnn, strided, gap"), plain
+            )
+            for kind in ("strict", "gauge", "relative", "learned_gauge")
+        }
+    assert report["strict"]["alpha"] == 0
+    assert report["gauge"]["ratio"] < 1e-10
+    assert report["relative"]["ratio"] > 1e-3
+    assert report["learned_gauge"]["ratio"] > 1e-3
+    assert all(numbers["rest"] > 0 for numbers in report.values())
