@@ -1,6 +1,5 @@
 """What the checks are made with: elements that move something, unrelated networks."""
 
-import functools
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,7 @@ from jax.typing import DTypeLike
 from qejax import _trees, spaces
 from qejax._typing import Array, PRNGKeyArray
 from qejax.groups import GROUPS
-from qejax.spaces import Elements, WeightSpec
+from qejax.spaces import Elements, UnitSpace, WeightSpec
 
 _TRIES = 16
 
@@ -28,22 +27,18 @@ def draw_elements(
 ) -> Elements:
     """Returns an element that moves every unit space that can be moved.
 
-    One draw can be the identity on a small space; of some draws, the one that moves a
-    random vector most is taken.
+    One draw can be the identity on a small space; it is drawn again then.
 
     Raises:
         ValueError: if the group of the spec has one element only.
     """
-    g = {
-        space.name: _draw(
-            jax.random.fold_in(key, number),
-            space.group,
-            space.size,
-            float(spread),
-            np.dtype(dtype).name,
-        )
-        for number, space in enumerate(spec.spaces)
-    }
+    g: Elements = {}
+    for number, space in enumerate(spec.spaces):
+        group = GROUPS[space.group]
+        for one in jax.random.split(jax.random.fold_in(key, number), _TRIES):
+            g[space.name] = group.sample(one, space.size, spread, dtype)
+            if not _is_identity(space, g[space.name]):
+                break
     if not movable(spec, g):
         raise ValueError(
             f"nothing to check: expected a spec whose group moves something, got the "
@@ -53,15 +48,10 @@ def draw_elements(
     return g
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
-def _draw(key: PRNGKeyArray, name: str, size: int, spread: float, dtype: str) -> Any:
-    group = GROUPS[name]
-    keys = jax.random.split(key, _TRIES + 1)
-    units = jax.random.normal(keys[0], (size,), dtype)
-    draws = jax.vmap(lambda one: group.sample(one, size, spread, dtype))(keys[1:])
-    moved = jax.vmap(lambda g: jnp.sum(jnp.abs(group.move(g, units, 0, 1) - units)))
-    best = jnp.argmax(moved(draws))
-    return jax.tree.map(lambda leaf: leaf[best], draws)
+def _is_identity(space: UnitSpace, g: Any) -> bool:
+    e = GROUPS[space.group].identity(space.size, g.scale.dtype)
+    pairs = zip(jax.tree.leaves(g), jax.tree.leaves(e), strict=True)
+    return all(bool(np.all(np.asarray(a) == np.asarray(b))) for a, b in pairs)
 
 
 def only(spec: WeightSpec, g: Elements, name: str) -> Elements:
@@ -89,30 +79,28 @@ def one_sided(spec: WeightSpec, name: str) -> WeightSpec:
 
 def movable(spec: WeightSpec, g: Elements) -> list[str]:
     """Names of the unit spaces that `g` moves."""
-    names = []
-    for space in spec.spaces:
-        e = GROUPS[space.group].identity(space.size, g[space.name].scale.dtype)
-        pairs = zip(jax.tree.leaves(g[space.name]), jax.tree.leaves(e), strict=True)
-        if any(bool(np.any(np.asarray(a) != np.asarray(b))) for a, b in pairs):
-            names.append(space.name)
-    return names
+    return [s.name for s in spec.spaces if not _is_identity(s, g[s.name])]
 
 
-@jax.jit
 def unrelated(key: PRNGKeyArray, tree: Any) -> Any:
-    """Returns a tree of independent normal entries, leaf by leaf of the same size."""
+    """Returns a tree of independent normal entries, leaf by leaf of the same size.
+
+    The root mean square of each leaf is that of `tree`, 1 where that is zero.
+    """
     leaves, structure = jax.tree.flatten(tree)
-    keys = jax.random.split(key, max(len(leaves), 1))
-    return jax.tree.unflatten(
-        structure, [redraw(k, x) for k, x in zip(keys, leaves, strict=False)]
-    )
+    sizes = [leaf.size for leaf in leaves]
+    # One draw for all leaves: a program per leaf would take seconds to compile.
+    normal = np.asarray(jax.random.normal(key, (sum(sizes),), leaves[0].dtype))
+    pieces = np.split(normal, np.cumsum(sizes)[:-1])
+    drawn = [
+        jnp.asarray(_rms(leaf) * piece.reshape(leaf.shape), leaf.dtype)
+        for leaf, piece in zip(leaves, pieces, strict=True)
+    ]
+    return jax.tree.unflatten(structure, drawn)
 
 
-def redraw(key: PRNGKeyArray, leaf: Array) -> Array:
-    """Normal entries with the root mean square of `leaf`; 1 where that is zero."""
-    size = jnp.sqrt(jnp.mean(leaf * leaf))
-    size = jnp.where(size > 0, size, jnp.ones_like(size))
-    return size * jax.random.normal(key, leaf.shape, leaf.dtype)
+def _rms(leaf: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(np.asarray(leaf))))) or 1.0
 
 
 def move(spec: WeightSpec, g: Elements, tree: Any, what: str) -> Any:

@@ -7,7 +7,7 @@ import chex
 import jax
 import numpy as np
 
-from qejax import _trees, spaces
+from qejax import spaces
 from qejax._typing import PRNGKeyArray, Theta
 from qejax.spaces import WeightSpec
 from qejax.testing._draws import (
@@ -16,7 +16,6 @@ from qejax.testing._draws import (
     movable,
     one_sided,
     only,
-    redraw,
     unrelated,
 )
 from qejax.testing._report import (
@@ -84,10 +83,9 @@ def sensitive(
             "its input and that its parameters are not zero.",
         )
     ]
-    leaves = _trees.flatten(theta)
-    for number, leaf in enumerate(spec.leaves):
-        one = redraw(jax.random.fold_in(key_leaves, number), leaves[leaf.path])
-        other = {**spaces.views(spec, theta), leaf.path: one}
+    old, new = (spaces.views(spec, t) for t in (theta, unrelated(key_leaves, theta)))
+    for leaf in spec.leaves:
+        other = {**old, leaf.path: new[leaf.path]}
         controls.append(
             Control(
                 f"the change when leaf {leaf.path!r} is redrawn",
