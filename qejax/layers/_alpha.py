@@ -20,7 +20,6 @@ from jax.typing import DTypeLike
 from qejax._typing import Array
 from qejax.layers._covariant import InvariantUnits
 from qejax.layers._features import Features, check_features
-from qejax.layers._invariants import invariants
 from qejax.layers._linear import linear
 from qejax.layers._scales import Scales, act_scales, scaled_spaces
 from qejax.spaces import WeightSpec
@@ -149,7 +148,7 @@ class RelativeAlpha(nnx.Module):
     def __call__(self, feats: Features) -> Scales:
         """Returns `[n_s, C']` by scaled unit space."""
         check_features(self.spec, feats, self.in_channels, "RelativeAlpha")
-        units, _ = self.read(invariants(self.spec, feats))
+        units = self.read(feats).units
         return {
             name: _positive(phi(units[name]), self.eps, self.bound)
             for name, phi in self.scales.items()
@@ -199,7 +198,7 @@ class LearnedGauge(nnx.Module):
 
     def alpha(self, feats: Features) -> Scales:
         """Returns `[n_s]` by scaled unit space."""
-        units, _ = self.read(invariants(self.read.spec, feats))
+        units = self.read(feats).units
         return {
             name: _positive(phi(units[name])[:, 0], self.eps, self.bound)
             for name, phi in self.scales.items()

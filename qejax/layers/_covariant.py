@@ -4,6 +4,8 @@ An elementwise nonlinearity commutes with permutations only. Multiplying feature
 functions of invariants commutes with everything: `x * phi(invariants)`.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -12,14 +14,15 @@ from jax.typing import DTypeLike
 from qejax._typing import Array, Float
 from qejax.layers._features import Features, check_features
 from qejax.layers._invariants import (
-    Invariants,
+    collapse,
+    collapsed_spec,
     global_invariants,
     invariants,
     unit_invariants,
 )
 from qejax.layers._linear import linear
 from qejax.layers._monomial_linear import MonomialLinear
-from qejax.spaces import WeightSpec
+from qejax.spaces import Leaf, WeightSpec
 
 
 def feature_template(
@@ -32,11 +35,27 @@ def feature_template(
     }
 
 
+class Read(NamedTuple):
+    """Learned invariants of one network.
+
+    Attributes:
+        entries: by leaf path, `[*sizes of moved axes, 2 C]`; not learned.
+        units: by unit space, `[n_s, H]`.
+        globe: `[H]`, of the network.
+    """
+
+    entries: Features
+    units: dict[str, Array]
+    globe: Float[Array, " H"]
+
+
 class InvariantUnits(nnx.Module):
     """Learned invariants of units and of the network, from features.
 
-    Two small dense layers on what `unit_invariants` and `global_invariants` collect.
-    Permutations move the units; scales and signs change nothing.
+    Axes that never move are first reduced to means and mean magnitudes, so that only
+    one pass is made over the features; then two small dense layers read what
+    `unit_invariants` and `global_invariants` collect. Permutations move the units;
+    scales and signs change nothing.
 
     Args:
         spec: the weight space.
@@ -57,12 +76,8 @@ class InvariantUnits(nnx.Module):
     ) -> None:
         self.spec = spec
         self.channels = channels
-
-        def collect(feats: Features) -> tuple[dict[str, Array], Array]:
-            found = invariants(spec, feats)
-            return unit_invariants(spec, found), global_invariants(spec, found)
-
-        units, globe = jax.eval_shape(collect, feature_template(spec, in_channels))
+        template = feature_template(spec, in_channels)
+        _, units, globe = jax.eval_shape(self._collect, template)
         options = {"param_dtype": param_dtype, "rngs": rngs}
         self.globe = linear(globe.shape[0], channels, **options)
         self.units = nnx.Dict(
@@ -72,27 +87,30 @@ class InvariantUnits(nnx.Module):
             }
         )
 
-    def __call__(self, found: Invariants) -> tuple[dict[str, Array], Array]:
-        """Returns units `[n_s, H]` by space, and the network `[H]`.
+    def _collect(self, feats: Features) -> tuple[Features, dict[str, Array], Array]:
+        small = collapsed_spec(self.spec)
+        found = invariants(small, collapse(self.spec, feats))
+        units = unit_invariants(small, found)
+        return found.entries, units, global_invariants(small, found)
 
-        Args:
-            found: the invariants of the features.
-        """
-        globe = jax.nn.silu(self.globe(global_invariants(self.spec, found)))
+    def __call__(self, feats: Features) -> Read:
+        """Returns the invariants of features `[*leaf.view, C]`; see `Read`."""
+        entries, raw, raw_globe = self._collect(feats)
+        globe = jax.nn.silu(self.globe(raw_globe))
         units = {}
-        for name, x in unit_invariants(self.spec, found).items():
+        for name, x in raw.items():
             beside = jnp.broadcast_to(globe[None], (x.shape[0], self.channels))
             both = jnp.concatenate([x, beside], -1)
             units[name] = jax.nn.silu(self.units[name](both))
-        return units, globe
+        return Read(entries, units, globe)
 
 
 class CovariantStream(nnx.Module):
     """Strictly equivariant, nonlinear: `linear(x) * phi(invariants of x)`.
 
-    `linear` is a `MonomialLinear`. The gate of an entry reads the invariants of that
-    entry, of the units at its ends and of the network, and lies in `(0, 2)`; it is 1
-    where all of them are zero.
+    `linear` is a `MonomialLinear`. The gate of an entry lies in `(0, 2)` and reads the
+    invariants of that entry, of the units at its ends and of the network; positions
+    along axes that never move share it. It is 1 where all of them are zero.
 
     One network, no batch axis (batch with `jax.vmap`); dtype of the features.
 
@@ -141,11 +159,12 @@ class CovariantStream(nnx.Module):
         options = {"param_dtype": param_dtype, "rngs": rngs}
         width = out_channels
         self.read = InvariantUnits(spec, in_channels, width, **options)
-        self.entry, self.globe, self.units = nnx.Dict(), nnx.Dict(), nnx.Dict()
+        self.entry, self.units = nnx.Dict(), nnx.Dict()
+        # One product for the gates of all leaves, where nothing moves.
+        self.globe = linear(width, width * len(spec.leaves), **options)
         for leaf in spec.leaves:
             key = leaf.path.replace("/", ".")
-            self.entry[key] = linear(in_channels, width, **options)
-            self.globe[key] = linear(width, width, **options)
+            self.entry[key] = linear(2 * in_channels, width, **options)
             for position in leaf.moved():
                 self.units[f"{key}[{position}]"] = linear(width, width, **options)
 
@@ -156,29 +175,26 @@ class CovariantStream(nnx.Module):
             ValueError: if the features do not fit the spec or the channels.
         """
         check_features(self.spec, feats, self.in_channels, "CovariantStream")
-        found = invariants(self.spec, feats)
-        units, globe = self.read(found)
+        found = self.read(feats)
+        globes = jnp.split(self.globe(found.globe), len(self.spec.leaves))
         mixed = self.linear(feats)
         return {
-            path: x * 2 * jax.nn.sigmoid(self._gate(path, found, units, globe))
-            for path, x in mixed.items()
+            leaf.path: mixed[leaf.path] * self._gate(leaf, found, globe)
+            for leaf, globe in zip(self.spec.leaves, globes, strict=True)
         }
 
-    def _gate(
-        self,
-        path: str,
-        found: Invariants,
-        units: dict[str, Array],
-        globe: Float[Array, " H"],
-    ) -> Array:
-        leaf, key = self.spec.leaf_by_path[path], path.replace("/", ".")
-        rank = len(leaf.axes)
-        gate = self.entry[key](found.entries[path])
-        gate = gate + self.globe[key](globe).reshape([1] * rank + [-1])
-        for position in leaf.moved():
+    def _gate(self, leaf: Leaf, found: Read, globe: Float[Array, " H"]) -> Array:
+        """Returns the gate of a leaf, `[*leaf.view, C']` with 1 for fixed axes."""
+        key, moved = leaf.path.replace("/", "."), leaf.moved()
+        gate = self.entry[key](found.entries[leaf.path])
+        gate = gate + globe.reshape([1] * len(moved) + [-1])
+        for place, position in enumerate(moved):
             name = leaf.axes[position].space
             assert name is not None
-            shape = [1] * rank + [self.out_channels]
-            shape[position] = leaf.axes[position].size
-            gate = gate + self.units[f"{key}[{position}]"](units[name]).reshape(shape)
-        return gate
+            shape = [1] * len(moved) + [self.out_channels]
+            shape[place] = leaf.axes[position].size
+            gate = gate + self.units[f"{key}[{position}]"](found.units[name]).reshape(
+                shape
+            )
+        sizes = [1 if axis.space is None else axis.size for axis in leaf.axes]
+        return 2 * jax.nn.sigmoid(gate).reshape(*sizes, self.out_channels)

@@ -12,6 +12,7 @@ Nothing is added inside a norm: an epsilon there is not invariant. A unit of siz
 is one that nothing writes, it computes zero; what it touches is left out.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -100,6 +101,37 @@ def invariants(spec: WeightSpec, feats: Features) -> Invariants:
         entries[leaf.path] = x
     dtype = jnp.result_type(*feats.values())
     return Invariants(entries, jnp.stack(logs) if logs else jnp.zeros(0, dtype))
+
+
+@functools.lru_cache(maxsize=256)
+def collapsed_spec(spec: WeightSpec) -> WeightSpec:
+    """Returns `spec` without the axes that never move."""
+    leaves = tuple(
+        Leaf(leaf.path, tuple(leaf.axes[i] for i in leaf.moved()))
+        for leaf in spec.leaves
+    )
+    return WeightSpec(spec.spaces, leaves)
+
+
+def collapse(spec: WeightSpec, feats: Features) -> Features:
+    """Returns means and mean magnitudes over the axes that never move.
+
+    Args:
+        spec: the weight space.
+        feats: `[*leaf.view, C]` by leaf path.
+
+    Returns:
+        Features of `collapsed_spec(spec)`, `[*sizes of moved axes, 2 C]`. Positive
+        scales and permutations act on them as on `feats`; signs flip the first half.
+    """
+    found: Features = {}
+    for leaf in spec.leaves:
+        x, fixed = feats[leaf.path], leaf.fixed()
+        parts = [x, jnp.abs(x)]
+        if fixed:
+            parts = [jnp.mean(part, fixed) for part in parts]
+        found[leaf.path] = jnp.concatenate(parts, -1)
+    return found
 
 
 def unit_invariants(spec: WeightSpec, found: Invariants) -> dict[str, Array]:
