@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from qejax.train import FitConfig, FitResult, Progress, fit
+from qejax.train import FitConfig, FitResult, Interrupted, Progress, fit
 
 X = np.linspace(-1.0, 1.0, 32)
 DATA = {"x": X, "y": 3.0 * X}
@@ -96,6 +96,24 @@ def test_patience_counts_evaluations() -> None:
         steps=100,
     )
     assert (result.ended, result.step, result.best_step) == ("patience", 30, 10)
+
+
+def test_patience_is_remembered_over_an_interruption(tmp_path: Path) -> None:
+    values = iter([5.0, 4.0, 6.0, 4.0, 4.0])
+
+    def evaluate(params: Any) -> dict[str, float]:
+        del params
+        value = next(values)
+        if value == 6.0:
+            signal.raise_signal(signal.SIGTERM)
+        return {"score": value}
+
+    options = {"select": "score", "mode": "min", "patience": 2, "steps": 100}
+    with pytest.raises(Interrupted, match="SIGTERM after step 20 of 100"):
+        run(out=tmp_path, evaluate=evaluate, **options)
+    result = run(out=tmp_path, evaluate=evaluate, **options)
+    assert (result.ended, result.step, result.best_step) == ("patience", 30, 10)
+    assert result.best_metrics == {"score": 4.0}
 
 
 def test_the_average_is_what_is_evaluated() -> None:

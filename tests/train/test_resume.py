@@ -17,6 +17,7 @@ import pytest
 from qejax.train import FitResult, Interrupted, Progress
 from tests.train.killed_run import STEPS, run
 
+SAVED = (0, 1, 40, 41, STEPS)  # where the signals of the first test save
 SCRIPT = Path(__file__).with_name("killed_run.py")
 
 
@@ -74,17 +75,19 @@ def crash(step: int) -> Any:
 
 def test_signals_save_first_and_the_run_goes_on(tmp_path: Path, whole: Any) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    reached = []
-    for step, name in ((0, "SIGINT"), (37, "SIGTERM"), (STEPS, "SIGINT")):
-        with pytest.raises(Interrupted, match=rf"Stopped by {name} .*/ckpt\. Run"):
+    # Right after a start a dispatch has one step, so 1 and 41 lie between evaluations.
+    stops = ((0, "SIGINT"), (1, "SIGTERM"), (37, "SIGINT"), (41, "SIGTERM"))
+    for (step, name), saved in zip((*stops, (STEPS, "SIGINT")), SAVED, strict=True):
+        with pytest.raises(
+            Interrupted, match=rf"Stopped by {name} .*/ckpt\. Run"
+        ) as info:
             # A far save interval: only the signal saves.
             run(tmp_path, progress=ask_to_stop(step, name), save_seconds=1e9)
+        assert f"after step {saved} of {STEPS}" in str(info.value)
         assert (
             signal.getsignal(signal.SIGINT),
             signal.getsignal(signal.SIGTERM),
         ) == before
-        reached.append(numbers(tmp_path)[-1]["step"])
-    assert reached[0] == 0
     result = run(tmp_path)
     assert result.resumed_from == STEPS
     assert_same_run(tmp_path, result, whole)
@@ -109,21 +112,6 @@ def test_a_crash_before_any_save_begins_again(tmp_path: Path, whole: Any) -> Non
     result = run(tmp_path, save_seconds=1e9)
     assert result.resumed_from is None
     assert_same_run(tmp_path, result, whole)
-
-
-def test_patience_is_remembered(tmp_path: Path) -> None:
-    def flat(out: Path | None, progress: Any = None) -> FitResult:
-        return run(out, patience=1, progress=progress, save_seconds=0.0)
-
-    want = flat(None)
-    assert want.ended == "patience"
-    out = tmp_path / "run"
-    for step in (want.step - 20, want.step - 10):
-        with pytest.raises(Interrupted, match="Stopped by SIGTERM"):
-            flat(out, ask_to_stop(step, "SIGTERM"))
-    result = flat(out)
-    assert (result.ended, result.step) == ("patience", want.step)
-    assert result.best_step == want.best_step
 
 
 def begin(out: Path, pause: float) -> "subprocess.Popen[str]":
