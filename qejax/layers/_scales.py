@@ -38,15 +38,17 @@ def act_scales(spec: WeightSpec, scales: Scales, feats: Features) -> Features:
     """
     moved: Features = {}
     for leaf in spec.leaves:
-        x = feats[leaf.path]
+        x, total = feats[leaf.path], None
         for position, axis in enumerate(leaf.axes):
             if axis.space in scales and axis.power != 0:
                 factor = scales[axis.space].astype(x.dtype) ** axis.power
                 channels = factor.shape[1] if factor.ndim == 2 else 1
                 shape = [1] * len(leaf.axes) + [channels]
                 shape[position] = axis.size
-                x = x * factor.reshape(shape)
-        moved[leaf.path] = x
+                factor = factor.reshape(shape)
+                total = factor if total is None else total * factor
+        # One pass over the features, forwards and backwards.
+        moved[leaf.path] = x if total is None else x * total
     return moved
 
 
