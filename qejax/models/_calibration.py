@@ -5,6 +5,7 @@ quantiles. The map is continuous and of bounded slope, so that rounding in a sta
 stays rounding in what is read: knots that lie too close are merged.
 """
 
+from statistics import NormalDist
 from typing import NamedTuple
 
 import jax
@@ -14,6 +15,9 @@ import numpy as np
 from qejax._typing import Array, Float
 
 KNOTS = 65
+MERGE = 1e-3
+"""Knots closer than this share of the bulk of the data are one knot."""
+
 LIMIT = 3.0
 """Normal scores are cut off at this many deviations."""
 
@@ -71,10 +75,13 @@ def _fit_column(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(KNOTS, dtype=np.float64), np.zeros(KNOTS)
     levels = np.linspace(0, 1, KNOTS)
     knots = np.quantile(x, levels)
+    # Tails are heavy: the width of the bulk, or of a tenth of all where that is zero.
+    bulk = max(knots[3 * KNOTS // 4] - knots[KNOTS // 4], 0.1 * spread)
+    nearest = MERGE * (bulk + 0.1 * np.median(np.abs(x)))
     kept_knots, kept_levels = [], []
     start = 0
     for stop in range(1, KNOTS + 1):
-        if stop == KNOTS or knots[stop] - knots[start] > 1e-2 * spread:
+        if stop == KNOTS or knots[stop] - knots[start] > nearest:
             kept_knots.append(knots[start:stop].mean())
             kept_levels.append(levels[start:stop].mean())
             start = stop
@@ -156,4 +163,4 @@ def _pool_adjacent(y: np.ndarray) -> np.ndarray:
 
 def _normal_quantile(levels: np.ndarray) -> np.ndarray:
     inside = np.clip(levels, 1e-6, 1 - 1e-6)
-    return np.asarray(jax.scipy.special.ndtri(jnp.asarray(inside)))
+    return np.array([NormalDist().inv_cdf(level) for level in inside])

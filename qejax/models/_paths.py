@@ -27,6 +27,9 @@ from qejax.spaces import canonical_form
 BANDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.8)
 """Edges of the spatial frequency bands, cycles a pixel."""
 
+LOW = 0.15
+"""A unit's filter is smooth as far as its power lies below this frequency."""
+
 
 class Paths(NamedTuple):
     """Path sums of one network.
@@ -36,11 +39,14 @@ class Paths(NamedTuple):
             unit.
         outputs: `[n_L, *input]`.
         bias: `[n_L]`, from all biases but the last.
+        through: `[n_s, n_L]`, from all inputs through each unit of the space that the
+            outputs read; no rows in a network without hidden units.
     """
 
     units: dict[str, Array]
     outputs: Array
     bias: Array
+    through: Array
 
 
 def path_sums(
@@ -89,10 +95,12 @@ def path_sums(
 
         return jax.vmap(one)(jnp.eye(size, dtype=zero.dtype))
 
+    found = {name: filters(name) for name in units}
     return Paths(
-        {name: filters(name) for name in units},
+        found,
         filters(None),
         linear(zero, use_bias=True)[0],
+        _through(network, theta, found, transform),
     )
 
 
@@ -162,6 +170,25 @@ def receptive_field(network: Network, default: tuple[int, ...]) -> tuple[int, ..
     return (height, width, default[2])
 
 
+def _through(
+    network: Network,
+    theta: Theta,
+    units: dict[str, Array],
+    transform: Callable[[Array], Array],
+) -> Array:
+    """Totals of the last units times what the outputs read of them, `[n_s, n_L]`."""
+    last = network.layers[-1]
+    leaf = last.leaves[0]
+    kernel = transform(theta[last.name]["kernel"]).reshape(leaf.view)
+    if not leaf.moved():
+        return jnp.zeros((0, leaf.view[-1]), kernel.dtype)
+    (axis,) = leaf.moved()
+    others = tuple(p for p in range(len(leaf.axes) - 1) if p != axis)
+    read = jnp.sum(kernel, others)
+    total = units[str(leaf.axes[axis].space)].reshape(read.shape[0], -1).sum(1)
+    return total[:, None] * read
+
+
 def _middle(x: Array) -> Array:
     """Returns `[n_s]`, the units at the position in the middle of their map."""
     for size in x.shape[:-1]:
@@ -191,8 +218,8 @@ def _signed(paths: Paths, scale: Array) -> list[Array]:
             log((power * band).sum() / jnp.maximum(power.sum(), TINY)) for band in bands
         ]
         for units in paths.units.values():
-            power, bands = _power(units)
-            low = (power * (bands[0] + bands[1])).sum((1, 2, 3))
+            power, _ = _power(units)
+            low = (power * _band(units, 0, LOW)).sum((1, 2, 3))
             share = low / jnp.maximum(power.sum((1, 2, 3)), TINY)
             parts.append(summary(share))
     return parts
@@ -203,13 +230,16 @@ def _positive(paths: Paths, scale: Array) -> list[Array]:
     parts = [
         jnp.sort(log(total)) + scale,
         log(total).std(),
-        jnp.sort(log(paths.bias)) + scale,
+        jnp.sort(log(paths.bias))[_spaced(paths.bias.shape[0], 3)] + scale,
         log(paths.bias.sum()) - log(total.sum()),
     ]
     parts += [
         summary(log(units.reshape(units.shape[0], -1).sum(1)))
-        for units in paths.units.values()
+        for units in list(paths.units.values())[1:]
     ]
+    if paths.through.shape[0]:
+        rows = jnp.sort(paths.through, 0).sum(1)
+        parts.append(log(rows)[_spaced(rows.shape[0], 4)])
     if _is_spatial(paths.outputs):
         where = paths.outputs.sum((0, 3))
         where = where / jnp.maximum(where.sum(), TINY)
@@ -229,12 +259,18 @@ def _cancelled(signed: Paths, absolute: Paths) -> list[Array]:
         log(kept.sum() / jnp.maximum(total.sum(), TINY)),
         jnp.sort(log(kept / jnp.maximum(total, TINY))),
     ]
-    for name, units in signed.units.items():
+    # To the units of the first space there is one path per input: nothing cancels.
+    for name, units in list(signed.units.items())[1:]:
         size = units.shape[0]
         kept = jnp.abs(units).reshape(size, -1).sum(1)
         total = absolute.units[name].reshape(size, -1).sum(1)
         parts.append(summary(log(kept / jnp.maximum(total, TINY))))
     return parts
+
+
+def _spaced(size: int, number: int) -> np.ndarray:
+    """Returns `number` evenly spaced positions, ends included."""
+    return np.linspace(0, size - 1, number).round().astype(int)
 
 
 def _is_spatial(x: Array) -> bool:
@@ -244,8 +280,11 @@ def _is_spatial(x: Array) -> bool:
 def _power(x: Float[Array, "n H W C"]) -> tuple[Array, list[Array]]:
     """Returns the power spectrum `[n, H, W, C]` and one mask per frequency band."""
     power = jnp.abs(jnp.fft.fft2(x, axes=(1, 2))) ** 2
+    return power, [_band(x, low, high) for low, high in itertools.pairwise(BANDS)]
+
+
+def _band(x: Float[Array, "n H W C"], low: float, high: float) -> Array:
+    """Returns the mask `[1, H, W, 1]` of the frequencies in `[low, high)`."""
     rows, columns = np.fft.fftfreq(x.shape[1]), np.fft.fftfreq(x.shape[2])
     radius = np.hypot(rows[:, None], columns[None, :])[None, :, :, None]
-    pairs = itertools.pairwise(BANDS)
-    masks = [(low <= radius) & (radius < high) for low, high in pairs]
-    return power, [jnp.asarray(mask, x.dtype) for mask in masks]
+    return jnp.asarray((low <= radius) & (radius < high), x.dtype)

@@ -126,7 +126,8 @@ class Predictor(nnx.Module):
         measured = jax.eval_shape(self.measure, self.spec.template())
         self.templates = nnx.Dict()
         size = measured["statistics"].shape[0]
-        for name, sketch in measured["sketches"].items():
+        for name in self.config.sketches:
+            sketch = measured["sketches"][name]
             template = _templates.empty_template(
                 sketch.shape[0], self.config.components
             )
@@ -181,9 +182,10 @@ class Predictor(nnx.Module):
             What `read` takes, stacked.
         """
         parts = [np.asarray(measured["statistics"], np.float64)]
-        for name, sketches in measured["sketches"].items():
+        # In the order of `standardise`: JAX hands dicts back sorted by key.
+        for name in self.config.sketches:
             template, read = _templates.fit_template(
-                np.asarray(sketches), labels, self.config.components
+                np.asarray(measured["sketches"][name]), labels, self.config.components
             )
             _store(self.templates[name], template._asdict())
             parts.append(read)
@@ -279,12 +281,21 @@ class Predictor(nnx.Module):
 
 def measure_all(predictor: Predictor, thetas: Theta, batch_size: int = 64) -> Any:
     """Returns `predictor.measure` of every network, stacked, `[B, ...]`."""
-    return map_networks(predictor.measure, thetas, batch_size)
+    return _map(predictor, "measure", thetas, batch_size)
 
 
 def prepare_all(predictor: Predictor, thetas: Theta, batch_size: int = 64) -> Any:
     """Returns `predictor.prepare` of every network, stacked, `[B, ...]`."""
-    return map_networks(predictor.prepare, thetas, batch_size)
+    return _map(predictor, "prepare", thetas, batch_size)
+
+
+def _map(predictor: Predictor, half: str, thetas: Theta, batch_size: int) -> Any:
+    graph, state = nnx.split(predictor)
+
+    def of_one(theta: Theta, state: Any) -> Any:
+        return getattr(nnx.merge(graph, state), half)(theta)
+
+    return map_networks(of_one, thetas, state, batch_size=batch_size)
 
 
 def _outputs(spec: WeightSpec) -> int:

@@ -26,15 +26,17 @@ TINY = 1e-12
 
 
 def map_networks(
-    function: Callable[[Theta], Any], thetas: Theta, batch_size: int = 64
+    function: Callable[..., Any], thetas: Theta, *shared: Any, batch_size: int = 64
 ) -> Any:
     """Returns `function` of every network, stacked; at most `batch_size` at a time.
 
     One compiled program, and memory for one batch of networks only.
 
     Args:
-        function: of one network.
+        function: `(theta, *shared) -> found`, of one network.
         thetas: leaves `[B, ...]`.
+        *shared: trees of arrays that all networks share. Pass large ones here: arrays
+            that `function` holds itself become constants, which XLA folds for minutes.
         batch_size: networks that are read together.
 
     Returns:
@@ -42,12 +44,14 @@ def map_networks(
     """
     size = jax.tree.leaves(thetas)[0].shape[0]
     batch = min(batch_size, size)
-    mapped = jax.jit(jax.vmap(function))
+    in_axes = (0, *(None for _ in shared))
+    mapped = jax.jit(jax.vmap(function, in_axes))
     parts = []
     for start in range(0, size, batch):
         # The last batch repeats its last network: one shape, one compilation.
         rows = np.minimum(np.arange(start, start + batch), size - 1)
-        parts.append(mapped(jax.tree.map(lambda x, rows=rows: x[rows], thetas)))
+        part = jax.tree.map(lambda x, rows=rows: x[rows], thetas)
+        parts.append(mapped(part, *shared))
     return jax.tree.map(lambda *found: jnp.concatenate(found)[:size], *parts)
 
 
@@ -189,8 +193,8 @@ def log(x: Array, floor: float = TINY) -> Array:
 def spectrum(matrix: Float[Array, "n m"], rank: int) -> tuple[Array, Array]:
     """Returns the logarithms of `rank` singular values and their effective number.
 
-    Values below a thousandth of the largest are cut off there: smaller ones are not
-    determined to more than a few digits in float32.
+    Values below `1e-5` of the largest are cut off there: smaller ones are rounding in
+    float32.
 
     Returns:
         `[rank]` logarithms, largest first, and the entropy of the squared values.
@@ -198,7 +202,7 @@ def spectrum(matrix: Float[Array, "n m"], rank: int) -> tuple[Array, Array]:
     values = jnp.linalg.svd(matrix, compute_uv=False)
     missing = max(rank - values.shape[0], 0)
     values = jnp.pad(values, (0, missing))[:rank]
-    values = jnp.maximum(values, 1e-3 * values[0])
+    values = jnp.maximum(values, 1e-5 * values[0])
     power = values**2 / jnp.maximum((values**2).sum(), TINY)
     return log(values), -(power * log(power)).sum()
 

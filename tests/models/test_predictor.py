@@ -47,6 +47,12 @@ def test_calibrate_compares_training_networks_with_the_others_only() -> None:
     here, there = trained["statistics"], again["statistics"]
     np.testing.assert_allclose(here[:, :plain], there[:, :plain], atol=1e-4)
     assert np.abs(here[:, plain] - there[:, plain]).max() > 1e-2
+    # Directions of a sketch leave nobody out: sketches stand in the same order.
+    assert len(model.config.sketches) == 2
+    width = 1 + FULL.components
+    compared = np.arange(plain, here.shape[1])
+    directions = compared[(compared - plain) % width != 0]
+    np.testing.assert_allclose(here[:, directions], there[:, directions], atol=1e-3)
     # Constants are kept with the model and are no parameters.
     _, params, frozen = nnx.split(model, nnx.Param, ...)
     assert all(isinstance(v, layers.Frozen) for _, v in nnx.to_flat_state(frozen))
