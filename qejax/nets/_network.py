@@ -96,9 +96,9 @@ class Network:
         Example:
             >>> import jax.numpy as jnp
             >>> from qejax import nets
-            >>> net = nets.cnn(1, (4, 8), head="flatten", image=(8, 8))
+            >>> net = nets.mlp((64, 10))
             >>> theta = net.init(jax.random.key(0))
-            >>> net.apply(theta, jnp.ones((5, 8, 8, 1))).shape
+            >>> net.apply(theta, jnp.ones((5, 8, 8))).shape
             (5, 10)
         """
         return self.units(theta, x)[0]

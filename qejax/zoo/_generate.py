@@ -9,6 +9,8 @@ import hashlib
 import json
 import os
 import shutil
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,13 +85,14 @@ def generate(
     recipe = {"zoo": config.to_dict(), "data_sha256": _digest(data)}
     if (out / MANIFEST).is_file():
         _check_same(out, recipe, read_manifest(out)["config"])
+        _sweep(out)
         return out
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(
             f"{out}: expected a zoo or nothing, found a folder without {MANIFEST}. "
             f"Choose another folder."
         )
-    partial = out.with_name(out.name + ".partial")
+    partial = _partial(out)
     _begin(partial, recipe)
     report = _Reporter(config, progress)
     zoos, notes = {}, {}
@@ -97,8 +100,18 @@ def generate(
         trained = _train_bucket(config, data, number, name, partial, report)
         zoos[name], notes[name] = _gather(config, nets.build(net_config), name, trained)
     store(out, zoos, config=recipe, notes=notes)
-    shutil.rmtree(partial)
+    _sweep(out)
     return out
+
+
+def _sweep(out: Path) -> None:
+    """Removes what a finished zoo no longer needs, and what a killed write left."""
+    for left in (_partial(out), *out.parent.glob(f"{out.name}.draft-*")):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _partial(out: Path) -> Path:
+    return out.with_name(out.name + ".partial")
 
 
 class _Trained(NamedTuple):
@@ -168,8 +181,9 @@ def _train_bucket(
     labels: dict[str, np.ndarray] = {}
     for index, rows in enumerate(chunk_rows(config, hyper["step"])):
         path = partial / f"{name}-{index:05d}.npz"
-        resumed = path.is_file()
-        if not resumed:
+        part = _load(path)
+        resumed = part is not None
+        if part is None:
             # The last chunk is filled up, so that all have one shape.
             full = np.resize(rows, config.chunk)
             chunk = Chunk(
@@ -180,14 +194,15 @@ def _train_bucket(
                 coefficients=coefficients({k: x[full] for k, x in hyper.items()}),
             )
             thetas, measured = jax.device_get(program(key, chunk, data))
-            _save(path, {"theta": to_vectors(net.spec, thetas), **measured}, len(rows))
-        with np.load(path, allow_pickle=False) as part:
-            vectors[rows] = part["theta"]
-            for label in set(part.files) - {"theta"}:
-                labels.setdefault(label, np.zeros(config.count, np.float32))
-                labels[label][rows] = part[label]
+            part = {"theta": to_vectors(net.spec, thetas), **measured}
+            part = {key: np.asarray(x)[: len(rows)] for key, x in part.items()}
+            _save(path, part)
+        vectors[rows] = part["theta"]
+        for label in sorted(set(part) - {"theta"}):
+            labels.setdefault(label, np.zeros(config.count, np.float32))
+            labels[label][rows] = part[label]
         report(name, hyper["step"][rows], resumed)
-    return _Trained(hyper, vectors, dict(sorted(labels.items())))
+    return _Trained(hyper, vectors, labels)
 
 
 def _gather(
@@ -215,12 +230,23 @@ def _gather(
     return zoo, {"trained": config.count, "diverged": config.count - len(rows)}
 
 
-def _save(path: Path, arrays: dict[str, np.ndarray], count: int) -> None:
-    """Writes the first `count` rows of arrays; a killed write leaves no file."""
+def _load(path: Path) -> dict[str, np.ndarray] | None:
+    """A finished chunk; `None` if there is none, or a damaged one to train again."""
+    if not path.is_file():
+        return None
+    try:
+        # NumPy leaves a file open that it fails to read, so it is opened here.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as part:
+            return {name: part[name] for name in part.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _save(path: Path, part: dict[str, Any]) -> None:
+    """Writes a chunk; a killed write leaves no file of that name."""
     draft = path.with_suffix(".draft")
     with draft.open("wb") as file:
-        kept: dict[str, Any] = {name: x[:count] for name, x in arrays.items()}
-        np.savez(file, **kept)
+        np.savez(file, **part)
     os.replace(draft, path)
 
 

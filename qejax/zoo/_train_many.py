@@ -23,7 +23,7 @@ from qejax.zoo._hyper import fans
 DRAW_INIT, DRAW_DROPOUT = 11, 12
 """Integers that tell the streams of random numbers apart."""
 
-EVALUATE_AT_ONCE = 512
+EVALUATE_AT_ONCE = 64
 
 
 class Data(NamedTuple):
