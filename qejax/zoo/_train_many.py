@@ -69,24 +69,18 @@ def _initial(net: Network, key: PRNGKeyArray, chunk: Chunk) -> Theta:
     fan, of = fans(net.spec), chunk.coefficients
 
     def one(row: Array, normal: Array, glorot: Array, scale: Array) -> Theta:
-        own = jax.random.fold_in(key, row)
+        # One draw for all leaves and for both distributions, each with variance 1.
+        own, size = jax.random.fold_in(key, row), net.spec.num_parameters
+        u = 2 * jax.random.uniform(own, (size,), jnp.float32, 1e-6, 1.0) - 1
+        unit = jnp.where(normal > 0, 2**0.5 * lax.erf_inv(u), 3**0.5 * u)
         leaves: dict[str, Array] = {}
-        for number, leaf in enumerate(net.spec.leaves):
-            if leaf.path not in fan:
-                leaves[leaf.path] = jnp.zeros(leaf.stored, jnp.float32)
-                continue
-            u = jax.random.uniform(
-                jax.random.fold_in(own, number), leaf.stored, jnp.float32, 1e-6, 1.0
-            )
-            # One uniform draw serves both distributions, each with variance 1.
-            gauss = jnp.sqrt(2.0) * lax.erf_inv(2 * u - 1)
-            flat = jnp.sqrt(3.0) * (2 * u - 1)
-            fan_in, fan_out = fan[leaf.path]
-            std = jnp.where(
-                glorot > 0, (2 / (fan_in + fan_out)) ** 0.5, (2 / fan_in) ** 0.5
-            )
-            draw = jnp.where(normal > 0, gauss, flat)
-            leaves[leaf.path] = (scale * std * draw).astype(jnp.float32)
+        start = 0
+        for leaf in net.spec.leaves:
+            draw = unit[start : start + leaf.size].reshape(leaf.stored)
+            start += leaf.size
+            fan_in, fan_out = fan.get(leaf.path, (math.inf, math.inf))
+            sums = jnp.where(glorot > 0, fan_in + fan_out, fan_in)
+            leaves[leaf.path] = scale * jnp.sqrt(2 / sums).astype(jnp.float32) * draw
         return _trees.nest(leaves)
 
     return jax.vmap(one)(chunk.rows, of["normal"], of["glorot"], of["init_scale"])
