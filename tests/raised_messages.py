@@ -1,11 +1,14 @@
 """Which messages the package raises, and which of them a test matches.
 
-Approximate, by words: a message counts as matched if one of its phrases that no other
-message of its room has is in a `match=` of the room's tests, or one that no other
-message at all has is in any `match=`. Values that are filled in are wildcards.
+Approximate, by words; values that are filled in are wildcards. A message counts as
+matched if one of its phrases that no other message of its room has is in a `match=` of
+the room's tests, or one that no other message at all has is in any `match=`, or if a
+whole `match=` of the room's tests fits it with at least three words in common.
 """
 
 import ast
+import functools
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -45,17 +48,21 @@ def raised(package: Path) -> list[Raised]:
 def unmatched(package: Path, tests: Path) -> list[Raised]:
     """Returns the raises of the package whose message no test matches."""
     messages = raised(package)
-    everywhere = _expected(sorted(tests.rglob("*.py")))
+    everywhere = _phrases_of(_expected(tests))
     total = _count(messages)
     missing = []
     for message in messages:
         neighbours = _count(other for other in messages if other.room == message.room)
-        here = _expected(sorted((tests / message.room).rglob("*.py")))
-        if not any(
+        expected = _expected(tests / message.room)
+        here = _phrases_of(expected)
+        if any(
             (neighbours[phrase] == 1 and phrase in here)
             or (total[phrase] == 1 and phrase in everywhere)
             for phrase in message.phrases
         ):
+            continue
+        words = tuple(_words(message.text))
+        if not any(_common(test, words) >= 3 for test in expected):
             missing.append(message)
     return missing
 
@@ -143,41 +150,69 @@ def _phrases(words: list[str]) -> frozenset[Phrase]:
     return frozenset(pairs | {t for t in threes if WILD not in (t[0], t[2])})
 
 
-def _expected(paths: Iterable[Path]) -> set[Phrase]:
-    """Returns the phrases of every string that a `pytest.raises` may match with.
+def _phrases_of(expected: frozenset[tuple[str, ...]]) -> frozenset[Phrase]:
+    """Returns the phrases of strings to match with; any middle word may be wild."""
+    if expected not in _PHRASES:
+        found: set[Phrase] = set()
+        for words in expected:
+            threes = list(zip(words, words[1:], words[2:], strict=False))
+            found |= {*pairwise(words), *threes, *((a, WILD, c) for a, _, c in threes)}
+        _PHRASES[expected] = frozenset(found)
+    return _PHRASES[expected]
+
+
+_PHRASES: dict[frozenset[tuple[str, ...]], frozenset[Phrase]] = {}
+
+
+def _common(test: tuple[str, ...], message: tuple[str, ...]) -> int:
+    """Returns how many words two templates share where `test` fits into `message`.
+
+    A wildcard of either stands for any words of the other, or none; 0 if nowhere.
+    """
+    if len(set(test) & set(message) - {WILD}) < 3:
+        return 0
+
+    @functools.cache
+    def rest(i: int, j: int) -> float:
+        if i == len(test):
+            return 0
+        if j == len(message):
+            return 0 if set(test[i:]) == {WILD} else -math.inf
+        options = [-math.inf]
+        if test[i] == WILD:
+            options += [rest(i + 1, j), rest(i, j + 1)]
+        if message[j] == WILD:
+            options += [rest(i, j + 1), rest(i + 1, j)]
+        if test[i] == message[j] != WILD:
+            options.append(1 + rest(i + 1, j + 1))
+        return max(options)
+
+    return int(max(0, *(rest(0, j) for j in range(len(message)))))
+
+
+@functools.cache
+def _expected(folder: Path) -> frozenset[tuple[str, ...]]:
+    """Returns the words of every string that a `pytest.raises` may match with.
 
     These are the strings inside functions (decorators included) that have a `match=`,
     and what is assigned in the module to names that such a function uses.
     """
-    found: set[Phrase] = set()
-    for path in paths:
-        if path not in _CACHE:
-            _CACHE[path] = _expected_in(ast.parse(path.read_text()))
-        found |= _CACHE[path]
-    return found
+    found: set[tuple[str, ...]] = set()
+    for path in sorted(folder.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        assigned = list(_assigned(tree))
+        for function in ast.walk(tree):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            inside = list(ast.walk(function))
+            if any(isinstance(n, ast.keyword) and n.arg == "match" for n in inside):
+                used = {node.id for node in inside if isinstance(node, ast.Name)}
+                sources = [value for name, value in assigned if name in used]
+                found |= {_regex_words(text) for text in _strings([function, *sources])}
+    return frozenset(found)
 
 
-_CACHE: dict[Path, set[Phrase]] = {}
-
-
-def _expected_in(tree: ast.Module) -> set[Phrase]:
-    assigned = list(_assigned(tree))
-    texts: list[str] = []
-    for function in ast.walk(tree):
-        if not isinstance(function, ast.FunctionDef):
-            continue
-        inside = list(ast.walk(function))
-        if any(
-            isinstance(node, ast.keyword) and node.arg == "match" for node in inside
-        ):
-            used = {node.id for node in inside if isinstance(node, ast.Name)}
-            sources = [value for name, value in assigned if name in used]
-            texts += _strings([function, *sources])
-    found: set[Phrase] = set()
-    for text in texts:
-        # Escaped punctuation is itself; other escapes and `.*` are any words.
-        plain = re.sub(r"\\([^\w])", r"\1", text)
-        words = _words(re.sub(r"\\[dwsS][+*]?|\.[*+]\??", f" {WILD} ", plain))
-        threes = list(zip(words, words[1:], words[2:], strict=False))
-        found |= {*pairwise(words), *threes, *((a, WILD, c) for a, _, c in threes)}
-    return found
+def _regex_words(text: str) -> tuple[str, ...]:
+    """Returns the words of a pattern; `.*` and escapes of no punctuation are wild."""
+    plain = re.sub(r"\\([^\w])", r"\1", text)
+    return tuple(_words(re.sub(r"\\[dwsS][+*]?|\.[*+]\??", f" {WILD} ", plain)))

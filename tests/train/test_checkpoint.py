@@ -148,7 +148,10 @@ def test_the_name_of_the_metadata_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"count": jnp.zeros(2)}, r"'state' of step 1 do not fit .*'count': expected"),
+        (
+            {"count": jnp.zeros(2)},
+            r"'state' of step 1 do not fit the model: at 'count': expected",
+        ),
         ({"more": jnp.zeros(2)}, r"missing leaves \['more'\]"),
         ({"count": jnp.float32(0)}, r"'count': expected float32, got int32"),
         ({"key": jax.random.key(0, impl="rbg")}, r"'key': expected shape \(4,\), got"),
