@@ -17,7 +17,7 @@ from qejax._typing import Array, Float, Theta
 from qejax.models import _sketches, _statistics
 from qejax.models._paths import (
     Paths,
-    path_sums,
+    all_path_sums,
     receptive_field,
     summarise_paths,
 )
@@ -68,29 +68,20 @@ class Subject:
         return jnp.sum(_statistics.log_norms(self.normal))
 
     @cached_property
-    def signed(self) -> Paths:
-        """Signed path sums of the normal form."""
+    def sums(self) -> tuple[Paths, Paths, Paths]:
+        """Signed, absolute and squared path sums of the normal form."""
         assert self.network is not None
         shape = receptive_field(self.network, self.shape)
-        return path_sums(self.network, self.normal.theta, shape)
-
-    @cached_property
-    def paths(self) -> Array:
-        """The statistics of all path sums."""
-        assert self.network is not None
-        shape = receptive_field(self.network, self.shape)
-        rest = [
-            path_sums(self.network, self.normal.theta, shape, transform)
-            for transform in (jnp.abs, jnp.square)
-        ]
-        return summarise_paths(self.signed, rest[0], rest[1], self.scale)
+        return all_path_sums(self.network, self.normal.theta, shape)
 
     @cached_property
     def outputs(self) -> Float[Array, "2 N n_L"]:
         """Outputs of the normal form on the probes and on the changed ones."""
         assert self.network is not None
         assert self.probes is not None
-        both = self.probes.reshape(-1, *self.probes.shape[2:])
+        # Without the barrier a compiler computes all patches of the probes by itself.
+        probes = jax.lax.optimization_barrier(self.probes)
+        both = probes.reshape(-1, *probes.shape[2:])
         theta = restore(self.spec, self.normal)
         outputs = self.network.apply(theta, both.astype(self._dtype()))
         return outputs.reshape(2, -1, outputs.shape[-1])
@@ -122,7 +113,7 @@ STATISTICS: dict[str, Row] = {
     "raw": Row(_raw),
     "canonical": Row(_canonical),
     "log_norms": Row(_log_norms),
-    "paths": Row(lambda s: s.paths, network=True),
+    "paths": Row(lambda s: summarise_paths(*s.sums, s.scale), network=True),
     "outputs": Row(
         lambda s: _statistics.output_statistics(s.outputs[0]), probes=True, network=True
     ),
@@ -135,7 +126,7 @@ STATISTICS: dict[str, Row] = {
 """Pooled readings; all but `raw` are invariant to the whole group."""
 
 SKETCHES: dict[str, Row] = {
-    "filters": Row(lambda s: _sketches.filter_sketch(s.signed), network=True),
+    "filters": Row(lambda s: _sketches.filter_sketch(s.sums[0]), network=True),
     "classes": Row(lambda s: _sketches.class_sketch(s.last_kernel)),
     "logits": Row(
         lambda s: _sketches.output_sketch(s.outputs[0]), probes=True, network=True

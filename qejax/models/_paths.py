@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qejax._typing import Array, Float, Theta
-from qejax.models._statistics import TINY, log, log_norms, spectrum, summary
+from qejax.models._statistics import LEAST, log, log_norms, spectrum, summary
 from qejax.nets import Network
 from qejax.spaces import canonical_form
 
@@ -36,7 +36,7 @@ class Paths(NamedTuple):
 
     Attributes:
         units: by unit space, `[n_s, *input]`: from the inputs to one position of each
-            unit.
+            unit; of images, the part of them that reaches it.
         outputs: `[n_L, *input]`.
         bias: `[n_L]`, from all biases but the last.
         through: `[n_s, n_L]`, from all inputs through each unit of the space that the
@@ -95,13 +95,25 @@ def path_sums(
 
         return jax.vmap(one)(jnp.eye(size, dtype=zero.dtype))
 
-    found = {name: filters(name) for name in units}
+    found = _cropped(network, {name: filters(name) for name in units})
     return Paths(
         found,
         filters(None),
         linear(zero, use_bias=True)[0],
         _through(network, theta, found, transform),
     )
+
+
+def all_path_sums(
+    network: Network, theta: Theta, shape: tuple[int, ...]
+) -> tuple[Paths, Paths, Paths]:
+    """Returns signed, absolute and squared path sums; one program for all three."""
+    kinds = jax.tree.map(lambda w: jnp.stack([w, jnp.abs(w), w * w]), theta)
+    sums = jax.vmap(lambda one: path_sums(network, one, shape))(kinds)
+    signed, absolute, squared = (
+        jax.tree.map(lambda x, kind=kind: x[kind], sums) for kind in range(3)
+    )
+    return signed, absolute, squared
 
 
 def path_statistics(
@@ -119,10 +131,7 @@ def path_statistics(
     """
     normal = canonical_form(network.spec, theta)
     scale = jnp.sum(log_norms(normal))
-    signed, absolute, squared = (
-        path_sums(network, normal.theta, shape, transform)
-        for transform in (lambda x: x, jnp.abs, jnp.square)
-    )
+    signed, absolute, squared = all_path_sums(network, normal.theta, shape)
     return summarise_paths(signed, absolute, squared, scale)
 
 
@@ -139,8 +148,7 @@ def summarise_paths(
     """
     parts = [
         *_signed(signed, scale),
-        *_positive(absolute, scale),
-        *_positive(squared, 2 * scale),
+        _both_positive(absolute, squared, scale),
         *_cancelled(signed, absolute),
     ]
     return jnp.concatenate([jnp.atleast_1d(part) for part in parts])
@@ -157,17 +165,48 @@ def receptive_field(network: Network, default: tuple[int, ...]) -> tuple[int, ..
     config = network.config
     if getattr(config, "head", None) != "gap" or len(default) != 3:
         return default
+    fields = _fields(network)
+    height, width = (
+        min(max(field[axis] for field, _ in fields.values()), default[axis])
+        for axis in range(2)
+    )
+    return (height, width, default[2])
+
+
+def _fields(network: Network) -> dict[str, tuple[list[int], list[int]]]:
+    """Sides of the receptive field of a unit, and its stride, by unit space."""
+    fields: dict[str, tuple[list[int], list[int]]] = {}
     sides, jump = [1, 1], [1, 1]
     for layer in network.layers:
         kernel = layer.leaves[0]
-        if len(kernel.axes) != 4:
+        if len(kernel.axes) != 4 or layer.space is None:
             continue
         strides = getattr(layer.linear, "keywords", {}).get("strides", (1, 1))
+        sides = [
+            side + (kernel.axes[axis].size - 1) * jump[axis]
+            for axis, side in enumerate(sides)
+        ]
+        jump = [step * stride for step, stride in zip(jump, strides, strict=True)]
+        fields[layer.space] = (sides, jump)
+    return fields
+
+
+def _cropped(network: Network, units: dict[str, Array]) -> dict[str, Array]:
+    """Filters of units on their receptive fields, where no padding moves those."""
+    padding = getattr(network.config, "padding", ())
+    blocks = getattr(network.config, "blocks", 0)
+    if any(way != "VALID" for way in padding) or np.any(blocks):
+        return units
+    cropped = dict(units)
+    for name, (sides, jump) in _fields(network).items():
+        x = units[name]
         for axis in range(2):
-            sides[axis] += (kernel.axes[axis].size - 1) * jump[axis]
-            jump[axis] *= strides[axis]
-    height, width = (min(side, d) for side, d in zip(sides, default, strict=False))
-    return (height, width, default[2])
+            length = x.shape[1 + axis]
+            places = (length - sides[axis]) // jump[axis] + 1
+            start = places // 2 * jump[axis]
+            x = jax.lax.slice_in_dim(x, start, start + sides[axis], axis=1 + axis)
+        cropped[name] = x
+    return cropped
 
 
 def _through(
@@ -200,7 +239,7 @@ def _signed(paths: Paths, scale: Array) -> list[Array]:
     outputs = paths.outputs - paths.outputs.mean(0, keepdims=True)
     rows = outputs.reshape(outputs.shape[0], -1)
     classes = rows.shape[0]
-    values, effective = spectrum(rows, max(classes - 1, 1))
+    values, _, effective = spectrum(rows, max(classes - 1, 1))
     constant = rows.sum(1)
     total = (rows**2).sum()
     bias = paths.bias - paths.bias.mean()
@@ -215,14 +254,25 @@ def _signed(paths: Paths, scale: Array) -> list[Array]:
     if _is_spatial(outputs):
         power, bands = _power(outputs)
         parts += [
-            log((power * band).sum() / jnp.maximum(power.sum(), TINY)) for band in bands
+            log((power * band).sum() / jnp.maximum(power.sum(), LEAST))
+            for band in bands
         ]
         for units in paths.units.values():
             power, _ = _power(units)
             low = (power * _band(units, 0, LOW)).sum((1, 2, 3))
-            share = low / jnp.maximum(power.sum((1, 2, 3)), TINY)
+            share = low / jnp.maximum(power.sum((1, 2, 3)), LEAST)
             parts.append(summary(share))
     return parts
+
+
+def _both_positive(absolute: Paths, squared: Paths, scale: Array) -> Array:
+    both = jax.tree.map(lambda *x: jnp.stack(x), absolute, squared)
+    rows = jax.vmap(
+        lambda paths, scale: jnp.concatenate(
+            [jnp.atleast_1d(part) for part in _positive(paths, scale)]
+        )
+    )(both, jnp.stack([scale, 2 * scale]))
+    return rows.reshape(-1)
 
 
 def _positive(paths: Paths, scale: Array) -> list[Array]:
@@ -242,7 +292,7 @@ def _positive(paths: Paths, scale: Array) -> list[Array]:
         parts.append(log(rows)[_spaced(rows.shape[0], 4)])
     if _is_spatial(paths.outputs):
         where = paths.outputs.sum((0, 3))
-        where = where / jnp.maximum(where.sum(), TINY)
+        where = where / jnp.maximum(where.sum(), LEAST)
         for axis in range(2):
             position = np.arange(where.shape[axis]) - (where.shape[axis] - 1) / 2
             parts.append(
@@ -256,15 +306,15 @@ def _cancelled(signed: Paths, absolute: Paths) -> list[Array]:
     kept = jnp.abs(centred).reshape(centred.shape[0], -1).sum(1)
     total = absolute.outputs.reshape(centred.shape[0], -1).sum(1)
     parts = [
-        log(kept.sum() / jnp.maximum(total.sum(), TINY)),
-        jnp.sort(log(kept / jnp.maximum(total, TINY))),
+        log(kept.sum() / jnp.maximum(total.sum(), LEAST)),
+        jnp.sort(log(kept / jnp.maximum(total, LEAST))),
     ]
     # To the units of the first space there is one path per input: nothing cancels.
     for name, units in list(signed.units.items())[1:]:
         size = units.shape[0]
         kept = jnp.abs(units).reshape(size, -1).sum(1)
         total = absolute.units[name].reshape(size, -1).sum(1)
-        parts.append(summary(log(kept / jnp.maximum(total, TINY))))
+        parts.append(summary(log(kept / jnp.maximum(total, LEAST))))
     return parts
 
 
@@ -278,13 +328,13 @@ def _is_spatial(x: Array) -> bool:
 
 
 def _power(x: Float[Array, "n H W C"]) -> tuple[Array, list[Array]]:
-    """Returns the power spectrum `[n, H, W, C]` and one mask per frequency band."""
-    power = jnp.abs(jnp.fft.fft2(x, axes=(1, 2))) ** 2
+    """Returns half the power spectrum of each filter, and a mask per band."""
+    power = jnp.abs(jnp.fft.rfft2(x, axes=(1, 2))) ** 2
     return power, [_band(x, low, high) for low, high in itertools.pairwise(BANDS)]
 
 
 def _band(x: Float[Array, "n H W C"], low: float, high: float) -> Array:
     """Returns the mask `[1, H, W, 1]` of the frequencies in `[low, high)`."""
-    rows, columns = np.fft.fftfreq(x.shape[1]), np.fft.fftfreq(x.shape[2])
+    rows, columns = np.fft.fftfreq(x.shape[1]), np.fft.rfftfreq(x.shape[2])
     radius = np.hypot(rows[:, None], columns[None, :])[None, :, :, None]
     return jnp.asarray((low <= radius) & (radius < high), x.dtype)

@@ -279,12 +279,12 @@ class Predictor(nnx.Module):
         return _calibration.apply_scores(scores, row) if row.shape[0] else row
 
 
-def measure_all(predictor: Predictor, thetas: Theta, batch_size: int = 64) -> Any:
+def measure_all(predictor: Predictor, thetas: Theta, batch_size: int = 32) -> Any:
     """Returns `predictor.measure` of every network, stacked, `[B, ...]`."""
     return _map(predictor, "measure", thetas, batch_size)
 
 
-def prepare_all(predictor: Predictor, thetas: Theta, batch_size: int = 64) -> Any:
+def prepare_all(predictor: Predictor, thetas: Theta, batch_size: int = 32) -> Any:
     """Returns `predictor.prepare` of every network, stacked, `[B, ...]`."""
     return _map(predictor, "prepare", thetas, batch_size)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from qejax._typing import Array, Float
 from qejax.models._paths import Paths
-from qejax.models._statistics import TINY
+from qejax.models._statistics import LEAST
 
 GRID = 5
 """Side of the grid that composed filters are averaged to."""
@@ -77,4 +77,4 @@ def _cosines(columns: Array) -> Array:
 
 
 def _unit(x: Array) -> Array:
-    return x / jnp.maximum(jnp.linalg.norm(x), TINY)
+    return x / jnp.maximum(jnp.linalg.norm(x), LEAST)

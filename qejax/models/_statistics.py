@@ -24,6 +24,9 @@ FINE_QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 TINY = 1e-12
 """Below this a logarithm is cut off; all logarithms are of scale-free quantities."""
 
+LEAST = 1e-30
+"""Least denominator: what a network with decayed weights passes on is small."""
+
 
 def map_networks(
     function: Callable[..., Any], thetas: Theta, *shared: Any, batch_size: int = 64
@@ -109,11 +112,12 @@ def probe_statistics(
 
     Args:
         network: the architecture.
-        theta: weights of one network; read in canonical form, so that the result is as
-            exact at large scales.
+        theta: weights of one network; in normal form the result is as exact at large
+            scales.
         images: `[N, ...]`.
     """
-    return output_statistics(network.apply(theta, images))
+    # Without the barrier a compiler computes all patches of the images by itself.
+    return output_statistics(network.apply(theta, jax.lax.optimization_barrier(images)))
 
 
 def output_statistics(outputs: Float[Array, "N n_L"]) -> Float[Array, " F"]:
@@ -130,7 +134,7 @@ def output_statistics(outputs: Float[Array, "N n_L"]) -> Float[Array, " F"]:
     mean = logits.mean(0)
     centred = logits - mean[None]
     spread = centred.std(0)
-    values, effective = spectrum(centred / jnp.sqrt(num), max(classes - 1, 1))
+    values, shares, effective = spectrum(centred / jnp.sqrt(num), max(classes - 1, 1))
     wins = (logits.argmax(1)[:, None] == jnp.arange(classes)[None, :]).mean(0)
     information = mixed - entropy.mean()
     parts = [
@@ -148,6 +152,7 @@ def output_statistics(outputs: Float[Array, "N n_L"]) -> Float[Array, " F"]:
         ),
         values,
         effective[None],
+        shares,
         jnp.sort(wins),
         -(wins * log(wins)).sum()[None],
         jnp.sort(mean_probability),
@@ -190,21 +195,21 @@ def log(x: Array, floor: float = TINY) -> Array:
     return jnp.log(jnp.maximum(x, floor))
 
 
-def spectrum(matrix: Float[Array, "n m"], rank: int) -> tuple[Array, Array]:
-    """Returns the logarithms of `rank` singular values and their effective number.
+def spectrum(matrix: Float[Array, "n m"], rank: int) -> tuple[Array, Array, Array]:
+    """Returns logarithms of `rank` singular values, shares of power, and their entropy.
 
     Values below `1e-5` of the largest are cut off there: smaller ones are rounding in
     float32.
 
     Returns:
-        `[rank]` logarithms, largest first, and the entropy of the squared values.
+        `[rank]` logarithms, largest first; `[rank]` shares; the entropy of the shares.
     """
     values = jnp.linalg.svd(matrix, compute_uv=False)
     missing = max(rank - values.shape[0], 0)
     values = jnp.pad(values, (0, missing))[:rank]
     values = jnp.maximum(values, 1e-5 * values[0])
-    power = values**2 / jnp.maximum((values**2).sum(), TINY)
-    return log(values), -(power * log(power)).sum()
+    power = values**2 / jnp.maximum((values**2).sum(), LEAST)
+    return log(values), power, -(power * log(power)).sum()
 
 
 def _moments(x: Array) -> Array:

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from flax import linen as nn
+from flax import nnx
 from flax.nnx import bridge
 
 from qejax import layers, nets, spaces

@@ -135,7 +135,7 @@ def test_template_leaves_a_network_out_of_its_own_comparison() -> None:
     assert abs(np.corrcoef(read[:, 0], labels)[0, 1]) < 0.4
     template, _ = models.fit_template(sketches, labels, 4)
     inside = sketches @ np.asarray(template.good)
-    assert np.corrcoef(inside, labels)[0, 1] > 0.8
+    assert np.corrcoef(inside, labels)[0, 1] > 0.7
     np.testing.assert_allclose(
         template.directions.T @ template.directions, np.eye(4), atol=1e-5
     )
