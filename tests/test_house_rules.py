@@ -144,7 +144,8 @@ def test_rooms_import_rooms() -> None:
         parts = name.split(".")
         if parts[0] != "qejax" or len(parts) < 3 or not parts[2].startswith("_"):
             continue
-        if not where.startswith(f"qejax/{parts[1]}/"):
+        # A benchmark may time a piece that is no part of the public surface.
+        if not where.startswith((f"qejax/{parts[1]}/", "benchmarks/bench_")):
             found.append(f"{where} imports {name}")
     assert_none(found)
 

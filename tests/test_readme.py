@@ -34,7 +34,9 @@ def test_commands_name_modules_that_exist():
         if module in ("venv", "pip"):
             continue
         path = ROOT / Path(*module.split("."))
-        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), (
+            module
+        )
 
 
 @pytest.mark.parametrize("marker", ["main job", "tests"])

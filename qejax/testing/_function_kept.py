@@ -53,10 +53,8 @@ def function_kept(
         AssertionError: if outputs do not have `N` rows or are not finite.
 
     Example:
-        >>> import jax
         >>> from qejax import nets
-        >>> net = nets.mlp((4, 8, 3), activation="relu")
-        >>> key = jax.random.key(0)
+        >>> net, key = nets.mlp((4, 8, 3), activation="relu"), jax.random.key(0)
         >>> theta, x = net.init(key), jax.random.normal(key, (32, 4))
         >>> report = function_kept(net.apply, net.spec, theta, x, key)
         >>> report.passed, sorted(report.parts)
@@ -80,35 +78,15 @@ def function_kept(
         for name in names
     }
     tolerance = tolerance_for(theta, tolerance)
-    floor = 10 * tolerance
-    controls = [
-        Control(
-            "the variation of the outputs over x",
-            relative(varies, jax.tree.map(jnp.zeros_like, before), before),
-            floor,
-            "apply returns the same for every input: a constant function is kept by "
-            "anything. Use other weights, or different inputs.",
-        ),
-        Control(
-            "the change of the weights under g",
-            relative(moved, theta),
-            floor,
-            "The element moves nothing. Use weights that are not zero.",
-        ),
-    ]
+    controls = _inert_controls(
+        relative(varies, jax.tree.map(jnp.zeros_like, before), before),
+        relative(moved, theta),
+        10 * tolerance,
+    )
     for name in names:
-        wrong = act(one_sided(spec, name), only(spec, g, name), theta)
-        controls.append(
-            Control(
-                f"the change of the outputs when only the leaves that write {name!r} "
-                f"are moved",
-                relative(run(wrong), before, varies),
-                floor,
-                f"Units of {name!r} are dead, or nothing reads them: the check is "
-                f"blind to them. Use other weights, or more inputs.",
-            )
-        )
-    worst = max(parts, key=lambda name: parts[name])
+        wrong = run(act(one_sided(spec, name), only(spec, g, name), theta))
+        change = relative(wrong, before, varies)
+        controls.append(_one_sided_control(name, change, 10 * tolerance))
     return Report(
         "function_kept",
         "apply(act(spec, g, theta), x) == apply(theta, x), relative to the variation "
@@ -117,8 +95,37 @@ def function_kept(
         tolerance,
         parts,
         tuple(controls),
-        f"Look at the leaves around unit space {worst!r}: their axes, their powers, "
+        f"Look at the leaves around unit space {max(parts, key=lambda name: parts[name])!r}: their axes, their powers, "
         f"and whether its group is the symmetry of its activation.",
+    )
+
+
+def _inert_controls(variation: float, moved: float, floor: float) -> list[Control]:
+    return [
+        Control(
+            "the variation of the outputs over x",
+            variation,
+            floor,
+            "apply returns the same for every input: a constant function is kept by "
+            "anything. Use other weights, or different inputs.",
+        ),
+        Control(
+            "the change of the weights under g",
+            moved,
+            floor,
+            "The element moves nothing. Use weights that are not zero.",
+        ),
+    ]
+
+
+def _one_sided_control(space: str, change: float, floor: float) -> Control:
+    return Control(
+        f"the change of the outputs when only the leaves that write {space!r} are "
+        f"moved",
+        change,
+        floor,
+        f"Units of {space!r} are dead, or nothing reads them: the check is blind to "
+        f"them. Use other weights, or more inputs.",
     )
 
 

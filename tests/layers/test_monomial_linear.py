@@ -142,6 +142,7 @@ def test_wrong_features_are_named() -> None:
         layer({path: x[None] for path, x in feats.items()})
     feats["layer_09/kernel"] = feats.pop("layer_00/bias")
     with pytest.raises(
-        ValueError, match=r"missing.*layer_00/bias.*unexpected.*layer_09"
+        ValueError,
+        match=r"features do not fit the spec: missing.*layer_00/bias.*layer_09",
     ):
         layer(feats)

@@ -146,7 +146,8 @@ def test_alpha_outside_the_group_of_beta_is_refused() -> None:
     beta = MonomialLinear(SPEC, 2, 3, rngs=RNGS)
     one = {"hidden_0": jnp.ones(3)}
     with pytest.raises(
-        ValueError, match=r"positive_scale\(3\).*without \['hidden_1'\]"
+        ValueError,
+        match=r"positive_scale\(3\).*expected one entry for each of .*'hidden_1'\]",
     ):
         QuasiEquivariant(Constant(one), beta)
     with pytest.raises(ValueError, match=r"with \['outputs'\]"):

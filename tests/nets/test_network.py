@@ -231,6 +231,7 @@ BAD = [
     ({"kind": "rnn"}, "'kind' should be one of"),
     ({}, "'kind' should be one of .* got None"),
     ({"kind": "mlp", "widths": [3, 2], "depth": 1}, r"unknown fields \['depth'\]"),
+    ({"kind": "mlp"}, r"of kind 'mlp': .*; got \[\], the fields are"),
     ({"kind": "cnn", "channels": [3]}, "missing 1 required .*'in_channels'"),
     ({"kind": "mlp", "widths": [3]}, "at least inputs and outputs"),
     ({"kind": "mlp", "widths": [3, 0, 2]}, "integers of at least 1"),

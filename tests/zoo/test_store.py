@@ -224,7 +224,9 @@ def test_bad_manifests_are_named(broken: Path) -> None:
 
 
 def test_unknown_names_are_named(stored: Path) -> None:
-    with pytest.raises(ValueError, match=r"buckets \['a', 'b'\], got 'c'"):
+    with pytest.raises(
+        ValueError, match=r"expected one of the buckets \['a', 'b'\], got 'c'"
+    ):
         zoo.read(stored, "c")
     with pytest.raises(ValueError, match=r"buckets \['a', 'b'\], got None"):
         zoo.read(stored)

@@ -150,6 +150,22 @@ def test_truncated_files_are_named(tmp_path: Path, name: str, kept: int) -> None
         zoo.formats.load_small_cnn_zoo(path.parent)
 
 
+def test_a_damaged_table_is_named(tmp_path: Path) -> None:
+    root = _write(tmp_path)
+    (root / "metrics.csv.gz").write_bytes(b"no gzip")
+    message = r"metrics.csv.gz: expected a gzipped table, got a file that cannot"
+    with pytest.raises(ValueError, match=message):
+        zoo.formats.load_small_cnn_zoo(root)
+
+
+def test_weights_of_another_kind_are_named(tmp_path: Path) -> None:
+    root = _write(tmp_path)
+    np.save(root / "weights.npy", np.zeros((2, 3), np.int32))
+    message = r"weights.npy: expected a floating array \[rows, weights\], got int32"
+    with pytest.raises(ValueError, match=message):
+        zoo.formats.load_small_cnn_zoo(root)
+
+
 def test_pickles_are_never_loaded(tmp_path: Path) -> None:
     root = _write(tmp_path / "zoo")
     np.save(root / "weights.npy", np.array([{"a": 1}], object), allow_pickle=True)
