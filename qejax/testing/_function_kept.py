@@ -95,8 +95,9 @@ def function_kept(
         tolerance,
         parts,
         tuple(controls),
-        f"Look at the leaves around unit space {max(parts, key=lambda name: parts[name])!r}: their axes, their powers, "
-        f"and whether its group is the symmetry of its activation.",
+        "Look at the leaves around unit space "
+        f"{max(parts, key=lambda name: parts[name])!r}: their axes, their powers, and "
+        f"whether its group is the symmetry of its activation.",
     )
 
 
