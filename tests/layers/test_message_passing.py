@@ -151,6 +151,6 @@ def test_inside_a_linen_model() -> None:
     features = arranged(graph, theta)
     model = Reader()
     variables = model.init(jax.random.key(0), features)
-    plain = model.apply(variables, features)
-    moved = model.apply(variables, arranged(graph, spaces.act(spec, g, theta)))
+    plain: Any = model.apply(variables, features)
+    moved: Any = model.apply(variables, arranged(graph, spaces.act(spec, g, theta)))
     np.testing.assert_allclose(moved, plain, rtol=1e-4)

@@ -49,7 +49,7 @@ def test_calibrate_compares_training_networks_with_the_others_only() -> None:
     assert np.abs(here[:, plain] - there[:, plain]).max() > 1e-2
     # Directions of a sketch leave nobody out: sketches stand in the same order.
     assert len(model.config.sketches) == 2
-    width = 1 + FULL.components
+    width = 1 + model.config.components
     compared = np.arange(plain, here.shape[1])
     directions = compared[(compared - plain) % width != 0]
     np.testing.assert_allclose(here[:, directions], there[:, directions], atol=1e-3)
@@ -149,4 +149,5 @@ def test_inside_linen() -> None:
     module = bridge.to_linen(models.Predictor, NET.spec, 3, "relative", config=SMALL)
     theta = theta_of(NET.spec, 0, "float32")
     variables = module.init(jax.random.key(0), theta)
-    assert module.apply(variables, theta).shape == ()
+    score: Any = module.apply(variables, theta)
+    assert score.shape == ()

@@ -26,7 +26,10 @@ def mlp_spec(widths, groups, degrees=None):
         for l, (source, out) in enumerate(itertools.pairwise(wires))
         for leaf in dense(f"layer_{l:02d}", source, out)
     ]
-    units = [UnitSpace(w.space, w.size, g) for w, g in zip(hidden, groups, strict=True)]
+    units = [
+        UnitSpace(f"hidden_{l}", wire.size, group)
+        for l, (wire, group) in enumerate(zip(hidden, groups, strict=True))
+    ]
     return WeightSpec(tuple(units), tuple(leaves))
 
 
