@@ -11,7 +11,6 @@ import numpy as np
 
 from qejax._typing import Array, Float
 from qejax.models._paths import Paths
-from qejax.models._statistics import LEAST
 
 GRID = 5
 """Side of the grid that composed filters are averaged to."""
@@ -77,4 +76,8 @@ def _cosines(columns: Array) -> Array:
 
 
 def _unit(x: Array) -> Array:
-    return x / jnp.maximum(jnp.linalg.norm(x), LEAST)
+    """Returns the direction of a vector, at any size; zero for zero."""
+    top = jnp.max(jnp.abs(x))
+    x = x / jnp.where(top > 0, top, 1)
+    norm = jnp.linalg.norm(x)
+    return x / jnp.where(norm > 0, norm, 1)

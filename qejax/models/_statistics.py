@@ -135,7 +135,7 @@ def output_statistics(outputs: Float[Array, "N n_L"]) -> Float[Array, " F"]:
     centred = logits - mean[None]
     spread = centred.std(0)
     values, shares, effective = spectrum(centred / jnp.sqrt(num), max(classes - 1, 1))
-    wins = (logits.argmax(1)[:, None] == jnp.arange(classes)[None, :]).mean(0)
+    wins = jax.nn.one_hot(logits.argmax(1), classes, dtype=logits.dtype).mean(0)
     information = mixed - entropy.mean()
     parts = [
         summary(entropy),
@@ -176,7 +176,8 @@ def sensitivity_statistics(
     square = (moved**2).sum(1)
     spread = outputs - outputs.mean(0, keepdims=True)
     spread = spread - spread.mean(1, keepdims=True)
-    kept = (outputs.argmax(1) == changed.argmax(1)).mean()
+    same = outputs.argmax(1) == changed.argmax(1)
+    kept = same.astype(outputs.dtype).mean()
     ratio = log(square.mean()) - log((spread**2).sum(1).mean())
     return jnp.concatenate(
         [summary(log(jnp.sqrt(square), 1e-9)), jnp.stack([ratio, kept])]

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from qejax import layers, nets, spaces
+from tests.layer_specs import fast_jit
 from tests.registry import NETS, RTOL, element_of, gap, theta_of
 
 NAMES = ("mixed", "residual", "cnn, strided, gap")
@@ -21,7 +22,7 @@ def stream(name: str, **options: object) -> layers.ProbeStream:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_are_invariant_and_units_covariant(name: str) -> None:
-    spec, run = NETS[name].net.spec, jax.jit(stream(name))
+    spec, run = NETS[name].net.spec, fast_jit(stream(name))
     theta, g = theta_of(spec, 0), element_of(spec, 0)
     outputs, units = run(theta)
     moved_outputs, moved_units = run(spaces.act(spec, g, theta))
@@ -41,7 +42,7 @@ def test_outputs_are_invariant_and_units_covariant(name: str) -> None:
 
 
 def test_another_network_gives_other_outputs() -> None:
-    spec, run = NETS["mixed"].net.spec, jax.jit(stream("mixed"))
+    spec, run = NETS["mixed"].net.spec, fast_jit(stream("mixed"))
     assert gap(run(theta_of(spec, 1))[0], run(theta_of(spec, 0))[0]) > 1e-3
 
 

@@ -12,6 +12,7 @@ from flax.nnx import bridge
 
 from qejax import layers, nets, spaces
 from qejax.spaces import Axis, Leaf, UnitSpace, WeightSpec
+from tests.layer_specs import fast_jit
 from tests.registry import NETS, RTOL, element_of, gap, theta_of
 
 NAMES = ("cnn, strided, gap", "cnn, same, flatten", "residual")
@@ -61,8 +62,8 @@ def test_commutes_with_permutations(name: str, mixer: str) -> None:
     spec = free(name)
     graph = layers.graph_of(spec)
     module = MIXERS[mixer](graph, 4, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
-    run = jax.jit(lambda theta: module(arranged(graph, theta)))
-    pool = jax.jit(layers.pool_graph)
+    run = fast_jit(lambda theta: module(arranged(graph, theta)))
+    pool = fast_jit(layers.pool_graph)
     theta, g = theta_of(spec, 0), element_of(spec, 0)
     plain, moved = run(theta), run(spaces.act(spec, g, theta))
     assert gap(moved.nodes, moved_nodes(spec, g, plain.nodes)) <= RTOL
@@ -81,7 +82,7 @@ def test_every_weight_is_read() -> None:
         def total(theta: Any, module: Any = module) -> Any:
             return jnp.sum(layers.pool_graph(module(arranged(graph, theta))) ** 2)
 
-        gradient = jax.jit(jax.grad(total))(theta_of(spec, 0))
+        gradient = fast_jit(jax.grad(total))(theta_of(spec, 0))
         assert all(float(jnp.abs(x).max()) > 0 for x in jax.tree.leaves(gradient))
 
 
@@ -93,7 +94,7 @@ def test_leaves_with_three_moved_axes() -> None:
     theta, g = theta_of(spec, 0), element_of(spec, 0)
     for mixer in MIXERS.values():
         module = mixer(graph, 4, depth=1, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
-        run = jax.jit(lambda theta, module=module: module(arranged(graph, theta)))
+        run = fast_jit(lambda theta, module=module: module(arranged(graph, theta)))
         plain, moved = run(theta), run(spaces.act(spec, g, theta))
         assert gap(moved.nodes, moved_nodes(spec, g, plain.nodes)) <= RTOL
 
@@ -105,7 +106,7 @@ def test_extra_node_features() -> None:
     sizes = {name: 2 for name in extra}
     module = layers.Transport(graph, 4, depth=1, extra=sizes, rngs=nnx.Rngs(0))
     features = arranged(graph, theta_of(spec, 0, "float32"))
-    run = jax.jit(module)
+    run = fast_jit(module)
     plain = run(features, extra)
     other = run(features, {**extra, "hidden_0": 2 * extra["hidden_0"]})
     assert gap(other.nodes, plain.nodes) > 1e-4
@@ -121,7 +122,7 @@ def test_index_encoding_is_orthonormal() -> None:
 def test_head_drops_only_with_a_key() -> None:
     head = layers.InvariantHead((5, 0, 3), heads=3, rngs=nnx.Rngs(0))
     streams = (jnp.ones(5), jnp.zeros(0), jnp.ones(3))
-    run, drop = jax.jit(head), jax.jit(head.__call__)
+    run, drop = fast_jit(head), fast_jit(head.__call__)
     plain = run(streams)
     assert plain.shape == (3,)
     one, two = (drop(streams, jax.random.key(seed)) for seed in range(2))

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from qejax import models, nets, spaces
+from tests.layer_specs import fast_jit
 from tests.registry import element_of, gap, theta_of
 
 MLP = nets.mlp((4, 3, 2))
@@ -70,11 +72,26 @@ def test_weight_statistics_are_invariant_and_raw_ones_are_not(net: Any) -> None:
             ]
         )
 
-    run = jax.jit(read)
+    run = fast_jit(read)
     assert gap(run(moved), run(theta)) <= 1e-10
     assert gap(run(theta_of(net.spec, 1)), run(theta)) > 1e-2
     raw = [models.raw_statistics(net.spec, t) for t in (moved, theta)]
     assert gap(*raw) > 1
+
+
+def test_sketches_of_decayed_networks_keep_unit_norm() -> None:
+    model = models.Predictor(
+        CNN.spec,
+        0,
+        network=CNN,
+        config=models.PredictorConfig(shape=(8, 8, 1)),
+        rngs=nnx.Rngs(0),
+    )
+    theta = theta_of(CNN.spec, 0, "float32")
+    for layer in theta.values():
+        layer["kernel"] = layer["kernel"] * 1e-9
+    filters = fast_jit(model.measure)(theta)["sketches"]["filters"]
+    assert abs(float(jnp.linalg.norm(filters)) - 1) < 1e-5
 
 
 def test_output_statistics_forget_the_order_of_outputs() -> None:
