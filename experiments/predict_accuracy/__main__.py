@@ -2,6 +2,7 @@
 
 import itertools
 import shlex
+import signal
 import sys
 
 import tyro
@@ -59,15 +60,18 @@ def main() -> int:
     """Runs the experiment; returns the exit status."""
     preset, config = parse(sys.argv[1:])
     # Imported here: --help and a wrong flag answer at once.
-    from experiments.predict_accuracy.run import Stopped, run
+    from experiments.predict_accuracy.run import run
+    from qejax.train import Interrupted
 
+    # Outside of training, where `fit` saves first, SIGTERM stops as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     command = shlex.join(["python", "-m", MODULE, *sys.argv[1:]])
     console = Console()
     try:
         run(config, preset=preset, command=command, console=console)
-    except Stopped as stopped:
+    except (Interrupted, KeyboardInterrupt):
         console.print(f"stopped; the same command goes on from here: {command}")
-        return stopped.status
+        return 130
     except (ValueError, FileNotFoundError) as error:
         console.print(f"[red]error[/red] {error}", highlight=False)
         return 2

@@ -44,9 +44,10 @@ class Config:
         zoo_steps: training steps of the longest-trained generated network.
         quasi: kind of the reported model.
         baseline_quasi: kinds trained beside it, without probes.
-        channels: feature channels of the metanetworks.
-        blocks: message-passing blocks of the metanetworks.
-        probes: learned probe inputs of the column with probes.
+        channels: feature channels of the reported model; 0 reads statistics only.
+        depth: layers, or rounds of messages, of the metanetworks.
+        probes: fixed random inputs that the column with probes runs networks on.
+        stream: learned inputs of that column, whose activations are unit features.
         steps: optimiser steps per metanetwork.
         batch: networks per step.
         learning_rate: peak of the schedule.
@@ -66,18 +67,19 @@ class Config:
     networks: int = 700
     widths: tuple[int, ...] = (16, 16)
     zoo_steps: int = 1000
-    quasi: Quasi = "relative"
-    baseline_quasi: tuple[Quasi, ...] = ("strict", "gauge")
+    quasi: Quasi = "canonical"
+    baseline_quasi: tuple[Quasi, ...] = ("strict", "gauge", "relative")
     channels: int = 32
-    blocks: int = 2
-    probes: int = 64
-    steps: int = 600
+    depth: int = 2
+    probes: int = 128
+    stream: int = 0
+    steps: int = 450
     batch: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
     dropout: float = 0.3
     average: float = 0.99
-    evaluate_every: int = 100
+    evaluate_every: int = 50
     trees: int = 300
 
     def __post_init__(self) -> None:
@@ -128,10 +130,14 @@ class Config:
             )
 
 
-_POSITIVE = (
-    "seeds channels blocks probes steps batch evaluate_every trees zoo_steps".split()
+_POSITIVE = "seeds depth probes steps batch evaluate_every trees zoo_steps".split()
+_RANGES = (
+    ("channels", 0, 1024),
+    ("stream", 0, 1024),
+    ("weight_decay", 0, 10),
+    ("dropout", 0, 1),
+    ("average", 0, 1),
 )
-_RANGES = (("weight_decay", 0, 10), ("dropout", 0, 1), ("average", 0, 1))
 
 _DIGITS = Config(out=Path("runs/predict_accuracy/digits"))
 _PUBLIC = Config(
@@ -146,7 +152,7 @@ _SMOKE = dataclasses.replace(
     widths=(4, 4),
     zoo_steps=30,
     channels=4,
-    blocks=1,
+    depth=1,
     probes=4,
     steps=4,
     batch=8,

@@ -6,9 +6,9 @@ is a rank correlation, so the loss is a cross-entropy on pairs with that probabi
 the target. Outputs are scores without a unit; a `Scale` turns them into accuracies.
 """
 
+from statistics import NormalDist
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -81,7 +81,7 @@ def fit_scale(
     """
     values = np.sort(train_accuracy.astype(np.float64))
     shares = (np.arange(len(values)) + 0.5) / len(values)
-    normal = np.asarray(jax.scipy.special.ndtri(shares), np.float64)
+    normal = np.array([NormalDist().inv_cdf(share) for share in shares])
     # Tied accuracies get the mean of their normal scores.
     unique, where = np.unique(values, return_inverse=True)
     mean = np.bincount(where, normal) / np.bincount(where)

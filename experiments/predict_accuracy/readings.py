@@ -4,20 +4,29 @@ Computed once per stack and kept, so that the baselines share them. Everything h
 a function of the weights alone; a moved copy of the networks is read anew.
 """
 
-from collections.abc import Sequence
-from functools import cached_property
-from typing import Literal
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 
-from qejax import models, nets, spaces
+from experiments.predict_accuracy.chunks import chunked
+from qejax import models, nets
 from qejax._typing import Theta
 
 Statistics = Literal["raw", "canonical", "path", "probe"]
 
-PROBE_KEY = 5
-"""Seed of the random images behind the probe statistics; no data is used."""
+READINGS: dict[Statistics, tuple[str, ...]] = {
+    "raw": ("raw",),
+    "canonical": ("canonical", "log_norms"),
+    "path": ("paths",),
+    "probe": ("outputs", "sensitivity"),
+}
+"""Names in `models.STATISTICS` behind each kind; all but `raw` are exact invariants."""
+
+PROBES = 64
+"""Smooth random images behind the probe statistics of the baselines; no data."""
 
 
 class Readings:
@@ -35,6 +44,7 @@ class Readings:
         self.network = network
         self.shape = shape
         self.thetas = thetas
+        self._read: dict[Statistics, np.ndarray] = {}
 
     def replaced(self, thetas: Theta) -> "Readings":
         """Returns the readings of other networks of the same architecture."""
@@ -42,39 +52,23 @@ class Readings:
 
     def statistics(self, names: Sequence[Statistics]) -> np.ndarray:
         """Returns the named statistics side by side, `[B, F]`."""
-        return np.concatenate([getattr(self, name) for name in names], axis=1)
+        if not self._read:
+            self._read = _reader(self.network, self.shape)(self.thetas)
+        return np.concatenate([self._read[name] for name in names], axis=1)
 
-    @cached_property
-    def flat(self) -> np.ndarray:
-        """All weights in one vector, `[B, P]`."""
-        spec = self.network.spec
-        return np.asarray(jax.vmap(lambda t: spaces.ravel(spec, t))(self.thetas))
 
-    @cached_property
-    def raw(self) -> np.ndarray:
-        """Mean, variance and quantiles of every leaf, `[B, F]`; no invariant."""
-        spec = self.network.spec
-        return self._map(lambda theta: models.raw_statistics(spec, theta))
+@functools.lru_cache
+def _reader(network: nets.Network, shape: tuple[int, ...]) -> Callable[[Theta], Any]:
+    """Returns the compiled readings of an architecture, all kinds at once."""
+    probes = models.probe_inputs(shape, PROBES)
 
-    @cached_property
-    def canonical(self) -> np.ndarray:
-        """The same of the canonical form, and its log norms: exact invariants."""
-        spec = self.network.spec
-        return self._map(lambda theta: models.canonical_statistics(spec, theta))
+    def read(theta: Theta) -> dict[Statistics, Any]:
+        subject = models.Subject(network.spec, theta, network, shape, probes)
+        return {
+            kind: jnp.concatenate(
+                [models.STATISTICS[name].read(subject) for name in names]
+            )
+            for kind, names in READINGS.items()
+        }
 
-    @cached_property
-    def path(self) -> np.ndarray:
-        """Statistics of products of weights along all paths: exact invariants."""
-        network = self.network
-        shape = models.receptive_field(network, self.shape)
-        return self._map(lambda theta: models.path_statistics(network, theta, shape))
-
-    @cached_property
-    def probe(self) -> np.ndarray:
-        """Statistics of the outputs on 64 smooth random images: exact invariants."""
-        network, key = self.network, jax.random.key(PROBE_KEY)
-        images = models.smooth_images(key, self.shape)
-        return self._map(lambda theta: models.probe_statistics(network, theta, images))
-
-    def _map(self, function) -> np.ndarray:
-        return np.asarray(models.map_networks(function, self.thetas))
+    return chunked(read)

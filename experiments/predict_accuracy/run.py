@@ -95,8 +95,9 @@ def run(
 def plan(config: Config, bars: Bars) -> None:
     """Plans all work with seconds measured on two cores, for the time left."""
     zoos.plan(config, bars)
-    for name in metanets.names(config):
-        bars.plan.add(name, len(zoos.bucket_names(config)), metanets.estimate(config))
+    seconds = metanets.estimate(config)
+    for net in metanets.metanets(config):
+        bars.plan.add(net.name, zoos.num_buckets(config), seconds)
     bars.plan.add("trees", len(TREES), 0.02 * config.trees)
     bars.plan.add("test", 1, 10.0)
 
@@ -106,9 +107,9 @@ def train_rows(
 ) -> list[Row]:
     """Trains every row of the table on the training and validation splits."""
     rows = []
-    for name in metanets.names(config):
-        rows.append(metanets.fit_row(name, buckets, config, bars))
-        log.write("trained", row=name, **_curve(rows[-1]))
+    for net in metanets.metanets(config):
+        rows.append(metanets.fit_row(net, buckets, config, bars))
+        log.write("trained", row=net.name, **_curve(rows[-1]))
     for tree in TREES:
         with bars.work(tree.name, "trees"):
             row = fit_trees(tree, buckets, config.seed, config.seeds, config.trees)

@@ -6,8 +6,8 @@ every epoch of its own, and its order of examples is a random one. The step that
 kept is the one with the best mean tau on the validation split.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from experiments.predict_accuracy.buckets import TRAIN, VALIDATION, Bucket
+from experiments.predict_accuracy.chunks import compiled_once, in_chunks
 from experiments.predict_accuracy.config import Config
 from experiments.predict_accuracy.evaluate import Predict, kendall_tau
 from experiments.predict_accuracy.objective import Scale, fit_scale, pairwise_loss
@@ -25,31 +26,34 @@ from experiments.predict_accuracy.record import fingerprint
 from qejax import train
 from qejax._typing import Array, PRNGKeyArray
 
+Scores = Callable[[Any, Any], np.ndarray]
+"""`(params [S, ...], inputs [B, ...]) -> [S, B]`."""
+
 INIT_KEY = 21
 """Folded into the seed for the parameters at the start."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A metanetwork as pure functions.
+    """A metanetwork on one bucket as pure functions, `K` heads.
 
     Attributes:
         name: of its row.
         init: `key -> params`.
-        score: `(params, inputs [B, ...], key) -> [B]`; no dropout if the key is None.
-        inputs: what it reads of a stack of networks, leaves `[B, ...]`; no training
-            happens here.
-        train_inputs: the inputs to train on, `A` versions of each network of the
-            training split in turn, leaves `[A * B, ...]`; `inputs` if None.
-        settings: what else decides its numbers, for the fingerprint.
+        scores: `(params, inputs [B, ...], key) -> [B, K]`; no dropout if the key is
+            None. The score of a network is the mean over heads.
+        inputs: what it reads of a stack of networks, leaves `[B, ...]`; exact, nothing
+            trained.
+        training: inputs and accuracies to train on.
+        module: `params -> module`, with the constants that go with them.
     """
 
     name: str
     init: Callable[[PRNGKeyArray], Any]
-    score: Callable[[Any, Any, PRNGKeyArray | None], Array]
+    scores: Callable[[Any, Any, PRNGKeyArray | None], Array]
     inputs: Callable[[Readings], Any]
-    train_inputs: Callable[[Readings], Any] | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    training: tuple[Any, np.ndarray]
+    module: Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Trained:
 
     Attributes:
         model: what was trained.
+        scores: of `scorer`.
         params: leaves `[S, ...]`.
         scales: from scores to accuracies, one per seed.
         steps: `[E]`, where the validation split was looked at.
@@ -65,6 +70,7 @@ class Trained:
     """
 
     model: Model
+    scores: Scores
     params: Any
     scales: tuple[Scale, ...]
     steps: np.ndarray
@@ -78,23 +84,33 @@ class Trained:
 
     def predictor(self) -> Predict:
         """Returns the function from networks to accuracies `[S, B]`."""
-        scores = scorer(self.model)
 
         def predict(readings: Readings) -> np.ndarray:
-            raw = np.asarray(scores(self.params, self.model.inputs(readings)))
+            raw = self.scores(self.params, self.model.inputs(readings))
             return np.stack([s(r) for s, r in zip(self.scales, raw, strict=True)])
 
         return predict
 
 
-def scorer(model: Model) -> Callable[[Any, Any], Array]:
+def cheap_key(key: PRNGKeyArray) -> PRNGKeyArray:
+    """Returns a key whose draws compile in half the time of the default kind's.
+
+    For starting values and dropout: good random numbers, the same on every run on one
+    kind of device, but not across kinds of devices.
+    """
+    data = jnp.tile(jax.random.key_data(key), 2)
+    return jax.random.wrap_key_data(data, impl="unsafe_rbg")
+
+
+def scorer(model: Model) -> Scores:
     """Returns the compiled function `(params [S, ...], inputs) -> scores [S, B]`."""
 
     @jax.jit
-    def scores(params: Any, inputs: Any) -> Array:
-        return jax.lax.map(lambda one: model.score(one, inputs, None), params)
+    def chunk(params: Any, inputs: Any) -> Array:
+        one = jax.lax.map(lambda p: model.scores(p, inputs, None).mean(1), params)
+        return one.T
 
-    return scores
+    return lambda params, inputs: in_chunks(lambda x: chunk(params, x), inputs).T
 
 
 def train_bucket(
@@ -119,7 +135,8 @@ def train_bucket(
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
-    data, copies = _data(model, bucket)
+    data = _data(model)
+    scores, inputs = scorer(model), model.inputs(bucket.readings(VALIDATION))
     batch = min(config.batch, len(data["accuracy"]) // config.seeds)
     loop = train.FitConfig(
         steps=config.steps,
@@ -130,8 +147,7 @@ def train_bucket(
         ema=config.average if config.average > 0 else None,
     )
     settings = {
-        "model": model.settings,
-        "copies": copies,
+        "model": model.name,
         **{name: getattr(config, name) for name in _SETTINGS},
     }
     key = fingerprint(settings, loop.__dict__, _checksum(data))
@@ -141,7 +157,7 @@ def train_bucket(
         data,
         loop,
         optimizer=_optimizer(config),
-        evaluate=_evaluate(model, bucket),
+        evaluate=_evaluate(scores, inputs, bucket.accuracy(VALIDATION)),
         out=out / f"{model.name}-{bucket.name}-{key}",
         settings=settings,
         progress=lambda p: progress(p.step / p.steps),
@@ -152,24 +168,32 @@ def train_bucket(
     ]
     return Trained(
         model=model,
+        scores=scores,
         params=params,
-        scales=_scales(model, params, bucket),
+        scales=_scales(scores(params, inputs), bucket),
         steps=np.array([row["step"] for row in result.history]),
         tau=np.array(tau, dtype=np.float64),
     )
 
 
-_SETTINGS = ("seed", "seeds", "learning_rate", "weight_decay")
+_SETTINGS = (
+    "seed",
+    "seeds",
+    "learning_rate",
+    "weight_decay",
+    "quasi",
+    "channels",
+    "depth",
+    "probes",
+    "stream",
+    "dropout",
+)
+"""Fields of the config that decide the numbers of a metanetwork, beside the loop's."""
 
 
-def _data(model: Model, bucket: Bucket) -> tuple[dict[str, Any], int]:
-    readings, accuracy = bucket.readings(TRAIN), bucket.accuracy(TRAIN)
-    inputs = (model.train_inputs or model.inputs)(readings)
-    copies = len(jax.tree.leaves(inputs)[0]) // len(accuracy)
-    return {
-        "inputs": jax.tree.map(np.asarray, inputs),
-        "accuracy": np.tile(accuracy.astype(np.float32), copies),
-    }, copies
+def _data(model: Model) -> dict[str, Any]:
+    inputs, accuracy = model.training
+    return {"inputs": jax.tree.map(np.asarray, inputs), "accuracy": accuracy}
 
 
 def _checksum(data: Any) -> list[float]:
@@ -177,8 +201,11 @@ def _checksum(data: Any) -> list[float]:
 
 
 def _init(model: Model, config: Config) -> Any:
-    key = jax.random.fold_in(jax.random.key(config.seed), INIT_KEY)
-    return jax.jit(jax.vmap(model.init))(jax.random.split(key, config.seeds))
+    def init(key: PRNGKeyArray) -> Any:
+        keys = jax.random.split(jax.random.fold_in(key, INIT_KEY), config.seeds)
+        return jax.lax.map(lambda one: model.init(cheap_key(one)), keys)
+
+    return compiled_once(init)(jax.random.key(config.seed))
 
 
 def _loss(
@@ -187,14 +214,18 @@ def _loss(
     def loss(
         params: Any, batch: Any, key: PRNGKeyArray
     ) -> tuple[Array, dict[str, Array]]:
-        parts = jax.tree.map(lambda a: a.reshape(seeds, -1, *a.shape[1:]), batch)
+        size = len(batch["accuracy"]) // seeds
+        parts = jax.tree.map(lambda a: a.reshape(seeds, size, *a.shape[1:]), batch)
 
         def one(seed: Any) -> Array:
             params, part, key = seed
-            scores = model.score(params, part["inputs"], key)
-            return pairwise_loss(scores, part["accuracy"], images)
+            scores = model.scores(params, part["inputs"], key)
+            # Each head ranks by itself.
+            heads = jax.vmap(pairwise_loss, in_axes=(1, None, None))
+            return heads(scores, part["accuracy"], images).mean()
 
-        losses = jax.lax.map(one, (params, parts, jax.random.split(key, seeds)))
+        keys = jax.random.split(cheap_key(key), seeds)
+        losses = jax.lax.map(one, (params, parts, keys))
         # A sum: every seed has the gradient that it would have alone.
         return jnp.sum(losses), {"mean": jnp.mean(losses)}
 
@@ -224,19 +255,16 @@ def _optimizer(config: Config) -> optax.GradientTransformation:
     )
 
 
-def _evaluate(model: Model, bucket: Bucket) -> Callable[[Any], dict[str, float]]:
-    scores, inputs = scorer(model), model.inputs(bucket.readings(VALIDATION))
-    truth = bucket.accuracy(VALIDATION)
-
+def _evaluate(
+    scores: Scores, inputs: Any, truth: np.ndarray
+) -> Callable[[Any], dict[str, float]]:
     def evaluate(params: Any) -> dict[str, float]:
-        tau = [kendall_tau(truth, np.asarray(s)) for s in scores(params, inputs)]
+        tau = [kendall_tau(truth, one) for one in scores(params, inputs)]
         return {"tau": float(np.mean(tau))} | {f"tau_{i}": t for i, t in enumerate(tau)}
 
     return evaluate
 
 
-def _scales(model: Model, params: Any, bucket: Bucket) -> tuple[Scale, ...]:
-    inputs = model.inputs(bucket.readings(VALIDATION))
+def _scales(scores: np.ndarray, bucket: Bucket) -> tuple[Scale, ...]:
     truth, known = bucket.accuracy(VALIDATION), bucket.accuracy(TRAIN)
-    scores = np.asarray(scorer(model)(params, inputs))
     return tuple(fit_scale(one, truth, known) for one in scores)

@@ -29,7 +29,7 @@ def test_every_seed_learns_something_of_its_own(trained):
     result, _ = trained
     assert result.tau.shape == (2, 3)
     assert result.tau.max(axis=1).min() > 0.3
-    first, second = (jax.tree.map(lambda p: p[s], result.params) for s in (0, 1))
+    first, second = (jax.tree.map(lambda p, s=s: p[s], result.params) for s in (0, 1))
     assert not np.array_equal(first["first"]["kernel"], second["first"]["kernel"])
 
 

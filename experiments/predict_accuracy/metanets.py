@@ -1,0 +1,235 @@
+"""The metanetworks of the table: which there are, and how each is built and trained."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from experiments.predict_accuracy.buckets import TRAIN, VALIDATION, Bucket
+from experiments.predict_accuracy.chunks import chunked, compiled_once
+from experiments.predict_accuracy.config import Config
+from experiments.predict_accuracy.evaluate import Row
+from experiments.predict_accuracy.moved import move_zoo
+from experiments.predict_accuracy.progress import Bars
+from experiments.predict_accuracy.readings import Readings
+from experiments.predict_accuracy.train import Model, Trained, cheap_key, train_bucket
+from qejax import models
+from qejax._typing import Array, PRNGKeyArray, Theta
+
+COPIES, TOP = 4, 2.0
+"""The flat MLP is trained on each network and 3 copies moved by scales `U[1, 2]`."""
+
+MOVE_KEY = 31
+"""Folded into the seed for the copies."""
+
+
+@dataclass(frozen=True)
+class Metanet:
+    """One kind of metanetwork.
+
+    Attributes:
+        name: of its row.
+        model: what it is, in words.
+        build: `(bucket, config, rngs) -> module`.
+        scores: `(module, prepared, key) -> [K]`, of one network.
+        probes: whether it runs the networks that it reads.
+        augment: whether its training networks come with moved copies.
+    """
+
+    name: str
+    model: str
+    build: Callable[[Bucket, Config, nnx.Rngs], Any]
+    scores: Callable[[Any, Any, PRNGKeyArray | None], Array]
+    probes: bool = False
+    augment: bool = False
+
+
+def _main(probes: bool) -> Callable[[Bucket, Config, nnx.Rngs], models.Predictor]:
+    def build(bucket: Bucket, config: Config, rngs: nnx.Rngs) -> models.Predictor:
+        network = bucket.everything.network
+        return models.Predictor(
+            network.spec,
+            config.channels,
+            config.quasi,
+            network=network,
+            config=_choices(bucket, config, probes),
+            rngs=rngs,
+        )
+
+    return build
+
+
+def _choices(bucket: Bucket, config: Config, probes: bool) -> models.PredictorConfig:
+    return models.PredictorConfig(
+        depth=config.depth,
+        probes=config.probes if probes else 0,
+        stream=config.stream if probes else 0,
+        shape=bucket.everything.shape,
+        dropout=(config.dropout, config.dropout),
+    )
+
+
+def _beside(
+    quasi: models.Quasi,
+) -> Callable[[Bucket, Config, nnx.Rngs], models.Predictor]:
+    """Layers on the raw weights alone, with as many parameters as the main model."""
+
+    def build(bucket: Bucket, config: Config, rngs: nnx.Rngs) -> models.Predictor:
+        spec = bucket.everything.network.spec
+        size = models.num_parameters(lambda: _main(False)(bucket, config, nnx.Rngs(0)))
+        choices = models.PredictorConfig(
+            depth=config.depth, dropout=(config.dropout, config.dropout)
+        )
+        channels = models.channels_for(spec, quasi, size, config=choices)
+        return models.Predictor(spec, channels, quasi, config=choices, rngs=rngs)
+
+    return build
+
+
+def _flat(bucket: Bucket, config: Config, rngs: nnx.Rngs) -> models.FlatMLP:
+    spec = bucket.everything.network.spec
+    return models.FlatMLP(spec, dropout=config.dropout, rngs=rngs)
+
+
+def _heads(module: Any, prepared: Any, key: PRNGKeyArray | None) -> Array:
+    return module.scores(prepared, key)
+
+
+def _alone(module: Any, prepared: Any, key: PRNGKeyArray | None) -> Array:
+    return module.read(prepared, key)[None]
+
+
+_WORDS: dict[str, tuple[str, str]] = {
+    "strict": ("strict", "strict monomial layers"),
+    "gauge": ("paper_gauge_alpha", "quasi-equivariant, the paper's shared alpha"),
+    "relative": ("relative", "quasi-equivariant, relative alpha"),
+    "canonical": ("canonical", "message passing on the normal form"),
+    "learned_gauge": (
+        "learned_gauge",
+        "message passing at a learned point of the orbit",
+    ),
+}
+"""Row name and words by `quasi`."""
+
+
+def metanets(config: Config) -> list[Metanet]:
+    """Returns the metanetworks of a run, the two columns first."""
+    words = f"{_WORDS[config.quasi][1]}, exact statistics"
+    rows = [
+        Metanet("without_probes", words, _main(False), _heads),
+        Metanet("with_probes", f"{words}, probes", _main(True), _heads, probes=True),
+    ]
+    for quasi in config.baseline_quasi:
+        name, about = _WORDS[quasi]
+        rows.append(Metanet(name, about, _beside(quasi), _heads))
+    flat = "MLP on flat weights, moved copies"
+    rows.append(Metanet("flat_mlp", flat, _flat, _alone, augment=True))
+    return rows
+
+
+def estimate(config: Config) -> float:
+    """Seconds that one metanetwork row takes on one bucket, on two cores."""
+    return 4.0 + 0.01 * config.steps * config.seeds
+
+
+def make_model(net: Metanet, bucket: Bucket, config: Config) -> Model:
+    """Returns the pure functions of a metanetwork, its constants fitted.
+
+    Constants (quantiles, templates, scales) come from the training split alone.
+    """
+
+    def build(rngs: nnx.Rngs) -> Any:
+        return net.build(bucket, config, rngs)
+
+    graph, *_ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
+
+    def init(key: PRNGKeyArray) -> Any:
+        return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key)), nnx.Param))
+
+    # Compiled as a whole: one by one, the draws of all parameters take seconds.
+    state = compiled_once(lambda key: nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key)))))
+    module = nnx.merge(graph, state(cheap_key(jax.random.key(config.seed))))
+    training = bucket.readings(TRAIN)
+    thetas, labels = training.thetas, bucket.accuracy(TRAIN)
+    if net.augment:
+        thetas, labels = _with_copies(training, config), np.tile(labels, COPIES)
+    measure = chunked(module.measure)
+    prepared = module.calibrate(measure(thetas), labels)
+    graph, _, constants = nnx.split(module, nnx.Param, ...)
+    standardise = chunked(module.standardise)
+
+    def scores(params: Any, inputs: Any, key: PRNGKeyArray | None) -> Array:
+        model = nnx.merge(graph, params, constants)
+        if key is None:
+            return jax.vmap(lambda one: net.scores(model, one, None))(inputs)
+        keys = jax.random.split(key, len(jax.tree.leaves(inputs)[0]))
+        return jax.vmap(lambda one, sub: net.scores(model, one, sub))(inputs, keys)
+
+    def inputs(readings: Readings) -> Any:
+        return standardise(measure(readings.thetas))
+
+    return Model(
+        name=net.name,
+        init=init,
+        scores=scores,
+        inputs=inputs,
+        training=(prepared, np.asarray(labels, np.float32)),
+        module=lambda params: nnx.merge(graph, params, constants),
+    )
+
+
+def _with_copies(readings: Readings, config: Config) -> Theta:
+    key = jax.random.fold_in(jax.random.key(config.seed), MOVE_KEY)
+    spec = readings.network.spec
+    versions = [readings.thetas] + [
+        move_zoo(sub, spec, readings.thetas, TOP, permute=True)
+        for sub in jax.random.split(key, COPIES - 1)
+    ]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *versions)
+
+
+def fit_row(net: Metanet, buckets: list[Bucket], config: Config, bars: Bars) -> Row:
+    """Trains a metanetwork on every bucket, or finds it trained.
+
+    Args:
+        net: which.
+        buckets: the zoo.
+        config: of the run.
+        bars: where progress goes; the row's name is a kind of its plan.
+    """
+    trained: dict[str, Trained] = {}
+    extra: dict[str, Any] = {}
+    for bucket in buckets:
+        with bars.work(f"{net.name}, {bucket.name}", net.name) as piece:
+            model = make_model(net, bucket, config)
+            out = config.out / "ckpt"
+            trained[bucket.name] = train_bucket(
+                model, bucket, config, out, piece.advance
+            )
+    if net.name in (_WORDS["gauge"][0], _WORDS["relative"][0]):
+        ratios = {b.name: _alpha_gradient(trained[b.name], b) for b in buckets}
+        extra = {
+            "alpha_gradient": max(ratios.values()),
+            "alpha_gradient_by_bucket": ratios,
+        }
+    return Row(
+        name=net.name,
+        model=net.model,
+        probes=net.probes,
+        params=next(iter(trained.values())).num_params,
+        predict={name: one.predictor() for name, one in trained.items()},
+        curves={name: (one.steps, one.tau) for name, one in trained.items()},
+        extra=extra,
+    )
+
+
+def _alpha_gradient(trained: Trained, bucket: Bucket) -> float:
+    """Gradient of alpha over that of the rest of the trunk, of the first seed."""
+    first = jax.tree.map(lambda p: p[0], trained.params)
+    module = trained.model.module(first)
+    thetas = bucket.readings(VALIDATION).thetas
+    return models.alpha_gradient_report(module, thetas)["ratio"]
