@@ -195,11 +195,29 @@ def _divided(leaf: Leaf, x: Array, sizes: dict[str, Array]) -> Array:
         if axis.space in sizes and axis.power != 0:
             size = sizes[axis.space]
             live = jnp.where(size > 0, size, 1)
-            factor = jnp.where(size > 0, live ** (-axis.power), 0)
+            factor = jnp.where(size > 0, _power(live, -axis.power), 0)
             shape = [1] * x.ndim
             shape[position] = axis.size
             x = x * factor.reshape(shape)
     return x
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _power(x: Array, exponent: int) -> Array:
+    """`x ** exponent` of positive `x`, with gradients that do not overflow before it.
+
+    A unit may be as small as 1e-33; `x ** -2` of the usual gradient is not finite.
+    """
+    return x**exponent
+
+
+@_power.defjvp
+def _power_jvp(
+    exponent: int, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    y = _power(x, exponent)
+    return y, exponent * (y * (dx / x))
 
 
 def _flips(spec: WeightSpec, leaf: Leaf) -> bool:
