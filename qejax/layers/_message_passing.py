@@ -241,6 +241,7 @@ class MessagePassing(nnx.Module):
                 assert value is not None
                 along = _along(value, other, len(edge.ends))
                 carried = along if carried is None else carried + along
+            assert carried is not None
             messages.append(jnp.mean(active * carried, others))
         return messages
 

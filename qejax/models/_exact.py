@@ -105,6 +105,11 @@ def _log_norms(subject: Subject) -> Array:
     return _statistics.log_norms(subject.normal)
 
 
+def _paths(subject: Subject) -> Array:
+    signed, absolute, squared = subject.sums
+    return summarise_paths(signed, absolute, squared, subject.scale)
+
+
 def _raw(subject: Subject) -> Array:
     return _statistics.raw_statistics(subject.spec, subject.theta)
 
@@ -113,7 +118,7 @@ STATISTICS: dict[str, Row] = {
     "raw": Row(_raw),
     "canonical": Row(_canonical),
     "log_norms": Row(_log_norms),
-    "paths": Row(lambda s: summarise_paths(*s.sums, s.scale), network=True),
+    "paths": Row(_paths, network=True),
     "outputs": Row(
         lambda s: _statistics.output_statistics(s.outputs[0]), probes=True, network=True
     ),

@@ -13,7 +13,7 @@ from tests.registry import NETS, RTOL, element_of, gap, theta_of
 NAMES = ("mixed", "residual", "cnn, strided, gap")
 
 
-def stream(name: str, **options: object) -> layers.ProbeStream:
+def stream(name: str, **options: bool) -> layers.ProbeStream:
     row = NETS[name]
     return layers.ProbeStream(
         row.net, row.inputs, 3, param_dtype=jnp.float64, rngs=nnx.Rngs(0), **options
