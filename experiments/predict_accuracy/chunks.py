@@ -15,25 +15,31 @@ SIZE = 64
 """Networks in a chunk."""
 
 
+UNOPTIMISED = {"xla_backend_optimization_level": "0"}
+"""For programs that run a few times at most: they compile in half of the time."""
+
+
 def compiled_once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns `jax.jit(function)` for a function that runs a few times at most.
-
-    Without optimisation it compiles in a third of the time, and runs slower.
-    """
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": "0"})
+    """Returns `jax.jit(function)` for a function that runs once."""
+    return jax.jit(function, compiler_options=UNOPTIMISED)
 
 
-def chunked(function: Callable[[Any], Any], size: int = SIZE) -> Callable[[Any], Any]:
+def chunked(
+    function: Callable[[Any], Any],
+    size: int = SIZE,
+    options: dict[str, str] | None = None,
+) -> Callable[[Any], Any]:
     """Returns `function` of every network of a stack, as NumPy arrays.
 
     Args:
         function: of one network; compiled once.
         size: networks that are read together.
+        options: of the compiler.
 
     Returns:
         A function from leaves `[B, ...]`, `B >= 1`, to stacked results `[B, ...]`.
     """
-    compiled = jax.jit(jax.vmap(function))
+    compiled = jax.jit(jax.vmap(function), compiler_options=options)
     return lambda stack: in_chunks(compiled, stack, size)
 
 

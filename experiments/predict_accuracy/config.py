@@ -44,6 +44,10 @@ class Config:
         zoo_steps: training steps of the longest-trained generated network.
         quasi: kind of the reported model.
         baseline_quasi: kinds trained beside it, without probes.
+        baseline_channels: of those; 0 gives them as many parameters as the reported
+            model has, to 5 %.
+        baseline_depth: layers of those.
+        baseline_steps: optimiser steps of those.
         channels: feature channels of the reported model; 0 reads statistics only.
         depth: layers, or rounds of messages, of the metanetworks.
         probes: fixed random inputs that the column with probes runs networks on.
@@ -69,7 +73,10 @@ class Config:
     zoo_steps: int = 1000
     quasi: Quasi = "canonical"
     baseline_quasi: tuple[Quasi, ...] = ("strict", "gauge", "relative")
-    channels: int = 32
+    baseline_channels: int = 8
+    baseline_depth: int = 1
+    baseline_steps: int = 200
+    channels: int = 0
     depth: int = 2
     probes: int = 128
     stream: int = 0
@@ -130,7 +137,10 @@ class Config:
             )
 
 
-_POSITIVE = "seeds depth probes steps batch evaluate_every trees zoo_steps".split()
+_POSITIVE = (
+    "seeds depth probes steps baseline_depth baseline_steps batch evaluate_every trees "
+    "zoo_steps"
+).split()
 _RANGES = (
     ("channels", 0, 1024),
     ("stream", 0, 1024),
@@ -143,6 +153,9 @@ _DIGITS = Config(out=Path("runs/predict_accuracy/digits"))
 _PUBLIC = Config(
     zoo="small_cnn_zoo:../shared/data/zoos/small_cnn_zoo/cifar10_gs_relu",
     out=Path("runs/predict_accuracy/small_cnn_zoo"),
+    baseline_channels=0,
+    baseline_depth=2,
+    baseline_steps=450,
 )
 _SMOKE = dataclasses.replace(
     _DIGITS,
@@ -151,8 +164,8 @@ _SMOKE = dataclasses.replace(
     networks=40,
     widths=(4, 4),
     zoo_steps=30,
-    channels=4,
-    depth=1,
+    baseline_channels=2,
+    baseline_steps=4,
     probes=4,
     steps=4,
     batch=8,

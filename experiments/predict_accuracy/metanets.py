@@ -10,13 +10,13 @@ import numpy as np
 from flax import nnx
 
 from experiments.predict_accuracy.buckets import TRAIN, VALIDATION, Bucket
-from experiments.predict_accuracy.chunks import chunked, compiled_once
+from experiments.predict_accuracy.chunks import UNOPTIMISED, chunked, compiled_once
 from experiments.predict_accuracy.config import Config
 from experiments.predict_accuracy.evaluate import Row
 from experiments.predict_accuracy.moved import move_zoo
 from experiments.predict_accuracy.progress import Bars
 from experiments.predict_accuracy.readings import Readings
-from experiments.predict_accuracy.train import Model, Trained, cheap_key, train_bucket
+from experiments.predict_accuracy.train import Model, Trained, train_bucket
 from qejax import models
 from qejax._typing import Array, PRNGKeyArray, Theta
 
@@ -34,6 +34,7 @@ class Metanet:
     Attributes:
         name: of its row.
         model: what it is, in words.
+        steps: optimiser steps.
         build: `(bucket, config, rngs) -> module`.
         scores: `(module, prepared, key) -> [K]`, of one network.
         probes: whether it runs the networks that it reads.
@@ -42,6 +43,7 @@ class Metanet:
 
     name: str
     model: str
+    steps: int
     build: Callable[[Bucket, Config, nnx.Rngs], Any]
     scores: Callable[[Any, Any, PRNGKeyArray | None], Array]
     probes: bool = False
@@ -76,18 +78,26 @@ def _choices(bucket: Bucket, config: Config, probes: bool) -> models.PredictorCo
 def _beside(
     quasi: models.Quasi,
 ) -> Callable[[Bucket, Config, nnx.Rngs], models.Predictor]:
-    """Layers on the raw weights alone, with as many parameters as the main model."""
+    """Layers on the raw weights alone."""
 
     def build(bucket: Bucket, config: Config, rngs: nnx.Rngs) -> models.Predictor:
         spec = bucket.everything.network.spec
-        size = models.num_parameters(lambda: _main(False)(bucket, config, nnx.Rngs(0)))
         choices = models.PredictorConfig(
-            depth=config.depth, dropout=(config.dropout, config.dropout)
+            depth=config.baseline_depth, dropout=(config.dropout, config.dropout)
         )
-        channels = models.channels_for(spec, quasi, size, config=choices)
+        channels = config.baseline_channels or _equal(bucket, config, quasi, choices)
         return models.Predictor(spec, channels, quasi, config=choices, rngs=rngs)
 
     return build
+
+
+def _equal(
+    bucket: Bucket, config: Config, quasi: models.Quasi, choices: models.PredictorConfig
+) -> int:
+    """Returns the channels that give as many parameters as the main model has."""
+    size = models.num_parameters(lambda: _main(False)(bucket, config, nnx.Rngs(0)))
+    spec = bucket.everything.network.spec
+    return models.channels_for(spec, quasi, size, config=choices)
 
 
 def _flat(bucket: Bucket, config: Config, rngs: nnx.Rngs) -> models.FlatMLP:
@@ -118,16 +128,20 @@ _WORDS: dict[str, tuple[str, str]] = {
 
 def metanets(config: Config) -> list[Metanet]:
     """Returns the metanetworks of a run, the two columns first."""
-    words = f"{_WORDS[config.quasi][1]}, exact statistics"
+    steps = config.steps
+    words = "normal form" if config.channels == 0 else _WORDS[config.quasi][1]
+    words = f"{words}, exact statistics"
     rows = [
-        Metanet("without_probes", words, _main(False), _heads),
-        Metanet("with_probes", f"{words}, probes", _main(True), _heads, probes=True),
+        Metanet("without_probes", words, steps, _main(False), _heads),
+        Metanet(
+            "with_probes", f"{words}, probes", steps, _main(True), _heads, probes=True
+        ),
     ]
     for quasi in config.baseline_quasi:
         name, about = _WORDS[quasi]
-        rows.append(Metanet(name, about, _beside(quasi), _heads))
+        rows.append(Metanet(name, about, config.baseline_steps, _beside(quasi), _heads))
     flat = "MLP on flat weights, moved copies"
-    rows.append(Metanet("flat_mlp", flat, _flat, _alone, augment=True))
+    rows.append(Metanet("flat_mlp", flat, steps, _flat, _alone, augment=True))
     return rows
 
 
@@ -151,16 +165,19 @@ def make_model(net: Metanet, bucket: Bucket, config: Config) -> Model:
         return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key)), nnx.Param))
 
     # Compiled as a whole: one by one, the draws of all parameters take seconds.
-    state = compiled_once(lambda key: nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key)))))
-    module = nnx.merge(graph, state(cheap_key(jax.random.key(config.seed))))
+    # Nothing that is measured depends on the parameters, so those can be zeros.
+    _, shapes, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))), nnx.Param, ...)
+    constants = compiled_once(lambda: nnx.split(build(nnx.Rngs(0)), nnx.Param, ...)[2])
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    module = nnx.merge(graph, zeros, constants())
     training = bucket.readings(TRAIN)
     thetas, labels = training.thetas, bucket.accuracy(TRAIN)
     if net.augment:
         thetas, labels = _with_copies(training, config), np.tile(labels, COPIES)
-    measure = chunked(module.measure)
+    measure = chunked(module.measure, options=UNOPTIMISED)
     prepared = module.calibrate(measure(thetas), labels)
     graph, _, constants = nnx.split(module, nnx.Param, ...)
-    standardise = chunked(module.standardise)
+    standardise = chunked(module.standardise, options=UNOPTIMISED)
 
     def scores(params: Any, inputs: Any, key: PRNGKeyArray | None) -> Array:
         model = nnx.merge(graph, params, constants)
@@ -174,6 +191,7 @@ def make_model(net: Metanet, bucket: Bucket, config: Config) -> Model:
 
     return Model(
         name=net.name,
+        steps=net.steps,
         init=init,
         scores=scores,
         inputs=inputs,

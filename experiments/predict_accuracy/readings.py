@@ -11,7 +11,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.predict_accuracy.chunks import chunked
+from experiments.predict_accuracy.chunks import UNOPTIMISED, chunked
 from qejax import models, nets
 from qejax._typing import Theta
 
@@ -71,4 +71,4 @@ def _reader(network: nets.Network, shape: tuple[int, ...]) -> Callable[[Theta], 
             for kind, names in READINGS.items()
         }
 
-    return chunked(read)
+    return chunked(read, options=UNOPTIMISED)

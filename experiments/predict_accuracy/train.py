@@ -39,6 +39,7 @@ class Model:
 
     Attributes:
         name: of its row.
+        steps: optimiser steps.
         init: `key -> params`.
         scores: `(params, inputs [B, ...], key) -> [B, K]`; no dropout if the key is
             None. The score of a network is the mean over heads.
@@ -49,6 +50,7 @@ class Model:
     """
 
     name: str
+    steps: int
     init: Callable[[PRNGKeyArray], Any]
     scores: Callable[[Any, Any, PRNGKeyArray | None], Array]
     inputs: Callable[[Readings], Any]
@@ -139,9 +141,9 @@ def train_bucket(
     scores, inputs = scorer(model), model.inputs(bucket.readings(VALIDATION))
     batch = min(config.batch, len(data["accuracy"]) // config.seeds)
     loop = train.FitConfig(
-        steps=config.steps,
+        steps=model.steps,
         batch_size=batch * config.seeds,
-        eval_every=config.evaluate_every,
+        eval_every=min(config.evaluate_every, model.steps),
         seed=config.seed,
         select="tau",
         ema=config.average if config.average > 0 else None,
@@ -156,7 +158,7 @@ def train_bucket(
         _init(model, config),
         data,
         loop,
-        optimizer=_optimizer(config),
+        optimizer=_optimizer(config, model.steps),
         evaluate=_evaluate(scores, inputs, bucket.accuracy(VALIDATION)),
         out=out / f"{model.name}-{bucket.name}-{key}",
         settings=settings,
@@ -182,6 +184,8 @@ _SETTINGS = (
     "learning_rate",
     "weight_decay",
     "quasi",
+    "baseline_channels",
+    "baseline_depth",
     "channels",
     "depth",
     "probes",
@@ -232,13 +236,13 @@ def _loss(
     return loss
 
 
-def _optimizer(config: Config) -> optax.GradientTransformation:
-    warmup = max(config.steps // 10, 1)
+def _optimizer(config: Config, steps: int) -> optax.GradientTransformation:
+    warmup = max(steps // 10, 1)
     schedule = optax.warmup_cosine_decay_schedule(
         0.0,
         config.learning_rate,
         warmup,
-        max(config.steps, warmup + 1),
+        max(steps, warmup + 1),
         config.learning_rate * 0.02,
     )
 

@@ -99,11 +99,11 @@ def alpha_gradient_report(predictor: Predictor, thetas: Theta) -> dict[str, floa
     graph, params, rest = nnx.split(predictor, nnx.Param, ...)
     prepared = jax.jit(jax.vmap(predictor.prepare))(thetas)
 
-    def objective(params: Any) -> jax.Array:
+    def objective(params: Any, prepared: Any) -> jax.Array:
         model = nnx.merge(graph, params, rest)
         return jnp.var(jax.vmap(model.read)(prepared))
 
-    gradient = jax.jit(jax.grad(objective))(nnx.to_pure_dict(params))
+    gradient = jax.jit(jax.grad(objective))(nnx.to_pure_dict(params), prepared)
     square = {"alpha": 0.0, "rest": 0.0}
     count = {"alpha": 0, "rest": 0}
     for path, leaf in _trees.flatten(gradient).items():
