@@ -55,7 +55,6 @@ class Config:
         steps: optimiser steps per metanetwork.
         batch: networks per step.
         learning_rate: peak of the schedule.
-        weight_decay: of AdamW.
         dropout: in the head.
         average: decay of the averaged weights that are evaluated.
         evaluate_every: steps between two evaluations on the validation split.
@@ -83,7 +82,6 @@ class Config:
     steps: int = 450
     batch: int = 64
     learning_rate: float = 2e-3
-    weight_decay: float = 0.1
     dropout: float = 0.3
     average: float = 0.99
     evaluate_every: int = 50
@@ -144,7 +142,6 @@ _POSITIVE = (
 _RANGES = (
     ("channels", 0, 1024),
     ("stream", 0, 1024),
-    ("weight_decay", 0, 10),
     ("dropout", 0, 1),
     ("average", 0, 1),
 )

@@ -29,6 +29,9 @@ from qejax._typing import Array, PRNGKeyArray
 Scores = Callable[[Any, Any], np.ndarray]
 """`(params [S, ...], inputs [B, ...]) -> [S, B]`."""
 
+WEIGHT_DECAY = 0.1
+"""Of AdamW, on matrices."""
+
 INIT_KEY = 21
 """Folded into the seed for the parameters at the start."""
 
@@ -182,7 +185,6 @@ _SETTINGS = (
     "seed",
     "seeds",
     "learning_rate",
-    "weight_decay",
     "quasi",
     "baseline_channels",
     "baseline_depth",
@@ -251,7 +253,7 @@ def _optimizer(config: Config, steps: int) -> optax.GradientTransformation:
 
     one = optax.chain(
         optax.clip_by_global_norm(1.0),
-        optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay, mask=decayed),
+        optax.adamw(schedule, b2=0.99, weight_decay=WEIGHT_DECAY, mask=decayed),
     )
     # Each seed clips and averages by itself.
     return optax.GradientTransformation(

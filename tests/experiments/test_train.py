@@ -4,10 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.predict_accuracy import train
+from experiments.predict_accuracy import metanets, train
 from experiments.predict_accuracy.buckets import TEST, TRAIN, VALIDATION, Bucket
 from experiments.predict_accuracy.config import PRESETS
-from experiments.predict_accuracy.flat import COPIES, flat_mlp
 
 CONFIG = dataclasses.replace(
     PRESETS["smoke"][1], seeds=2, steps=60, batch=8, evaluate_every=30, average=0.9
@@ -16,6 +15,11 @@ CONFIG = dataclasses.replace(
 
 def _ignore(share):
     del share
+
+
+def flat_mlp(bucket, config):
+    (net,) = (m for m in metanets.metanets(config) if m.name == "flat_mlp")
+    return metanets.make_model(net, bucket, config)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +34,8 @@ def test_every_seed_learns_something_of_its_own(trained):
     assert result.tau.shape == (2, 3)
     assert result.tau.max(axis=1).min() > 0.3
     first, second = (jax.tree.map(lambda p, s=s: p[s], result.params) for s in (0, 1))
-    assert not np.array_equal(first["first"]["kernel"], second["first"]["kernel"])
+    differs = jax.tree.map(lambda p, q: not np.array_equal(p, q), first, second)
+    assert any(jax.tree.leaves(differs))
 
 
 def test_predictions_are_accuracies_per_seed(trained, buckets):
@@ -62,13 +67,12 @@ def test_a_changed_config_does_not_find_a_stale_row(trained, buckets, tmp_path):
 
 def test_only_training_networks_are_augmented(buckets):
     model = flat_mlp(buckets[0], CONFIG)
-    readings = buckets[0].readings(TRAIN)
-    assert model.train_inputs is not None
-    count = len(buckets[0].accuracy(TRAIN))
-    inputs = np.asarray(model.train_inputs(readings))
-    assert inputs.shape[0] == COPIES * count
-    np.testing.assert_array_equal(inputs[:count], model.inputs(readings))
-    assert not np.array_equal(inputs[:count], inputs[count : 2 * count])
+    inputs, labels = model.training
+    own = buckets[0].accuracy(TRAIN)
+    np.testing.assert_allclose(labels, np.tile(own, metanets.COPIES), rtol=1e-6)
+    first = np.asarray(jax.tree.leaves(inputs)[0])
+    assert len(first) == metanets.COPIES * len(own)
+    assert not np.array_equal(first[: len(own)], first[len(own) : 2 * len(own)])
 
 
 def test_a_split_without_networks_is_refused(buckets):
