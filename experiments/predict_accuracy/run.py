@@ -23,6 +23,7 @@ from experiments.predict_accuracy.record import (
     Log,
     fingerprint,
     machine,
+    plain,
     versions,
     write_arrays,
     write_json,
@@ -82,6 +83,7 @@ def run(
         if row.name not in COLUMNS
     }
     metrics["seconds"] = round(log.seconds, 1)
+    metrics = plain(metrics)
     files = report.plot(rows, tested, out)
     write_arrays(out / "predictions.npz", _predictions(tested))
     log.write("metrics", **metrics)

@@ -1,0 +1,136 @@
+"""The whole experiment, tiny: files, keys, a second run, a prepared zoo."""
+
+import dataclasses
+import io
+import json
+import signal
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments import tables
+from experiments.predict_accuracy import run as experiment
+from experiments.predict_accuracy.config import FORMATS, PRESETS
+from experiments.predict_accuracy.moved import EXPONENTS
+from qejax import zoo
+from qejax.train import Interrupted
+
+COLUMN = {
+    "model",
+    "test",
+    "test_scaled",
+    "params",
+    "seeds",
+    "invariance_gap",
+    "invariance_gap_std",
+    "buckets",
+}
+SCORES = {
+    f"{name}{end}" for name in ("kendall_tau", "r2", "mae") for end in ("", "_std")
+}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    root = tmp_path_factory.mktemp("run")
+    return dataclasses.replace(
+        PRESETS["smoke"][1],
+        out=root / "out",
+        zoos=root / "zoos",
+        activations=("relu",),
+        baseline_quasi=("gauge",),
+        widths=(4,),
+    )
+
+
+def _run(config):
+    text = io.StringIO()
+    console = Console(file=text, width=120)
+    metrics = experiment.run(config, preset="smoke", command="x", console=console)
+    return metrics, text.getvalue()
+
+
+@pytest.fixture(scope="module")
+def finished(config):
+    return _run(config)
+
+
+def test_metrics_have_the_promised_layout(finished, config):
+    metrics, _ = finished
+    assert metrics == json.loads((config.out / "metrics.json").read_text())
+    assert set(metrics) == {"without_probes", "with_probes", "baselines", "seconds"}
+    for name in ("without_probes", "with_probes"):
+        assert set(metrics[name]) == COLUMN
+        assert set(metrics[name]["test"]) == SCORES
+        for k in EXPONENTS:
+            assert {f"1e{k}", f"1e{k}_std"} <= set(metrics[name]["test_scaled"])
+    baselines = metrics["baselines"]
+    assert {"paper_gauge_alpha", "flat_mlp", "trees_raw", "trees_all"} <= set(baselines)
+    for entry in baselines.values():
+        assert SCORES <= set(entry)
+        assert isinstance(entry["probes"], bool)
+    assert baselines["trees_probe"]["probes"]
+    assert not baselines["trees_canonical"]["probes"]
+
+
+def test_what_is_exact_is_unchanged_by_scales_and_what_is_not_changes(finished):
+    metrics, _ = finished
+    for name in ("without_probes", "with_probes"):
+        scaled = metrics[name]["test_scaled"]
+        assert scaled["1e4"] == pytest.approx(scaled["1e0"], abs=1e-3)
+        assert metrics[name]["invariance_gap"] < 1e-3
+    assert metrics["baselines"]["trees_raw"]["invariance_gap"] > 0.1
+    assert metrics["baselines"]["flat_mlp"]["invariance_gap"] > 0.1
+
+
+def test_the_shared_alpha_receives_no_gradient(finished):
+    assert finished[0]["baselines"]["paper_gauge_alpha"]["alpha_gradient"] < 1e-4
+
+
+def test_a_run_leaves_its_files(finished, config):
+    names = {path.name for path in config.out.iterdir()}
+    plots = {"scatter.png", "learning_curve.png", "robustness.png"}
+    assert plots | {"config.json", "log.jsonl", "metrics.json", "ckpt"} <= names
+    made = json.loads((config.out / "config.json").read_text())
+    assert made["config"]["networks"] == config.networks
+    assert {"python", "jax"} <= set(made["versions"])
+    log = (config.out / "log.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in log]
+    assert [event["event"] for event in events][:2] == ["start", "zoo"]
+    with np.load(config.out / "predictions.npz", allow_pickle=False) as file:
+        assert file["without_probes/1e4"].shape == (1, len(file["truth"]))
+
+
+def test_a_finished_run_is_shown_and_not_repeated(finished, config):
+    before = (config.out / "log.jsonl").read_text()
+    metrics, text = _run(config)
+    assert metrics == finished[0]
+    assert "finished before" in text
+    assert (config.out / "log.jsonl").read_text() == before
+
+
+def test_a_finished_run_becomes_a_table(finished, config, tmp_path):
+    tables.record(config.out, tmp_path)
+    block = "<!-- results: predict_accuracy_smoke -->\n<!-- end of results -->\n"
+    assert "| without_probes |" in tables.render(block, tmp_path)
+
+
+def test_a_signal_stops_a_run_and_leaves_no_metrics(finished, config, tmp_path):
+    stopped = dataclasses.replace(config, out=tmp_path / "stopped")
+    console = Console(file=io.StringIO())
+    original = console.print
+
+    def stop_after_the_zoo(*args, **kwargs):
+        original(*args, **kwargs)
+        if args and str(args[0]).startswith("zoo:"):
+            signal.raise_signal(signal.SIGINT)
+
+    console.print = stop_after_the_zoo  # type: ignore[method-assign]
+    with pytest.raises((Interrupted, KeyboardInterrupt)):
+        experiment.run(stopped, preset="smoke", command="x", console=console)
+    assert not (stopped.out / "metrics.json").exists()
+
+
+def test_the_formats_of_the_command_line_are_those_of_the_library():
+    assert set(FORMATS) == set(zoo.formats.FORMATS)
