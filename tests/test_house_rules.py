@@ -201,17 +201,21 @@ def documented(module: Path) -> set[str]:
     return names
 
 
+def is_documented(module: str, name: str) -> bool:
+    """Whether a name has a docstring, in the room that passes it on or a lower one."""
+    path = ROOT / Path(*module.split("."))
+    if (path / name / "__init__.py").exists():
+        return ast.get_docstring(parsed(path / name / "__init__.py")) is not None
+    if (path / "__init__.py").exists():
+        return is_documented(exported(path / "__init__.py")[name], name)
+    return name in documented(path.with_suffix(".py"))
+
+
 @pytest.mark.parametrize("room", rooms(), ids=lambda path: path.parent.name)
 def test_public_names_are_documented(room: Path) -> None:
     found = []
     for name, module in exported(room).items():
-        path = ROOT / Path(*module.split("."))
-        room_inside = path / name / "__init__.py"
-        if room_inside.exists():
-            fine = ast.get_docstring(parsed(room_inside)) is not None
-        else:
-            fine = name in documented(path.with_suffix(".py"))
-        if not fine:
+        if not is_documented(module, name):
             found.append(f"{module}.{name}")
     assert_none(found)
 

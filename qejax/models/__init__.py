@@ -21,17 +21,17 @@ from qejax.models._predictor import probe_inputs as probe_inputs
 from qejax.models._reports import alpha_gradient_report as alpha_gradient_report
 from qejax.models._reports import channels_for as channels_for
 from qejax.models._reports import num_parameters as num_parameters
-from qejax.models._statistics import canonical_statistics as canonical_statistics
-from qejax.models._statistics import map_networks as map_networks
 from qejax.models._statistics import output_statistics as output_statistics
 from qejax.models._statistics import probe_statistics as probe_statistics
-from qejax.models._statistics import raw_statistics as raw_statistics
 from qejax.models._statistics import sensitivity_statistics as sensitivity_statistics
 from qejax.models._statistics import smooth_images as smooth_images
 from qejax.models._templates import Template as Template
 from qejax.models._templates import fit_template as fit_template
 from qejax.models._trunks import TRUNKS as TRUNKS
 from qejax.models._trunks import Quasi as Quasi
+from qejax.spaces import canonical_statistics as canonical_statistics
+from qejax.spaces import map_networks as map_networks
+from qejax.spaces import raw_statistics as raw_statistics
 
 __all__ = [
     "SKETCHES",

@@ -22,7 +22,15 @@ from qejax.models._paths import (
     summarise_paths,
 )
 from qejax.nets import Network
-from qejax.spaces import Canonical, WeightSpec, canonical_form, restore, views
+from qejax.spaces import (
+    Canonical,
+    WeightSpec,
+    canonical_form,
+    log_norms,
+    raw_statistics,
+    restore,
+    views,
+)
 
 
 class Row(NamedTuple):
@@ -65,7 +73,7 @@ class Subject:
     @cached_property
     def scale(self) -> Array:
         """Logarithm of the product of all norms."""
-        return jnp.sum(_statistics.log_norms(self.normal))
+        return jnp.sum(log_norms(self.normal))
 
     @cached_property
     def sums(self) -> tuple[Paths, Paths, Paths]:
@@ -98,11 +106,11 @@ class Subject:
 
 
 def _canonical(subject: Subject) -> Array:
-    return _statistics.raw_statistics(subject.spec, subject.normal.theta)
+    return raw_statistics(subject.spec, subject.normal.theta)
 
 
 def _log_norms(subject: Subject) -> Array:
-    return _statistics.log_norms(subject.normal)
+    return log_norms(subject.normal)
 
 
 def _paths(subject: Subject) -> Array:
@@ -111,7 +119,7 @@ def _paths(subject: Subject) -> Array:
 
 
 def _raw(subject: Subject) -> Array:
-    return _statistics.raw_statistics(subject.spec, subject.theta)
+    return raw_statistics(subject.spec, subject.theta)
 
 
 STATISTICS: dict[str, Row] = {

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from qejax._typing import Array, Float, Theta
-from qejax.models._statistics import LEAST, log, log_norms, spectrum, summary
+from qejax.models._statistics import LEAST, log, spectrum, summary
 from qejax.nets import Network
-from qejax.spaces import canonical_form
+from qejax.spaces import canonical_form, log_norms
 
 BANDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.8)
 """Edges of the spatial frequency bands, cycles a pixel."""

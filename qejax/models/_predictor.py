@@ -16,10 +16,9 @@ from qejax._typing import Array, Float, PRNGKeyArray, Scalar, Theta
 from qejax.models import _calibration, _templates
 from qejax.models._config import PredictorConfig
 from qejax.models._exact import SKETCHES, STATISTICS, Subject, check_names
-from qejax.models._statistics import map_networks
 from qejax.models._trunks import TRUNKS, Quasi, TrunkConfig
 from qejax.nets import Network
-from qejax.spaces import WeightSpec, canonical_form, restore
+from qejax.spaces import WeightSpec, canonical_form, map_networks, restore
 
 PROBE_SEED = 5
 """Of the fixed probes: the same for every predictor, so that readings can be shared."""

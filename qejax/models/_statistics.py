@@ -1,94 +1,23 @@
-"""Statistics of one network's weights and outputs: pure vectors, nothing trained.
+"""Statistics of one network's outputs: pure vectors, nothing trained.
 
 They are what boosted trees read, and what the head of a predictor reads beside its
-features. All take one network; batch them with `map_networks`. Raw statistics are not
-invariant to anything but permutations; the others are invariant to the whole group.
-
-Source of the raw ones: Unterthiner et al. 2020, arXiv:2002.11448.
+features. All take one network; batch them with `map_networks`. They are invariant to
+the whole group. Those of the weights are in `qejax.spaces`.
 """
-
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from qejax._typing import Array, Float, PRNGKeyArray, Theta
 from qejax.layers import smooth_inputs
 from qejax.nets import Network
-from qejax.spaces import Canonical, WeightSpec, canonical_form, views
 
-QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 FINE_QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 TINY = 1e-12
 """Below this a logarithm is cut off; all logarithms are of scale-free quantities."""
 
 LEAST = 1e-30
 """Least denominator: what a network with decayed weights passes on is small."""
-
-
-def map_networks(
-    function: Callable[..., Any], thetas: Theta, *shared: Any, batch_size: int = 64
-) -> Any:
-    """Returns `function` of every network, stacked; at most `batch_size` at a time.
-
-    One compiled program, and memory for one batch of networks only.
-
-    Args:
-        function: `(theta, *shared) -> found`, of one network.
-        thetas: leaves `[B, ...]`.
-        *shared: trees of arrays that all networks share. Pass large ones here: arrays
-            that `function` holds itself become constants, which XLA folds for minutes.
-        batch_size: networks that are read together.
-
-    Returns:
-        The results of `function` with a leading axis `B`.
-    """
-    size = jax.tree.leaves(thetas)[0].shape[0]
-    batch = min(batch_size, size)
-    in_axes = (0, *(None for _ in shared))
-    mapped = jax.jit(jax.vmap(function, in_axes))
-    parts = []
-    for start in range(0, size, batch):
-        # The last batch repeats its last network: one shape, one compilation.
-        rows = np.minimum(np.arange(start, start + batch), size - 1)
-        part = jax.tree.map(lambda x, rows=rows: x[rows], thetas)
-        parts.append(mapped(part, *shared))
-    return jax.tree.map(lambda *found: jnp.concatenate(found)[:size], *parts)
-
-
-def raw_statistics(spec: WeightSpec, theta: Theta) -> Float[Array, " F"]:
-    """Returns mean, variance and five quantiles of every leaf, in spec order.
-
-    Not invariant to scales: on purpose, this is the baseline of the field.
-
-    Example:
-        >>> from qejax import nets
-        >>> net = nets.mlp((4, 3, 2), activation="relu")
-        >>> raw_statistics(net.spec, net.init(jax.random.key(0))).shape
-        (28,)
-    """
-    return jnp.concatenate([_moments(x) for x in views(spec, theta).values()])
-
-
-def canonical_statistics(spec: WeightSpec, theta: Theta) -> Float[Array, " F"]:
-    """Returns `raw_statistics` of the normal form, and its log norms.
-
-    Invariant to the whole group of `spec`.
-    """
-    normal = canonical_form(spec, theta)
-    return jnp.concatenate([raw_statistics(spec, normal.theta), log_norms(normal)])
-
-
-def log_norms(normal: Canonical) -> Float[Array, " l"]:
-    """Returns the logarithms of the norms that a normal form was divided by.
-
-    Empty for a network without hidden units.
-    """
-    dtype = jax.tree.leaves(normal.theta)[0].dtype
-    norms = [jnp.asarray(norm, dtype)[None] for norm in normal.log_norm.values()]
-    return jnp.concatenate([jnp.zeros(0, dtype), *norms])
 
 
 def smooth_images(
@@ -211,9 +140,3 @@ def spectrum(matrix: Float[Array, "n m"], rank: int) -> tuple[Array, Array, Arra
     values = jnp.maximum(values, 1e-5 * values[0])
     power = values**2 / jnp.maximum((values**2).sum(), LEAST)
     return log(values), power, -(power * log(power)).sum()
-
-
-def _moments(x: Array) -> Array:
-    flat = x.reshape(-1)
-    quantiles = jnp.quantile(flat, jnp.asarray(QUANTILES, flat.dtype))
-    return jnp.concatenate([jnp.stack([flat.mean(), flat.var()]), quantiles])

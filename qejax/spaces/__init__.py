@@ -14,6 +14,7 @@ from qejax.spaces._build import dense as dense
 from qejax.spaces._canonical import Canonical as Canonical
 from qejax.spaces._canonical import canonical_element as canonical_element
 from qejax.spaces._canonical import canonical_form as canonical_form
+from qejax.spaces._canonical import log_norm_paths as log_norm_paths
 from qejax.spaces._canonical import restore as restore
 from qejax.spaces._elements import Elements as Elements
 from qejax.spaces._elements import check_elements as check_elements
@@ -22,6 +23,7 @@ from qejax.spaces._elements import identity as identity
 from qejax.spaces._elements import inv as inv
 from qejax.spaces._elements import mul as mul
 from qejax.spaces._elements import sample as sample
+from qejax.spaces._map_networks import map_networks as map_networks
 from qejax.spaces._spec import Axis as Axis
 from qejax.spaces._spec import Leaf as Leaf
 from qejax.spaces._spec import UnitSpace as UnitSpace
@@ -29,6 +31,10 @@ from qejax.spaces._spec import WeightSpec as WeightSpec
 from qejax.spaces._spec import check_theta as check_theta
 from qejax.spaces._spec import from_views as from_views
 from qejax.spaces._spec import views as views
+from qejax.spaces._statistics import canonical_statistics as canonical_statistics
+from qejax.spaces._statistics import log_norms as log_norms
+from qejax.spaces._statistics import raw_statistics as raw_statistics
+from qejax.spaces._statistics import statistic_names as statistic_names
 
 __all__ = [
     "Axis",
@@ -45,6 +51,7 @@ __all__ = [
     "bias",
     "canonical_element",
     "canonical_form",
+    "canonical_statistics",
     "check_elements",
     "check_spaces",
     "check_theta",
@@ -54,10 +61,15 @@ __all__ = [
     "from_views",
     "identity",
     "inv",
+    "log_norm_paths",
+    "log_norms",
+    "map_networks",
     "mul",
     "ravel",
+    "raw_statistics",
     "restore",
     "sample",
+    "statistic_names",
     "unravel",
     "views",
 ]

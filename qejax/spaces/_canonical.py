@@ -130,6 +130,14 @@ def canonical_element(spec: WeightSpec, theta: Theta) -> Elements:
     }
 
 
+def log_norm_paths(spec: WeightSpec) -> tuple[str, ...]:
+    """Returns the paths of the leaves that `canonical_form` divides by their norm.
+
+    They read units and write fixed outputs; the keys of `Canonical.log_norm`.
+    """
+    return tuple(leaf.path for leaf in spec.leaves if _is_output(leaf))
+
+
 def _is_output(leaf: Leaf) -> bool:
     powers = [axis.power for axis in leaf.axes if axis.space is not None]
     return bool(powers) and all(power < 0 for power in powers)
