@@ -23,6 +23,7 @@ from qejax.spaces._elements import identity as identity
 from qejax.spaces._elements import inv as inv
 from qejax.spaces._elements import mul as mul
 from qejax.spaces._elements import sample as sample
+from qejax.spaces._map_networks import in_batches as in_batches
 from qejax.spaces._map_networks import map_networks as map_networks
 from qejax.spaces._spec import Axis as Axis
 from qejax.spaces._spec import Leaf as Leaf
@@ -60,6 +61,7 @@ __all__ = [
     "dense_matrix",
     "from_views",
     "identity",
+    "in_batches",
     "inv",
     "log_norm_paths",
     "log_norms",

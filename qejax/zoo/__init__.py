@@ -7,6 +7,8 @@ from qejax.zoo._config import ZooConfig as ZooConfig
 from qejax.zoo._config import zoo_config_from_dict as zoo_config_from_dict
 from qejax.zoo._generate import Progress as Progress
 from qejax.zoo._generate import generate as generate
+from qejax.zoo._normal import NormalForm as NormalForm
+from qejax.zoo._normal import normal_forms as normal_forms
 from qejax.zoo._read import Batch as Batch
 from qejax.zoo._read import batches as batches
 from qejax.zoo._read import buckets as buckets
@@ -26,6 +28,7 @@ __all__ = [
     "SPLITS",
     "Batch",
     "Data",
+    "NormalForm",
     "Progress",
     "Zoo",
     "ZooConfig",
@@ -37,6 +40,7 @@ __all__ = [
     "formats",
     "from_vectors",
     "generate",
+    "normal_forms",
     "read",
     "read_all",
     "split_networks",

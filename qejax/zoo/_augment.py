@@ -8,6 +8,7 @@ import numpy as np
 from qejax import spaces
 from qejax._typing import PRNGKeyArray
 from qejax.spaces import WeightSpec
+from qejax.zoo._normal import NormalForm, normal_forms
 from qejax.zoo._zoo import TRAIN, Zoo, from_vectors, to_vectors
 
 
@@ -67,7 +68,9 @@ def augment(key: PRNGKeyArray, zoo: Zoo, copies: int = 1, spread: float = 10.0) 
 
     Returns:
         A zoo of `B + copies * B_train` networks; copy `c` of network `ID` has the id
-        `ID~c`, its labels and hyper-parameters, and the training split.
+        `ID~c`, its labels and hyper-parameters, and the training split. Where the zoo
+        has normal forms, those of the copies are computed: they are the normal forms
+        of the originals with units permuted, up to the rounding of the moved weights.
 
     Raises:
         ValueError: if `copies` is negative.
@@ -76,9 +79,13 @@ def augment(key: PRNGKeyArray, zoo: Zoo, copies: int = 1, spread: float = 10.0) 
         raise ValueError(f"augment(copies=...): expected at least 0, got {copies}.")
     rows, spec = zoo.rows("train"), zoo.network.spec
     vectors = [zoo.vectors()]
+    normal = [] if zoo.normal is None else [zoo.normal]
     for copy in range(copies):
         moved = augment_rows(jax.random.fold_in(key, copy), zoo, rows, spread)
-        vectors.append(to_vectors(spec, jax.device_get(moved)))
+        moved = jax.device_get(moved)
+        vectors.append(to_vectors(spec, moved))
+        if normal:
+            normal.append(normal_forms(spec, moved))
     every = np.concatenate([np.arange(len(zoo)), *[rows] * copies])
     ids = [zoo.ids, *(np.char.add(zoo.ids[rows], f"~{c + 1}") for c in range(copies))]
     taken = zoo.take(every)
@@ -90,4 +97,7 @@ def augment(key: PRNGKeyArray, zoo: Zoo, copies: int = 1, spread: float = 10.0) 
         split=taken.split,
         source=f"{zoo.source} + {copies} moved copies",
         ids=np.concatenate(ids),
+        normal=NormalForm(*map(np.concatenate, zip(*normal, strict=True)))
+        if normal
+        else None,
     )

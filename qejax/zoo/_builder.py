@@ -15,9 +15,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
+from qejax.zoo._normal import RECORD_FIELDS, columns
 from qejax.zoo._zoo import SPLITS, Zoo
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 
 
 def _feature(column: np.ndarray) -> Any:
@@ -27,9 +28,18 @@ def _feature(column: np.ndarray) -> Any:
     return tfds.features.Tensor(shape=(), dtype=column.dtype.type, encoding="bytes")
 
 
+def _normal_features(zoo: Zoo) -> dict[str, Any]:
+    return {
+        RECORD_FIELDS[name]: tfds.features.Tensor(
+            shape=(width,), dtype=dtype, encoding="bytes"
+        )
+        for name, (width, dtype) in columns(zoo.network.spec).items()
+    }
+
+
 @dataclass
 class BucketConfig(tfds.core.BuilderConfig):
-    """A bucket: its name, and the networks to write."""
+    """A bucket: its name, and the networks to write, with their normal forms."""
 
     zoo: Zoo | None = field(default=None, repr=False)
 
@@ -60,6 +70,7 @@ class QejaxZoo(tfds.core.GeneratorBasedBuilder):
                         dtype=np.float32,
                         encoding="bytes",
                     ),
+                    **_normal_features(zoo),
                     "row": tfds.features.Scalar(np.int64),
                     "id": tfds.features.Text(),
                     "labels": {name: _feature(x) for name, x in zoo.labels.items()},
@@ -77,11 +88,17 @@ class QejaxZoo(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, rows: np.ndarray) -> Iterator[tuple[int, Any]]:
         zoo, vectors = self._zoo, self._zoo.vectors()
+        normal = zoo.normal
+        assert normal is not None
         for row in rows.tolist():
             yield (
                 row,
                 {
                     "theta": vectors[row],
+                    **{
+                        key: getattr(normal, name)[row]
+                        for name, key in RECORD_FIELDS.items()
+                    },
                     "row": row,
                     "id": str(zoo.ids[row]),
                     "labels": {name: x[row] for name, x in zoo.labels.items()},

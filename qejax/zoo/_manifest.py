@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = "qejax-zoo"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: records hold the normal form of every network beside its weights."""
 MANIFEST = "manifest.json"
 
 
@@ -57,7 +58,8 @@ def read_manifest(root: Path) -> dict[str, Any]:
     if got != (FORMAT, FORMAT_VERSION):
         raise ValueError(
             f"{path}: fields 'format' and 'format_version' should be "
-            f"{(FORMAT, FORMAT_VERSION)}, got {got}."
+            f"{(FORMAT, FORMAT_VERSION)}, got {got}. Remove the folder and make "
+            f"the zoo again with zoo.generate or zoo.store."
         )
     return manifest
 

@@ -13,9 +13,20 @@ import numpy as np
 from qejax import nets
 from qejax.nets import Network
 from qejax.zoo._manifest import check_shards, read_manifest
+from qejax.zoo._normal import RECORD_FIELDS, NormalForm, from_records
 from qejax.zoo._zoo import SPLITS, Zoo, from_vectors, split_code
 
 READ_AT_ONCE = 1024
+ENTRY_FIELDS = (
+    "network",
+    "count",
+    "source",
+    "folder",
+    "splits",
+    "normal_form",
+    "shards",
+)
+"""Of a bucket in the manifest; the notes of `store` come on top."""
 
 
 class Batch(NamedTuple):
@@ -25,11 +36,13 @@ class Batch(NamedTuple):
         thetas: stacked weights, float32, leading axis `B`.
         labels: by name, `[B]` float32.
         ids: `[B]` strings.
+        normal: their normal forms; `None` if they come from a zoo without.
     """
 
     thetas: Any
     labels: dict[str, np.ndarray]
     ids: np.ndarray
+    normal: NormalForm | None = None
 
 
 def buckets(root: str | Path) -> tuple[str, ...]:
@@ -51,7 +64,7 @@ def read(root: str | Path, bucket: str | None = None, *, verify: bool = True) ->
         verify: whether to compare the checksum of every shard first.
 
     Returns:
-        The zoo; its `source` is the one that was stored.
+        The zoo; its `source` is the one that was stored, its normal forms are there.
 
     Raises:
         FileNotFoundError: if the manifest or a shard is missing.
@@ -86,6 +99,9 @@ def read(root: str | Path, bucket: str | None = None, *, verify: bool = True) ->
         split=np.array(split, np.int8)[order],
         source=entry["source"],
         ids=np.array([r["id"].decode() for r in records]),
+        normal=from_records(
+            {key: np.stack([r[key] for r in records]) for key in RECORD_FIELDS.values()}
+        ),
     )
 
 
@@ -121,6 +137,7 @@ def batches(
             from_vectors(zoo.network.spec, vectors[chosen]),
             {name: x[chosen] for name, x in zoo.labels.items()},
             zoo.ids[chosen],
+            None if zoo.normal is None else zoo.normal.take(chosen),
         )
 
 
@@ -167,6 +184,7 @@ def _stream(
             from_vectors(net.spec, records["theta"]),
             {name: np.asarray(x, np.float32) for name, x in records["labels"].items()},
             np.array([name.decode() for name in records["id"]]),
+            from_records(records),
         )
 
 
@@ -193,11 +211,7 @@ def _entry(root: Path, bucket: str | None, verify: bool) -> tuple[str, dict[str,
             f"{root}: expected one of the buckets {list(entries)}, got {bucket!r}."
         )
     entry = entries[bucket]
-    missing = [
-        name
-        for name in ("network", "count", "source", "folder", "splits", "shards")
-        if name not in entry
-    ]
+    missing = [name for name in ENTRY_FIELDS if name not in entry]
     if missing or set(entry["splits"]) != set(SPLITS):
         raise ValueError(
             f"{root}/manifest.json, bucket {bucket!r}: missing fields {missing}, and "

@@ -3,23 +3,32 @@
 A prepared zoo is a folder:
 
     manifest.json                       what is in it, see `store`
-    qejax_zoo/BUCKET/1.0.0/             one prepared TFDS data set per bucket
+    qejax_zoo/BUCKET/1.1.0/             one prepared TFDS data set per bucket
 
 A bucket holds networks of one architecture; its TFDS splits are `train`, `val` and
-`test`, records in the order of the zoo, files ArrayRecord. TFDS alone can read it:
+`test`, records in the order of the zoo, files ArrayRecord. A record holds the weights
+(`theta`), their normal form (`normal`, `log_norm`, `statistics`; see `normal_forms`),
+`row`, `id`, `labels` and `hyper`. TFDS alone can read it:
 `tfds.builder("qejax_zoo/BUCKET", data_dir=FOLDER)`.
 """
 
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from qejax import spaces
+from qejax.spaces import WeightSpec
 from qejax.zoo._manifest import MANIFEST, sha256, versions, write_manifest
+from qejax.zoo._normal import RECORD_FIELDS, columns, normal_forms
 from qejax.zoo._zoo import SPLITS, Zoo
+
+CHECKED = 8
+"""Networks of a bucket whose given normal form is compared with their weights."""
 
 
 def store(
@@ -29,7 +38,10 @@ def store(
     config: dict[str, Any] | None = None,
     notes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Path:
-    """Writes zoos to a new folder, one bucket each, with a manifest.
+    """Writes zoos to a new folder, one bucket each, with normal forms and a manifest.
+
+    Normal forms are computed for the zoos that have none, and checked on some networks
+    for those that have.
 
     The folder appears whole or not at all: everything is written beside it first and
     renamed at the end.
@@ -43,12 +55,13 @@ def store(
     Returns:
         `root`. Its `manifest.json` has `config`, `versions` of what wrote it, and for
         every bucket: `network` (see `nets.build`), `count`, `source`, `splits` (the
-        ids of each split by name) and `shards` (SHA-256 by path).
+        ids of each split by name), `normal_form` (names of the entries of `log_norm`
+        and `statistics`, and dtypes) and `shards` (SHA-256 by path).
 
     Raises:
         FileExistsError: if the folder holds anything.
-        ValueError: if there is no bucket, a weight or a label is not finite, or ids
-            repeat.
+        ValueError: if there is no bucket, a weight or a label is not finite, ids
+            repeat, or normal forms are those of other weights.
     """
     # TFDS takes a second to import, and only writing needs the builder.
     from qejax.zoo._builder import write_bucket
@@ -68,6 +81,7 @@ def store(
     try:
         buckets = {}
         for name, zoo in zoos.items():
+            zoo = _with_normal(zoo, f"bucket {name!r}")
             folder = write_bucket(draft, name, zoo)
             entry = _entry(draft, folder, zoo)
             buckets[name] = entry | dict((notes or {}).get(name, {}))
@@ -81,6 +95,38 @@ def store(
     return root
 
 
+def _with_normal(zoo: Zoo, what: str) -> Zoo:
+    """The zoo with normal forms; those that are there are checked on some networks."""
+    spec = zoo.network.spec
+    if zoo.normal is None:
+        return replace(zoo, normal=normal_forms(spec, zoo.thetas))
+    rows = np.unique(np.linspace(0, len(zoo) - 1, CHECKED).astype(int))[: len(zoo)]
+    expected = normal_forms(spec, zoo.take(rows).thetas).statistics
+    got = zoo.normal.statistics[rows]
+    other = ~np.isclose(got, expected, rtol=1e-6, atol=1e-6).all(axis=1)
+    if other.any():
+        raise ValueError(
+            f"{what}: normal forms should be those of the weights, got statistics that "
+            f"differ by {np.abs(got - expected).max():.1e} for network "
+            f"'{zoo.ids[rows[other][0]]}'. Leave them out (normal=None) to have them "
+            f"computed."
+        )
+    return zoo
+
+
+def _normal_entry(spec: WeightSpec) -> dict[str, Any]:
+    """What the normal form of a network is, in the manifest."""
+    dtypes = {
+        RECORD_FIELDS[name]: np.dtype(dtype).name
+        for name, (_, dtype) in columns(spec).items()
+    }
+    return {
+        "log_norm": list(spaces.log_norm_paths(spec)),
+        "statistics": list(spaces.statistic_names(spec)),
+        "dtype": dtypes,
+    }
+
+
 def _entry(draft: Path, folder: Path, zoo: Zoo) -> dict[str, Any]:
     """A bucket's entry in the manifest."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -89,6 +135,7 @@ def _entry(draft: Path, folder: Path, zoo: Zoo) -> dict[str, Any]:
         "count": len(zoo),
         "source": zoo.source,
         "folder": folder.relative_to(draft).as_posix(),
+        "normal_form": _normal_entry(zoo.network.spec),
         "splits": {name: zoo.ids[zoo.rows(name)].tolist() for name in SPLITS},
         "shards": {
             path.relative_to(draft).as_posix(): sha256(path)

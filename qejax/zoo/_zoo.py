@@ -9,6 +9,7 @@ import numpy as np
 from qejax import _trees
 from qejax.nets import Network
 from qejax.spaces import WeightSpec
+from qejax.zoo._normal import NormalForm, columns
 
 TRAIN, VAL, TEST = 0, 1, 2
 """Codes of `Zoo.split`."""
@@ -31,10 +32,13 @@ class Zoo:
             checkpoint.
         source: where the networks come from.
         ids: `[B]` strings, unique.
+        normal: the normal forms of `thetas`, where they have been computed: `read`
+            returns them, `normal_forms` computes them. Weights that are replaced
+            need others.
 
     Raises:
-        ValueError: at construction, if an array does not have `B` rows or a leaf does
-            not fit the spec of the network.
+        ValueError: at construction, if an array does not have `B` rows or a leaf or a
+            normal form does not fit the spec of the network.
     """
 
     network: Network
@@ -44,6 +48,7 @@ class Zoo:
     split: np.ndarray
     source: str
     ids: np.ndarray
+    normal: NormalForm | None = None
 
     def __post_init__(self) -> None:
         """Checks the number of rows of every array, and the shapes of the leaves."""
@@ -67,6 +72,8 @@ class Zoo:
                 f"zoo {self.source}: thetas should have the shapes {expected}, got "
                 f"{got}."
             )
+        if self.normal is not None:
+            _check_normal(self.source, self.network.spec, self.normal, count)
 
     def __len__(self) -> int:
         """Returns `B`."""
@@ -89,6 +96,7 @@ class Zoo:
             hyper={name: x[rows] for name, x in self.hyper.items()},
             split=self.split[rows],
             ids=self.ids[rows],
+            normal=None if self.normal is None else self.normal.take(rows),
         )
 
     def select(self, split: str) -> "Zoo":
@@ -113,6 +121,19 @@ def split_code(split: str) -> int:
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is unknown: expected one of {list(SPLITS)}.")
     return SPLITS[split]
+
+
+def _check_normal(
+    source: str, spec: WeightSpec, normal: NormalForm, count: int
+) -> None:
+    for name, (width, dtype) in columns(spec).items():
+        column = getattr(normal, name)
+        if column.shape != (count, width) or column.dtype != dtype:
+            raise ValueError(
+                f"zoo {source}: normal.{name} should have shape {(count, width)} and "
+                f"dtype {np.dtype(dtype)}, got {column.shape} and {column.dtype}. "
+                f"Compute it with zoo.normal_forms."
+            )
 
 
 def _map(function: Any, tree: Any) -> Any:
