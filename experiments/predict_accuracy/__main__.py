@@ -61,7 +61,7 @@ def main() -> int:
     preset, config = parse(sys.argv[1:])
     # Imported here: --help and a wrong flag answer at once.
     from experiments.predict_accuracy.run import run
-    from qejax.train import Interrupted
+    from qejax.train import CheckpointError, Interrupted
 
     # Outside of training, where `fit` saves first, SIGTERM stops as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -72,7 +72,7 @@ def main() -> int:
     except (Interrupted, KeyboardInterrupt):
         console.print(f"stopped; the same command goes on from here: {command}")
         return 130
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError, ArithmeticError, CheckpointError) as error:
         console.print(f"[red]error[/red] {error}", highlight=False)
         return 2
     return 0

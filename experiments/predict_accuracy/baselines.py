@@ -3,6 +3,7 @@
 Each architecture has its own trees, as it has its own metanetwork.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,17 +12,31 @@ from sklearn.ensemble import GradientBoostingRegressor
 from experiments.predict_accuracy.buckets import TRAIN, Bucket
 from experiments.predict_accuracy.evaluate import Predict, Row
 from experiments.predict_accuracy.readings import Readings, Statistics
+from experiments.predict_accuracy.train import Trained
 
 BIG = 1e30
 """Statistics are clipped here: trees take float32, and scaled networks overflow."""
 
 
 class TreeRow(NamedTuple):
-    """One boosted-trees row of the table."""
+    """One boosted-trees row of the table.
+
+    Attributes:
+        name: of the row.
+        statistics: that they read; none for what a metanetwork's head reads.
+        probes: whether those run the networks.
+    """
 
     name: str
     statistics: tuple[Statistics, ...]
     probes: bool
+
+    @property
+    def words(self) -> str:
+        """What they read."""
+        if not self.statistics:
+            return "everything that the model reads"
+        return f"{' and '.join(self.statistics)} statistics"
 
 
 TREES = (
@@ -32,6 +47,13 @@ TREES = (
     TreeRow("trees_probe", ("probe",), True),
     TreeRow("trees_all", ("raw", "canonical", "path", "probe"), True),
 )
+"""Trees on statistics."""
+
+SAME_INPUTS = {
+    "without_probes": TreeRow("trees_same_inputs", (), False),
+    "with_probes": TreeRow("trees_same_inputs_probes", (), True),
+}
+"""Trees on what the head of a column's metanetwork reads, by column."""
 
 
 def booster(iterations: int, seed: int) -> GradientBoostingRegressor:
@@ -50,14 +72,52 @@ def booster(iterations: int, seed: int) -> GradientBoostingRegressor:
     )
 
 
+class Table(NamedTuple):
+    """What trees read of one bucket.
+
+    Attributes:
+        x: `[B, F]`, of the training split.
+        y: `[B]`, its accuracies.
+        read: from other networks of the bucket to `[B', F]`.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    read: Callable[[Readings], np.ndarray]
+
+
+def statistics_table(row: TreeRow, bucket: Bucket) -> Table:
+    """Returns the statistics that a row names."""
+
+    def read(readings: Readings) -> np.ndarray:
+        return readings.statistics(row.statistics)
+
+    return Table(read(bucket.readings(TRAIN)), bucket.accuracy(TRAIN), read)
+
+
+def inputs_table(trained: Trained) -> Table:
+    """Returns what the head of a trained metanetwork reads, comparisons included."""
+    model = trained.model
+    inputs, accuracy = model.training
+    return Table(
+        np.asarray(inputs["statistics"]),
+        accuracy,
+        lambda readings: np.asarray(model.inputs(readings)["statistics"]),
+    )
+
+
 def fit_trees(
-    row: TreeRow, buckets: list[Bucket], seed: int, seeds: int, iterations: int
+    row: TreeRow,
+    tables: Mapping[str, Table],
+    seed: int,
+    seeds: int,
+    iterations: int,
 ) -> Row:
     """Trains the trees of one row on every bucket.
 
     Args:
-        row: what they read.
-        buckets: the zoo.
+        row: what they are called and read.
+        tables: by bucket.
         seed: of the first repetition.
         seeds: repetitions.
         iterations: boosting iterations.
@@ -66,16 +126,15 @@ def fit_trees(
         The row.
     """
     predict: dict[str, Predict] = {}
-    for bucket in buckets:
-        x, y = _table(row, bucket.readings(TRAIN)), bucket.accuracy(TRAIN)
+    for name, table in tables.items():
         trained = [
-            booster(iterations, repetition).fit(x, y)
+            booster(iterations, repetition).fit(_finite(table.x), table.y)
             for repetition in range(seed, seed + seeds)
         ]
-        predict[bucket.name] = _predictor(row, trained)
+        predict[name] = _predictor(table, trained)
     return Row(
         name=row.name,
-        model=f"boosted trees on {' and '.join(row.statistics)} statistics",
+        model=f"boosted trees on {row.words}",
         probes=row.probes,
         params=0,
         predict=predict,
@@ -83,13 +142,13 @@ def fit_trees(
     )
 
 
-def _predictor(row: TreeRow, trained: list[Any]) -> Predict:
+def _predictor(table: Table, trained: list[Any]) -> Predict:
     def predict(readings: Readings) -> np.ndarray:
-        x = _table(row, readings)
+        x = _finite(table.read(readings))
         return np.stack([trees.predict(x) for trees in trained])
 
     return predict
 
 
-def _table(row: TreeRow, readings: Readings) -> np.ndarray:
-    return np.clip(np.nan_to_num(readings.statistics(row.statistics)), -BIG, BIG)
+def _finite(x: np.ndarray) -> np.ndarray:
+    return np.clip(np.nan_to_num(x), -BIG, BIG)

@@ -14,7 +14,6 @@ import numpy as np
 SIZE = 64
 """Networks in a chunk."""
 
-
 UNOPTIMISED = {"xla_backend_optimization_level": "0"}
 """For programs that run a few times at most: they compile in half of the time."""
 
@@ -29,7 +28,7 @@ def chunked(
     size: int = SIZE,
     options: dict[str, str] | None = None,
 ) -> Callable[[Any], Any]:
-    """Returns `function` of every network of a stack, as NumPy arrays.
+    """Returns `function` of every network of a stack, in float64, as NumPy arrays.
 
     Args:
         function: of one network; compiled once.
@@ -40,7 +39,12 @@ def chunked(
         A function from leaves `[B, ...]`, `B >= 1`, to stacked results `[B, ...]`.
     """
     compiled = jax.jit(jax.vmap(function), compiler_options=options)
-    return lambda stack: in_chunks(compiled, stack, size)
+
+    def of_stack(stack: Any) -> Any:
+        with jax.enable_x64(True):
+            return in_chunks(compiled, cast(stack, np.float64), size)
+
+    return of_stack
 
 
 def in_chunks(function: Callable[[Any], Any], stack: Any, size: int = SIZE) -> Any:
@@ -63,6 +67,16 @@ def in_chunks(function: Callable[[Any], Any], stack: Any, size: int = SIZE) -> A
         chunk = jax.device_get(function(_take(leaves, rows)))
         parts.append(_take(chunk, slice(min(size, count - start))))
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+def cast(tree: Any, dtype: Any) -> Any:
+    """Returns the floating leaves of a tree in another dtype, as NumPy arrays."""
+
+    def one(leaf: Any) -> np.ndarray:
+        array = np.asarray(leaf)
+        return array.astype(dtype) if array.dtype.kind == "f" else array
+
+    return jax.tree.map(one, tree)
 
 
 def _take(tree: Any, rows: Any) -> Any:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from qejax import nets
+
 Quasi = Literal["strict", "gauge", "relative", "canonical", "learned_gauge"]
 
 FORMATS = ("small_cnn_zoo",)
@@ -38,6 +40,8 @@ class Config:
         zoos: where generated zoos are kept, shared by all runs.
         seed: decides everything random, the generated zoo included.
         seeds: metanetworks trained per row of the table.
+        images: test images that each accuracy was measured on; decides how soft the
+            targets of training are, and nothing else.
         activations: of the generated zoo; one metanetwork for each.
         networks: in the generated zoo, per activation.
         widths: of the hidden layers of the generated networks.
@@ -50,7 +54,7 @@ class Config:
         baseline_steps: optimiser steps of those.
         channels: feature channels of the reported model; 0 reads statistics only.
         depth: layers, or rounds of messages, of the metanetworks.
-        probes: fixed random inputs that the column with probes runs networks on.
+        probes: fixed random inputs that every row with probes runs networks on.
         stream: learned inputs of that column, whose activations are unit features.
         steps: optimiser steps per metanetwork.
         batch: networks per step.
@@ -66,6 +70,7 @@ class Config:
     zoos: Path = Path("runs/zoos")
     seed: int = 0
     seeds: int = 3
+    images: int = 797
     activations: tuple[str, ...] = ("relu", "tanh")
     networks: int = 700
     widths: tuple[int, ...] = (16, 16)
@@ -77,7 +82,7 @@ class Config:
     baseline_steps: int = 200
     channels: int = 0
     depth: int = 2
-    probes: int = 128
+    probes: int = 64
     stream: int = 0
     steps: int = 450
     batch: int = 64
@@ -124,6 +129,11 @@ class Config:
                 f"--activations should name each activation once, at least one, got "
                 f"{self.activations}."
             )
+        for name in self.activations:
+            try:
+                nets.MLPConfig((1, 1, 1), name)
+            except ValueError as error:
+                raise ValueError(f"--activations: {error}") from error
         if self.networks < 20:
             raise ValueError(
                 f"--networks should be at least 20, so that a validation split of a "
@@ -136,8 +146,8 @@ class Config:
 
 
 _POSITIVE = (
-    "seeds depth probes steps baseline_depth baseline_steps batch evaluate_every trees "
-    "zoo_steps"
+    "seeds images depth probes steps baseline_depth baseline_steps batch "
+    "evaluate_every trees zoo_steps"
 ).split()
 _RANGES = (
     ("channels", 0, 1024),
@@ -150,6 +160,7 @@ _DIGITS = Config(out=Path("runs/predict_accuracy/digits"))
 _PUBLIC = Config(
     zoo="small_cnn_zoo:../shared/data/zoos/small_cnn_zoo/cifar10_gs_relu",
     out=Path("runs/predict_accuracy/small_cnn_zoo"),
+    images=2000,
     baseline_channels=0,
     baseline_depth=2,
     baseline_steps=450,

@@ -6,8 +6,8 @@ from typing import Any
 COLUMNS = ("without_probes", "with_probes")
 
 
-def _pm(entry: Mapping[str, Any], name: str, digits: int = 3) -> str:
-    return f"{entry[name]:.{digits}f} ± {entry[f'{name}_std']:.{digits}f}"
+def _pm(entry: Mapping[str, Any], name: str) -> str:
+    return f"{entry[name]:.3f} ± {entry[f'{name}_std']:.3f}"
 
 
 def lines(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -36,7 +36,7 @@ def lines(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
                 "parameters": f"{entry['params']:,}" if entry["params"] else "-",
                 "tau": _pm(entry, "kendall_tau"),
                 "R2": _pm(entry, "r2"),
-                "MAE": _pm(entry, "mae", 4),
+                "MAE": _pm(entry, "mae"),
                 "tau U[1,10]": f"{entry['test_scaled']['1e1']:.3f}",
                 "tau U[1,1e4]": f"{entry['test_scaled']['1e4']:.3f}",
                 "invariance gap": f"{entry['invariance_gap']:.0e}",

@@ -10,7 +10,12 @@ import numpy as np
 from flax import nnx
 
 from experiments.predict_accuracy.buckets import TRAIN, VALIDATION, Bucket
-from experiments.predict_accuracy.chunks import UNOPTIMISED, chunked, compiled_once
+from experiments.predict_accuracy.chunks import (
+    UNOPTIMISED,
+    cast,
+    chunked,
+    compiled_once,
+)
 from experiments.predict_accuracy.config import Config
 from experiments.predict_accuracy.evaluate import Row
 from experiments.predict_accuracy.moved import move_zoo
@@ -18,7 +23,7 @@ from experiments.predict_accuracy.progress import Bars
 from experiments.predict_accuracy.readings import Readings
 from experiments.predict_accuracy.train import Model, Trained, train_bucket
 from qejax import models
-from qejax._typing import Array, PRNGKeyArray, Theta
+from qejax._typing import Array, PRNGKeyArray
 
 COPIES, TOP = 4, 2.0
 """The flat MLP is trained on each network and 3 copies moved by scales `U[1, 2]`."""
@@ -85,7 +90,9 @@ def _beside(
         choices = models.PredictorConfig(
             depth=config.baseline_depth, dropout=(config.dropout, config.dropout)
         )
-        channels = config.baseline_channels or _equal(bucket, config, quasi, choices)
+        channels = config.baseline_channels
+        if channels == 0:
+            channels, choices = _equal(bucket, config, quasi, choices)
         return models.Predictor(spec, channels, quasi, config=choices, rngs=rngs)
 
     return build
@@ -93,11 +100,11 @@ def _beside(
 
 def _equal(
     bucket: Bucket, config: Config, quasi: models.Quasi, choices: models.PredictorConfig
-) -> int:
-    """Returns the channels that give as many parameters as the main model has."""
+) -> tuple[int, models.PredictorConfig]:
+    """Returns the sizes that give as many parameters as the main model has."""
     size = models.num_parameters(lambda: _main(False)(bucket, config, nnx.Rngs(0)))
     spec = bucket.everything.network.spec
-    return models.channels_for(spec, quasi, size, config=choices)
+    return models.sizes_for(spec, quasi, size, config=choices)
 
 
 def _flat(bucket: Bucket, config: Config, rngs: nnx.Rngs) -> models.FlatMLP:
@@ -171,11 +178,12 @@ def make_model(net: Metanet, bucket: Bucket, config: Config) -> Model:
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     module = nnx.merge(graph, zeros, constants())
     training = bucket.readings(TRAIN)
-    thetas, labels = training.thetas, bucket.accuracy(TRAIN)
+    labels = bucket.accuracy(TRAIN)
     if net.augment:
-        thetas, labels = _with_copies(training, config), np.tile(labels, COPIES)
-    measure = chunked(module.measure, options=UNOPTIMISED)
-    prepared = module.calibrate(measure(thetas), labels)
+        training, labels = _with_copies(training, config), np.tile(labels, COPIES)
+    measure = _measure(module)
+    with jax.enable_x64(True):
+        prepared = cast(module.calibrate(measure(training), labels), np.float32)
     graph, _, constants = nnx.split(module, nnx.Param, ...)
     standardise = chunked(module.standardise, options=UNOPTIMISED)
 
@@ -187,7 +195,7 @@ def make_model(net: Metanet, bucket: Bucket, config: Config) -> Model:
         return jax.vmap(lambda one, sub: net.scores(model, one, sub))(inputs, keys)
 
     def inputs(readings: Readings) -> Any:
-        return standardise(measure(readings.thetas))
+        return cast(standardise(measure(readings)), np.float32)
 
     return Model(
         name=net.name,
@@ -200,18 +208,36 @@ def make_model(net: Metanet, bucket: Bucket, config: Config) -> Model:
     )
 
 
-def _with_copies(readings: Readings, config: Config) -> Theta:
+def _measure(module: Any) -> Callable[[Readings], Any]:
+    """Returns what is exact about stacks of networks; what rows share is read once."""
+    if not isinstance(module, models.Predictor):
+        whole = chunked(module.measure, options=UNOPTIMISED)
+        return lambda readings: whole(readings.thetas)
+    names = (*module.config.statistics, *module.config.sketches)
+    rest = chunked(lambda one: module.measure(*one), options=UNOPTIMISED)
+
+    def measure(readings: Readings) -> Any:
+        return rest((readings.thetas, {name: readings.known[name] for name in names}))
+
+    return measure
+
+
+def _with_copies(readings: Readings, config: Config) -> Readings:
     key = jax.random.fold_in(jax.random.key(config.seed), MOVE_KEY)
     spec = readings.network.spec
     versions = [readings.thetas] + [
         move_zoo(sub, spec, readings.thetas, TOP, permute=True)
         for sub in jax.random.split(key, COPIES - 1)
     ]
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *versions)
+    return readings.replaced(
+        jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *versions)
+    )
 
 
-def fit_row(net: Metanet, buckets: list[Bucket], config: Config, bars: Bars) -> Row:
-    """Trains a metanetwork on every bucket, or finds it trained.
+def train_net(
+    net: Metanet, buckets: list[Bucket], config: Config, bars: Bars
+) -> dict[str, Trained]:
+    """Trains a metanetwork on every bucket, or finds it trained; by bucket.
 
     Args:
         net: which.
@@ -220,7 +246,6 @@ def fit_row(net: Metanet, buckets: list[Bucket], config: Config, bars: Bars) -> 
         bars: where progress goes; the row's name is a kind of its plan.
     """
     trained: dict[str, Trained] = {}
-    extra: dict[str, Any] = {}
     for bucket in buckets:
         with bars.work(f"{net.name}, {bucket.name}", net.name) as piece:
             model = make_model(net, bucket, config)
@@ -228,6 +253,12 @@ def fit_row(net: Metanet, buckets: list[Bucket], config: Config, bars: Bars) -> 
             trained[bucket.name] = train_bucket(
                 model, bucket, config, out, piece.advance
             )
+    return trained
+
+
+def make_row(net: Metanet, trained: dict[str, Trained], buckets: list[Bucket]) -> Row:
+    """Returns the row of a trained metanetwork, with what alpha was told."""
+    extra: dict[str, Any] = {}
     if net.name in (_WORDS["gauge"][0], _WORDS["relative"][0]):
         ratios = {b.name: _alpha_gradient(trained[b.name], b) for b in buckets}
         extra = {

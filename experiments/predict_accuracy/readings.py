@@ -1,23 +1,25 @@
-"""What is read off a stack of networks before any training: vectors of statistics.
+"""What is read off a stack of networks before any training, once for all rows.
 
-Computed once per stack and kept, so that the baselines share them. Everything here is
-a function of the weights alone; a moved copy of the networks is read anew.
+Everything is a function of the weights alone (of the weights and of probes that hold no
+data, where it says so), taken in float64: a logarithm or a singular value in float32
+would turn the rounding of moved weights into changes that a metanetwork sees. A moved
+copy of the networks is read anew.
 """
 
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
-from experiments.predict_accuracy.chunks import UNOPTIMISED, chunked
+from experiments.predict_accuracy.chunks import chunked
 from qejax import models, nets
 from qejax._typing import Theta
 
 Statistics = Literal["raw", "canonical", "path", "probe"]
 
-READINGS: dict[Statistics, tuple[str, ...]] = {
+NAMES: dict[Statistics, tuple[str, ...]] = {
     "raw": ("raw",),
     "canonical": ("canonical", "log_norms"),
     "path": ("paths",),
@@ -25,8 +27,8 @@ READINGS: dict[Statistics, tuple[str, ...]] = {
 }
 """Names in `models.STATISTICS` behind each kind; all but `raw` are exact invariants."""
 
-PROBES = 64
-"""Smooth random images behind the probe statistics of the baselines; no data."""
+AT_ONCE = 4
+"""Networks that are run on probes together: their activations stay in the cache."""
 
 
 class Readings:
@@ -36,39 +38,46 @@ class Readings:
         network: the architecture.
         shape: of one input.
         thetas: leaves `[B, ...]`.
+        probes: number of smooth random inputs, no data, on which the networks are run.
     """
 
     def __init__(
-        self, network: nets.Network, shape: tuple[int, ...], thetas: Theta
+        self,
+        network: nets.Network,
+        shape: tuple[int, ...],
+        thetas: Theta,
+        probes: int,
     ) -> None:
         self.network = network
         self.shape = shape
         self.thetas = thetas
-        self._read: dict[Statistics, np.ndarray] = {}
+        self.probes = probes
 
     def replaced(self, thetas: Theta) -> "Readings":
         """Returns the readings of other networks of the same architecture."""
-        return Readings(self.network, self.shape, thetas)
+        return Readings(self.network, self.shape, thetas, self.probes)
 
-    def statistics(self, names: Sequence[Statistics]) -> np.ndarray:
-        """Returns the named statistics side by side, `[B, F]`."""
-        if not self._read:
-            self._read = _reader(self.network, self.shape)(self.thetas)
-        return np.concatenate([self._read[name] for name in names], axis=1)
+    @functools.cached_property
+    def known(self) -> dict[str, np.ndarray]:
+        """Every statistic and sketch by name, float64 `[B, F]`; what rows share."""
+        return _reader(self.network, self.shape, self.probes)(self.thetas)
+
+    def statistics(self, kinds: Sequence[Statistics]) -> np.ndarray:
+        """Returns the statistics of these kinds side by side, `[B, F]`."""
+        names = [name for kind in kinds for name in NAMES[kind]]
+        return np.concatenate([self.known[name] for name in names], axis=1)
 
 
 @functools.lru_cache
-def _reader(network: nets.Network, shape: tuple[int, ...]) -> Callable[[Theta], Any]:
-    """Returns the compiled readings of an architecture, all kinds at once."""
-    probes = models.probe_inputs(shape, PROBES)
+def _reader(
+    network: nets.Network, shape: tuple[int, ...], num_probes: int
+) -> Callable[[Theta], Any]:
+    """Returns the compiled readings of an architecture, all of them at once."""
+    probes = models.probe_inputs(shape, num_probes)
 
-    def read(theta: Theta) -> dict[Statistics, Any]:
+    def read(theta: Theta) -> dict[str, jax.Array]:
         subject = models.Subject(network.spec, theta, network, shape, probes)
-        return {
-            kind: jnp.concatenate(
-                [models.STATISTICS[name].read(subject) for name in names]
-            )
-            for kind, names in READINGS.items()
-        }
+        rows = {**models.STATISTICS, **models.SKETCHES}
+        return {name: row.read(subject) for name, row in rows.items()}
 
-    return chunked(read, options=UNOPTIMISED)
+    return chunked(read, AT_ONCE)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -12,19 +13,24 @@ from experiments.predict_accuracy.evaluate import Row, Tested, kendall_tau
 from experiments.predict_accuracy.lines import COLUMNS, lines
 from experiments.predict_accuracy.moved import EXPONENTS
 
+SHOWN = ("row", "probes", "tau", "tau U[1,1e4]", "MAE")
+"""Columns of the table in a terminal of 80 characters; the READMEs show all."""
+
 
 def show(metrics: Mapping[str, Any], console: Console) -> None:
     """Prints the final table."""
-    table = Table(title="Test split, mean ± sd over seeds", title_justify="left")
+    title = "Test split, mean ± sd over seeds"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, show_edge=False)
     rows = lines(metrics)
-    for heading in rows[0]:
-        left = heading in ("row", "model", "probes")
-        table.add_column(heading, justify="left" if left else "right")
+    for heading in SHOWN:
+        left = heading in ("row", "probes")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
     probes = [row["probes"] for row in rows]
     for i, row in enumerate(rows):
         last = i + 1 < len(rows) and probes[i] != probes[i + 1]
         style = "bold" if row["row"] in COLUMNS else None
-        table.add_row(*row.values(), style=style, end_section=last)
+        shown = (row[heading] for heading in SHOWN)
+        table.add_row(*shown, style=style, end_section=last)
     console.print(table)
 
 

@@ -8,8 +8,16 @@ import numpy as np
 from rich.console import Console
 
 from experiments.predict_accuracy import metanets, report, zoos
-from experiments.predict_accuracy.baselines import TREES, fit_trees
-from experiments.predict_accuracy.buckets import Bucket
+from experiments.predict_accuracy.baselines import (
+    SAME_INPUTS,
+    TREES,
+    Table,
+    TreeRow,
+    fit_trees,
+    inputs_table,
+    statistics_table,
+)
+from experiments.predict_accuracy.buckets import TRAIN, VALIDATION, Bucket
 from experiments.predict_accuracy.config import Config
 from experiments.predict_accuracy.evaluate import (
     Row,
@@ -52,7 +60,8 @@ def run(
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM during training, with the state saved.
-        ValueError: if the zoo cannot be read; names file or field.
+        ValueError: if the zoo cannot be read, naming file or field, or if `out` holds
+            the results of another run.
     """
     console = console or Console()
     out = config.out
@@ -62,8 +71,8 @@ def run(
         console.print(f"finished before; everything is in {out}")
         report.show(finished, console)
         return finished
+    _check_unused(out, made)
     write_json(out / "config.json", made)
-    (out / "metrics.json").unlink(missing_ok=True)
     log = Log(out / "log.jsonl", made["fingerprint"])
     with Bars(console) as bars:
         plan(config, bars)
@@ -97,10 +106,12 @@ def run(
 def plan(config: Config, bars: Bars) -> None:
     """Plans all work with seconds measured on two cores, for the time left."""
     zoos.plan(config, bars)
+    bars.plan.add("readings", 1, 15.0 * zoos.num_buckets(config))
     seconds = metanets.estimate(config)
     for net in metanets.metanets(config):
         bars.plan.add(net.name, zoos.num_buckets(config), seconds)
-    bars.plan.add("trees", len(TREES), 0.02 * config.trees)
+    rows = len(TREES) + len(SAME_INPUTS)
+    bars.plan.add("trees", rows * zoos.num_buckets(config), 0.015 * config.trees)
     bars.plan.add("test", 1, 10.0)
 
 
@@ -108,15 +119,25 @@ def train_rows(
     config: Config, buckets: list[Bucket], bars: Bars, log: Log
 ) -> list[Row]:
     """Trains every row of the table on the training and validation splits."""
-    rows = []
+    rows: list[Row] = []
+
+    def trees(row: TreeRow, tables: dict[str, Table]) -> None:
+        with bars.work(row.name, "trees", len(buckets)):
+            rows.append(fit_trees(row, tables, config.seed, config.seeds, config.trees))
+        log.write("trained", row=row.name, **rows[-1].extra)
+
+    with bars.work("readings", "readings"):
+        for bucket in buckets:
+            _ = bucket.readings(TRAIN).known, bucket.readings(VALIDATION).known
     for net in metanets.metanets(config):
-        rows.append(metanets.fit_row(net, buckets, config, bars))
+        trained = metanets.train_net(net, buckets, config, bars)
+        rows.append(metanets.make_row(net, trained, buckets))
         log.write("trained", row=net.name, **_curve(rows[-1]))
-    for tree in TREES:
-        with bars.work(tree.name, "trees"):
-            row = fit_trees(tree, buckets, config.seed, config.seeds, config.trees)
-        rows.append(row)
-        log.write("trained", row=tree.name, **row.extra)
+        if net.name in SAME_INPUTS:
+            tables = {name: inputs_table(one) for name, one in trained.items()}
+            trees(SAME_INPUTS[net.name], tables)
+    for row in TREES:
+        trees(row, {bucket.name: statistics_table(row, bucket) for bucket in buckets})
     return rows
 
 
@@ -136,7 +157,7 @@ def _made(config: Config, preset: str, command: str) -> dict[str, Any]:
         "experiment": "predict_accuracy",
         "preset": preset,
         "command": command,
-        "fingerprint": fingerprint(fields),
+        "fingerprint": fingerprint(fields, zoos.digest(config)),
         "config": vars(config),
         "versions": versions(),
         "machine": machine(),
@@ -150,6 +171,21 @@ def _finished(out: Path, key: str) -> dict[str, Any] | None:
     if json.loads(config.read_text()).get("fingerprint") != key:
         return None
     return json.loads(metrics.read_text())
+
+
+def _check_unused(out: Path, made: dict[str, Any]) -> None:
+    """Raises if `out` holds the results of another run; those are never lost."""
+    if not (out / "metrics.json").exists():
+        return
+    before = json.loads((out / "config.json").read_text())
+    old, new = before["config"], plain(made["config"])
+    names = [k for k in new if k not in PLACES and new[k] != old.get(k)]
+    changed = [f"--{k.replace('_', '-')} {old.get(k)}, now {new[k]}" for k in names]
+    raise ValueError(
+        f"--out {out}: holds the results of another run, with "
+        f"{'; '.join(changed) or 'other files of the same zoo'}. Choose another "
+        f"--out, or move that one away."
+    )
 
 
 def _predictions(tested: Any) -> dict[str, np.ndarray]:

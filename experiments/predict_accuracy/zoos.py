@@ -1,5 +1,7 @@
 """The zoo of a run: trained here once, read in a public format, or prepared."""
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,8 @@ from qejax import models, nets, zoo
 COMPILE_SECONDS, STEPS_PER_SECOND = 5.0, 50_000
 """Of one bucket, and training steps of one network each, on two cores."""
 
-IMAGES = {"small_cnn_zoo": 2000}
-"""Test images behind an accuracy, by format, where the zoo does not say it.
-
-Only the noise of the labels is computed from it; a public zoo scored on 10,000 images
-has less than is assumed."""
+LABEL = "test_accuracy"
+"""Of the zoo; what is predicted."""
 
 
 def num_buckets(config: Config) -> int:
@@ -46,15 +45,32 @@ def load(config: Config, bars: Bars) -> list[Bucket]:
     with bars.work("zoo", "zoo") as piece:
         if config.zoo in GENERATED:
             root = _generate(config, lambda p: piece.advance(p.work / p.total_work))
-            return _buckets(zoo.read_all(root), len(data.digits().test_y))
+            return _buckets(zoo.read_all(root), config)
         if ":" in config.zoo:
-            form, place = config.zoo.split(":", 1)
-            found = zoo.formats.load_small_cnn_zoo(Path(place))
-            return _buckets({_name(found): found}, IMAGES[form])
-        return _buckets(zoo.read_all(Path(config.zoo)), len(data.digits().test_y))
+            found = zoo.formats.load(config.zoo)
+            return _buckets({_name(found): found}, config)
+        return _buckets(zoo.read_all(Path(config.zoo)), config)
 
 
-def _generate(config: Config, progress) -> Path:
+def digest(config: Config) -> str:
+    """Returns the checksum of the files of a zoo that is given by its directory.
+
+    Empty for a generated zoo, whose config decides its bytes, and for a missing one.
+    """
+    if config.zoo in GENERATED:
+        return ""
+    place = Path(config.zoo.split(":", 1)[-1])
+    # The manifest of a prepared zoo holds the checksums of all its shards.
+    manifest = place / "manifest.json"
+    files = [manifest] if manifest.is_file() else sorted(place.glob("*.*"))
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            total.update(hashlib.file_digest(opened, "sha256").digest())
+    return total.hexdigest()
+
+
+def _generate(config: Config, progress: Callable[[zoo.Progress], None]) -> Path:
     images = data.digits()
     widths = (images.train_x.shape[1], *config.widths, 10)
     made = zoo.ZooConfig(
@@ -70,16 +86,25 @@ def _generate(config: Config, progress) -> Path:
     return zoo.generate(made, zoo.Data(*images), out, progress)
 
 
-def _buckets(zoos: dict[str, zoo.Zoo], images: int) -> list[Bucket]:
+def _buckets(zoos: dict[str, zoo.Zoo], config: Config) -> list[Bucket]:
+    for name, one in zoos.items():
+        if LABEL not in one.labels:
+            raise ValueError(
+                f"--zoo {config.zoo}, bucket {name!r}: expected a label {LABEL!r}, "
+                f"found {sorted(one.labels)}."
+            )
     return [
         Bucket(
             name=name,
             everything=Readings(
-                one.network, models.input_shape(one.network), one.thetas
+                one.network,
+                models.input_shape(one.network),
+                one.thetas,
+                config.probes,
             ),
-            accuracies=np.asarray(one.labels["test_accuracy"], np.float64),
+            accuracies=np.asarray(one.labels[LABEL], np.float64),
             split=one.split,
-            images=images,
+            images=config.images,
         )
         for name, one in zoos.items()
     ]

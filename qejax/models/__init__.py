@@ -19,8 +19,8 @@ from qejax.models._predictor import measure_all as measure_all
 from qejax.models._predictor import prepare_all as prepare_all
 from qejax.models._predictor import probe_inputs as probe_inputs
 from qejax.models._reports import alpha_gradient_report as alpha_gradient_report
-from qejax.models._reports import channels_for as channels_for
 from qejax.models._reports import num_parameters as num_parameters
+from qejax.models._reports import sizes_for as sizes_for
 from qejax.models._statistics import output_statistics as output_statistics
 from qejax.models._statistics import probe_statistics as probe_statistics
 from qejax.models._statistics import sensitivity_statistics as sensitivity_statistics
@@ -48,7 +48,6 @@ __all__ = [
     "Template",
     "alpha_gradient_report",
     "canonical_statistics",
-    "channels_for",
     "fit_link",
     "fit_scores",
     "fit_template",
@@ -65,5 +64,6 @@ __all__ = [
     "raw_statistics",
     "receptive_field",
     "sensitivity_statistics",
+    "sizes_for",
     "smooth_images",
 ]

@@ -4,6 +4,7 @@ Reading has two halves. `prepare` is exact and has no trained part: normal form,
 statistics, probes. Run it once per zoo, in the data pipeline. `read` is trained.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from qejax import layers
 from qejax._typing import Array, Float, PRNGKeyArray, Scalar, Theta
 from qejax.models import _calibration, _templates
 from qejax.models._config import PredictorConfig
-from qejax.models._exact import SKETCHES, STATISTICS, Subject, check_names
+from qejax.models._exact import SKETCHES, STATISTICS, Row, Subject, check_names
 from qejax.models._trunks import TRUNKS, Quasi, TrunkConfig
 from qejax.nets import Network
 from qejax.spaces import WeightSpec, canonical_form, map_networks, restore
@@ -138,8 +139,16 @@ class Predictor(nnx.Module):
             scores._asdict() | {f"link_{k}": v for k, v in link._asdict().items()}
         )
 
-    def measure(self, theta: Theta) -> dict[str, Any]:
+    def measure(
+        self, theta: Theta, known: Mapping[str, Array] | None = None
+    ) -> dict[str, Any]:
         """Returns everything exact about one network; nothing trained or fitted.
+
+        Args:
+            theta: weights of one network.
+            known: readings that were taken before, by name in `STATISTICS` and
+                `SKETCHES`, such as those that several predictors share; those on
+                probes must be on this predictor's. They are not taken again.
 
         Returns:
             `statistics: [F]`, `sketches: {name: [D]}`, `features` of the trunk and, for
@@ -156,10 +165,15 @@ class Predictor(nnx.Module):
             None if self.probes is None else self.probes[...],
         )
         dtype = jnp.result_type(*jax.tree.leaves(theta))
-        rows = [STATISTICS[name].read(subject) for name in self.config.statistics]
-        found = {
+        known = {} if known is None else known
+
+        def take(table: Mapping[str, Row], name: str) -> Array:
+            return known[name] if name in known else table[name].read(subject)
+
+        rows = [take(STATISTICS, name) for name in self.config.statistics]
+        found: dict[str, Any] = {
             "statistics": jnp.concatenate([jnp.zeros(0, dtype), *rows]),
-            "sketches": {n: SKETCHES[n].read(subject) for n in self.config.sketches},
+            "sketches": {n: take(SKETCHES, n) for n in self.config.sketches},
         }
         if self.trunk is not None:
             found["features"] = self.trunk.features(theta, subject.normal)

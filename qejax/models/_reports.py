@@ -1,6 +1,7 @@
 """Numbers about predictors: sizes, and what reaches a group-valued map."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -27,7 +28,7 @@ def num_parameters(model: nnx.Module | Callable[[], nnx.Module]) -> int:
     return _trees.num_parameters(nnx.to_pure_dict(nnx.state(shapes, nnx.Param)))
 
 
-def channels_for(
+def sizes_for(
     spec: WeightSpec,
     quasi: Quasi,
     num: int,
@@ -35,51 +36,63 @@ def channels_for(
     network: Network | None = None,
     config: PredictorConfig | None = None,
     tolerance: float = 0.05,
-) -> int:
-    """Returns the number of channels at which a predictor has `num` parameters.
+) -> tuple[int, PredictorConfig]:
+    """Returns the channels and the config at which a predictor has `num` parameters.
 
-    For comparisons at equal size.
+    For comparisons at equal size. As many channels as fit; what is left, less than a
+    channel, widens the hidden layer of the head.
 
     Args:
         spec: the weight space.
         quasi: kind of the predictor.
         num: of parameters.
         network: as in `Predictor`.
-        config: as in `Predictor`.
+        config: as in `Predictor`; its `hidden` is the least.
         tolerance: largest relative difference that is accepted.
 
     Raises:
-        ValueError: if no number of channels comes as close; says which comes closest.
+        ValueError: if no choice comes as close; says which comes closest.
     """
+    start = config or PredictorConfig()
 
-    def size(channels: int) -> int:
+    def size(channels: int, hidden: int) -> int:
         def build() -> Predictor:
             return Predictor(
                 spec,
                 channels,
                 quasi,
                 network=network,
-                config=config,
+                config=replace(start, hidden=hidden),
                 rngs=nnx.Rngs(0),
             )
 
         return num_parameters(build)
 
+    channels = _largest(lambda count: size(count, start.hidden), num)
+    hidden = _largest(lambda width: size(channels, width), num)
+    best = min(
+        (max(hidden, start.hidden), hidden + 1),
+        key=lambda width: abs(size(channels, width) - num),
+    )
+    got = size(channels, best)
+    if abs(got - num) > tolerance * num:
+        raise ValueError(
+            f"sizes_for: no number of channels gives {num} parameters within "
+            f"{tolerance:.0%}; the closest, {channels}, gives {got}. Change the widths "
+            f"of the head (embed, hidden, heads)."
+        )
+    return channels, replace(start, hidden=best)
+
+
+def _largest(size: Callable[[int], int], num: int) -> int:
+    """The largest number from 1 whose size is at most `num`; 1 if there is none."""
     low, high = 1, 2
-    while size(high) < num:
+    while size(high) <= num:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if size(middle) < num else (low, middle)
-    best = min((low, high), key=lambda channels: abs(size(channels) - num))
-    got = size(best)
-    if abs(got - num) > tolerance * num:
-        raise ValueError(
-            f"channels_for: no number of channels gives {num} parameters within "
-            f"{tolerance:.0%}; the closest, {best}, gives {got}. Change the widths of "
-            f"the head (embed, hidden, heads)."
-        )
-    return best
+        low, high = (middle, high) if size(middle) <= num else (low, middle)
+    return low
 
 
 def alpha_gradient_report(predictor: Predictor, thetas: Theta) -> dict[str, float]:

@@ -96,21 +96,24 @@ def test_statistics_only() -> None:
 
 
 @pytest.mark.parametrize("quasi", ["relative", "canonical"])
-def test_channels_for_a_number_of_parameters(quasi: Any) -> None:
+@pytest.mark.parametrize("num", [15_000, 20_123])
+def test_sizes_for_a_number_of_parameters(quasi: Any, num: int) -> None:
     config = models.PredictorConfig(embed=8, hidden=8, heads=1)
-    channels = models.channels_for(NET.spec, quasi, 20_000, config=config)
+    channels, config = models.sizes_for(
+        NET.spec, quasi, num, config=config, tolerance=0.01
+    )
 
     def build() -> Any:
         return models.Predictor(
             NET.spec, channels, quasi, config=config, rngs=nnx.Rngs(0)
         )
 
-    assert abs(models.num_parameters(build) - 20_000) <= 1000
+    assert abs(models.num_parameters(build) - num) <= 0.01 * num
 
 
 def test_no_such_size() -> None:
     with pytest.raises(ValueError, match="no number of channels gives 10 parameters"):
-        models.channels_for(NET.spec, "canonical", 10)
+        models.sizes_for(NET.spec, "canonical", 10)
 
 
 @pytest.mark.parametrize(
