@@ -50,8 +50,8 @@ TREES = (
 """Trees on statistics."""
 
 SAME_INPUTS = {
-    "without_probes": TreeRow("trees_same_inputs", (), False),
-    "with_probes": TreeRow("trees_same_inputs_probes", (), True),
+    "without_probes": TreeRow("trees_inputs", (), False),
+    "with_probes": TreeRow("trees_inputs_probes", (), True),
 }
 """Trees on what the head of a column's metanetwork reads, by column."""
 

@@ -47,8 +47,7 @@ def load(config: Config, bars: Bars) -> list[Bucket]:
             root = _generate(config, lambda p: piece.advance(p.work / p.total_work))
             return _buckets(zoo.read_all(root), config)
         if ":" in config.zoo:
-            found = zoo.formats.load(config.zoo)
-            return _buckets({_name(found): found}, config)
+            return _buckets(zoo.formats.load(config.zoo), config)
         return _buckets(zoo.read_all(Path(config.zoo)), config)
 
 
@@ -108,7 +107,3 @@ def _buckets(zoos: dict[str, zoo.Zoo], config: Config) -> list[Bucket]:
         )
         for name, one in zoos.items()
     ]
-
-
-def _name(found: zoo.Zoo) -> str:
-    return str(found.hyper["activation"][0]) if "activation" in found.hyper else "zoo"
