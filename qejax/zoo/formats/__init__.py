@@ -3,5 +3,8 @@
 from qejax.zoo.formats._registry import FORMATS as FORMATS
 from qejax.zoo.formats._registry import load as load
 from qejax.zoo.formats._small_cnn_zoo import load_small_cnn_zoo as load_small_cnn_zoo
+from qejax.zoo.formats._small_cnn_zoo import (
+    load_small_cnn_zoo_all as load_small_cnn_zoo_all,
+)
 
-__all__ = ["FORMATS", "load", "load_small_cnn_zoo"]
+__all__ = ["FORMATS", "load", "load_small_cnn_zoo", "load_small_cnn_zoo_all"]

@@ -5,14 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from qejax.zoo._zoo import Zoo
-from qejax.zoo.formats._small_cnn_zoo import load_small_cnn_zoo
+from qejax.zoo.formats._small_cnn_zoo import load_small_cnn_zoo_all
 
-FORMATS: dict[str, Callable[..., Zoo]] = {"small_cnn_zoo": load_small_cnn_zoo}
-"""Loaders, `directory -> Zoo`, by the name of the format."""
+FORMATS: dict[str, Callable[..., dict[str, Zoo]]] = {
+    "small_cnn_zoo": load_small_cnn_zoo_all,
+}
+"""Loaders, `directory -> zoos by bucket`, by the name of the format.
+
+A bucket holds networks of one architecture, activations included."""
 
 
-def load(address: str, **options: Any) -> Zoo:
-    """Returns the zoo at an address `FORMAT:DIRECTORY`.
+def load(address: str, **options: Any) -> dict[str, Zoo]:
+    """Returns all networks at an address `FORMAT:DIRECTORY`, by bucket.
 
     Args:
         address: such as `small_cnn_zoo:data/cifar10`.

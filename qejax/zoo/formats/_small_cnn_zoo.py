@@ -17,34 +17,23 @@ through `ast.literal_eval`.
 Source: Unterthiner et al. 2020, arXiv:2002.11448.
 """
 
-import ast
-import csv
-import gzip
-import math
-import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from qejax.nets import ACTIVATIONS, CNNConfig, Network, build
 from qejax.zoo._splits import split_networks
 from qejax.zoo._zoo import Zoo, from_vectors
+from qejax.zoo.formats._small_cnn_files import (
+    LABELS,
+    PREFIX,
+    Files,
+    Tensor,
+    open_files,
+)
 
-FILES = ("weights.npy", "layout.csv", "metrics.csv.gz")
-LABELS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
-PREFIX = "config."
 STRIDE = 2
-
-
-class Tensor(NamedTuple):
-    """One line of `layout.csv`."""
-
-    layer: str
-    kind: str
-    start: int
-    end: int
-    shape: tuple[int, ...]
 
 
 def load_small_cnn_zoo(
@@ -59,7 +48,8 @@ def load_small_cnn_zoo(
         directory: holds `weights.npy`, `layout.csv` and `metrics.csv.gz`.
         activation: which networks; the symmetry depends on it, so they are not mixed.
         step: of the checkpoint to take; `None` takes the last of every network.
-        split_seed: of the split by network, see `split_networks`.
+        split_seed: of the split by network, see `split_networks`. Networks are
+            filtered by activation and step first, then split.
 
     Returns:
         The zoo, in the order of the rows. `labels` are the four accuracies and losses,
@@ -72,22 +62,50 @@ def load_small_cnn_zoo(
             or a value of a network that is kept is out of range; names file, row or
             field, what was expected and what was found.
     """
-    directory = Path(directory)
-    for name in FILES:
-        if not (directory / name).is_file():
-            raise FileNotFoundError(
-                f"{directory}: a Small CNN Zoo has the files {list(FILES)}; {name} is "
-                f"missing."
-            )
-    weights = _weights(directory / "weights.npy")
-    tensors = _layout(directory / "layout.csv", weights.shape[1])
-    metrics = _metrics(directory / "metrics.csv.gz", len(weights))
+    files = open_files(Path(directory))
     if activation not in ACTIVATIONS:
         raise ValueError(
             f"{directory}: activation {activation!r} is unknown: expected one of "
             f"{list(ACTIVATIONS)}."
         )
-    rows = _select(directory / "metrics.csv.gz", metrics, activation, step)
+    return _bucket(files, activation, _select(files, activation, step), split_seed)
+
+
+def load_small_cnn_zoo_all(
+    directory: str | Path, step: int | None = None, split_seed: int = 0
+) -> dict[str, Zoo]:
+    """Returns all networks of a Small CNN Zoo directory, a zoo for each activation.
+
+    The files are read once. Each zoo is that of `load_small_cnn_zoo` for its
+    activation: networks are filtered by activation first, and every activation is
+    split for itself, so that each has its share of every split and its split does not
+    depend on which others are there.
+
+    Args:
+        directory: holds `weights.npy`, `layout.csv` and `metrics.csv.gz`.
+        step: of the checkpoint to take; `None` takes the last of every network. An
+            activation without a checkpoint at that step is left out.
+        split_seed: of the split by network, the same for every activation.
+
+    Returns:
+        Zoos by the name of their activation, in alphabetical order.
+
+    Raises:
+        FileNotFoundError: as `load_small_cnn_zoo`.
+        ValueError: as `load_small_cnn_zoo`.
+    """
+    files = open_files(Path(directory))
+    by_activation = _by_activation(files, step)
+    if not by_activation:
+        raise _none_found(files, "any", step)
+    return {
+        name: _bucket(files, name, by_activation[name], split_seed)
+        for name in sorted(by_activation)
+    }
+
+
+def _bucket(files: Files, activation: str, rows: np.ndarray, split_seed: int) -> Zoo:
+    directory, weights, tensors, metrics = files
     vectors = weights[rows]
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
@@ -109,101 +127,20 @@ def load_small_cnn_zoo(
     )
 
 
-def _weights(path: Path) -> np.ndarray:
-    try:
-        weights = np.load(path, allow_pickle=False, mmap_mode="r")
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(
-            f"{path}: expected a whole array of numbers, got one that cannot be read "
-            f"({error}). Fetch the file again."
-        ) from error
-    if weights.ndim != 2 or weights.dtype.kind != "f":
-        raise ValueError(
-            f"{path}: expected a floating array [rows, weights], got {weights.dtype} "
-            f"of shape {weights.shape}."
-        )
-    return weights
-
-
-def _layout(path: Path, width: int) -> list[Tensor]:
-    """The tensors by position, checked to tile `width` weights exactly."""
-    with path.open(newline="") as file:
-        lines = list(csv.DictReader(file))
-    tensors = []
-    for number, line in enumerate(lines):
-        where = f"{path}, line {number + 2}"
-        layer, _, kind = str(line.get("varname")).rpartition("/")
-        if kind not in ("kernel:0", "bias:0") or not layer:
-            raise ValueError(
-                f"{where}: 'varname' should end in '/kernel:0' or '/bias:0', got "
-                f"{line.get('varname')!r}."
-            )
-        try:
-            start, end = int(line["start_idx"]), int(line["end_idx"])
-            shape = ast.literal_eval(line["shape"])
-            sizes = tuple(int(side) for side in shape)
-        except (KeyError, ValueError, TypeError, SyntaxError) as error:
-            raise ValueError(
-                f"{where}: expected integers 'start_idx' and 'end_idx' and a tuple "
-                f"'shape', got {line} ({error})."
-            ) from error
-        if min(sizes, default=0) < 1 or math.prod(sizes) != end - start:
-            raise ValueError(
-                f"{where}: {line['varname']} spans {end - start} weights "
-                f"({start} to {end}), its shape {sizes} holds {math.prod(sizes)}."
-            )
-        tensors.append(Tensor(layer, kind.removesuffix(":0"), start, end, sizes))
-    tensors.sort(key=lambda tensor: tensor.start)
-    position = 0
-    for tensor in tensors:
-        if tensor.start != position:
-            kind = "gap" if tensor.start > position else "overlap"
-            raise ValueError(
-                f"{path}: {kind} before {tensor.layer}/{tensor.kind}: it should start "
-                f"at {position}, where the tensor before it ends, got {tensor.start}."
-            )
-        position = tensor.end
-    if position != width:
-        raise ValueError(
-            f"{path}: the tensors hold {position} weights, a row of weights.npy has "
-            f"{width}."
-        )
-    return tensors
-
-
-def _metrics(path: Path, rows: int) -> list[dict[str, str]]:
-    try:
-        with gzip.open(path, "rt", newline="") as file:
-            reader = csv.DictReader(file)
-            lines = list(reader)
-            columns = reader.fieldnames or []
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error) as error:
-        raise ValueError(
-            f"{path}: expected a gzipped table, got a file that cannot be read "
-            f"({error}). Fetch the file again."
-        ) from error
-    missing = [
-        name
-        for name in ("modeldir", "step", f"{PREFIX}activation", *LABELS)
-        if name not in columns
-    ]
-    if missing:
-        raise ValueError(f"{path}: missing columns {missing}, got {list(columns)}.")
-    if len(lines) != rows:
-        raise ValueError(
-            f"{path}: expected one line for each of {rows} rows of weights.npy, got "
-            f"{len(lines)}. The files are aligned row by row: restore the missing ones."
-        )
-    return lines
-
-
-def _select(
-    path: Path, metrics: list[dict[str, str]], activation: str, step: int | None
-) -> np.ndarray:
+def _select(files: Files, activation: str, step: int | None) -> np.ndarray:
     """Rows with the activation at the step, one per network."""
+    found = _by_activation(files, step)
+    if activation not in found:
+        raise _none_found(files, activation, step)
+    return found[activation]
+
+
+def _by_activation(files: Files, step: int | None) -> dict[str, np.ndarray]:
+    """Rows at the step, one per network, by activation."""
+    path = files.directory / "metrics.csv.gz"
     seen: dict[tuple[str, int], int] = {}
-    last: dict[str, tuple[int, int]] = {}
-    for row, line in enumerate(metrics):
+    last: dict[str, dict[str, tuple[int, int]]] = {}
+    for row, line in enumerate(files.metrics):
         name = line[f"{PREFIX}activation"]
         if name not in ACTIVATIONS:
             raise ValueError(
@@ -218,17 +155,24 @@ def _select(
                 f"first in row {seen[model, at]}; expected one row each."
             )
         seen[model, at] = row
-        if name == activation and (step is None or at == step):
-            last[model] = max(last.get(model, (at, row)), (at, row))
-    if not last:
-        steps = sorted({at for _, at in seen})
-        names = sorted({line[f"{PREFIX}activation"] for line in metrics})
-        raise ValueError(
-            f"{path}: no network has activation {activation!r} and step "
-            f"{'the last' if step is None else step}; there are activations {names} "
-            f"and steps {steps}."
-        )
-    return np.sort([row for _, row in last.values()])
+        if step is None or at == step:
+            models = last.setdefault(name, {})
+            models[model] = max(models.get(model, (at, row)), (at, row))
+    return {
+        name: np.sort([row for _, row in models.values()])
+        for name, models in last.items()
+    }
+
+
+def _none_found(files: Files, activation: str, step: int | None) -> ValueError:
+    path = files.directory / "metrics.csv.gz"
+    steps = sorted({int(float(line["step"])) for line in files.metrics})
+    names = sorted({line[f"{PREFIX}activation"] for line in files.metrics})
+    return ValueError(
+        f"{path}: no network has activation {activation!r} and step "
+        f"{'the last' if step is None else step}; there are activations {names} "
+        f"and steps {steps}."
+    )
 
 
 def _number(path: Path, row: int, name: str, text: str | None) -> float:

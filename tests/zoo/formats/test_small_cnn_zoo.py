@@ -1,8 +1,5 @@
 """The Small CNN Zoo: read exactly, and every kind of damage named once."""
 
-import csv
-import gzip
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,78 +8,18 @@ import numpy as np
 import pytest
 
 from qejax import nets, zoo
-
-ROWS = 8
-LAYOUT = [
-    ("sequential/conv2d/bias:0", 2, (2,)),
-    ("sequential/conv2d/kernel:0", 18, (3, 3, 1, 2)),
-    ("sequential/conv2d_1/bias:0", 3, (3,)),
-    ("sequential/conv2d_1/kernel:0", 54, (3, 3, 2, 3)),
-    ("sequential/dense/bias:0", 4, (4,)),
-    ("sequential/dense/kernel:0", 12, (3, 4)),
-]
-WIDTH = sum(size for _, size, _ in LAYOUT)
-
-Table = list[dict[str, Any]]
-
-
-def _weights() -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(ROWS, WIDTH)).astype(np.float32)
-
-
-def _layout() -> Table:
-    table, start = [], 0
-    for name, size, shape in LAYOUT:
-        table.append(
-            {"varname": name, "start_idx": start, "end_idx": start + size}
-            | {"shape": str(shape)}
-        )
-        start += size
-    return table
-
-
-def _metrics() -> Table:
-    """Four ReLU networks at two steps each, the tanh ones among them."""
-    return [
-        {
-            "": row,
-            "modeldir": f"run_{row // 2}",
-            "step": [3, 86][row % 2],
-            "config.activation": "tanh" if row // 2 == 1 else "relu",
-            "config.learning_rate": 0.01 * row,
-            "config.optimizer": "adam",
-            "test_accuracy": 0.1 * row,
-            "test_loss": 2.0,
-            "train_accuracy": 0.5,
-            "train_loss": 1.5,
-        }
-        for row in range(ROWS)
-    ]
-
-
-def _table(path: Path, table: Table) -> None:
-    opener: Any = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "wt", newline="") as file:
-        writer = csv.DictWriter(file, list(table[0]) if table else ["varname"])
-        writer.writeheader()
-        writer.writerows(table)
-
-
-def _write(
-    root: Path,
-    weights: np.ndarray | None = None,
-    layout: Table | None = None,
-    metrics: Table | None = None,
-) -> Path:
-    root.mkdir(exist_ok=True)
-    np.save(root / "weights.npy", _weights() if weights is None else weights)
-    _table(root / "layout.csv", _layout() if layout is None else layout)
-    _table(root / "metrics.csv.gz", _metrics() if metrics is None else metrics)
-    return root
+from tests.zoo.formats.small_cnn_directory import (
+    Table,
+    layout_table,
+    metrics_table,
+    some_weights,
+    with_cell,
+    write_directory,
+)
 
 
 def test_networks_are_read_by_name(tmp_path: Path) -> None:
-    got = zoo.formats.load(f"small_cnn_zoo:{_write(tmp_path / 'zoo')}")
+    got = zoo.formats.load(f"small_cnn_zoo:{write_directory(tmp_path / 'zoo')}")["relu"]
     rows = [1, 5, 7]
     assert got.network == nets.cnn(1, (2, 3), 3, 2, num_outputs=4)
     assert got.ids.tolist() == ["run_0", "run_2", "run_3"]
@@ -92,7 +29,7 @@ def test_networks_are_read_by_name(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         got.labels["test_accuracy"], 0.1 * np.array(rows), rtol=1e-6
     )
-    weights = _weights()[rows]
+    weights = some_weights()[rows]
     np.testing.assert_array_equal(got.thetas["layer_00"]["bias"], weights[:, :2])
     np.testing.assert_array_equal(
         got.thetas["layer_01"]["kernel"], weights[:, 23:77].reshape(3, 3, 3, 2, 3)
@@ -105,21 +42,23 @@ def test_networks_are_read_by_name(tmp_path: Path) -> None:
 
 def test_kernels_may_come_before_biases(tmp_path: Path) -> None:
     """The same networks with the tensors of every layer the other way round."""
-    layout, order, start = _layout(), [], 0
+    layout, order, start = layout_table(), [], 0
     for index in (1, 0, 3, 2, 5, 4):
         line = layout[index]
         size = line["end_idx"] - line["start_idx"]
         order.append(np.arange(line["start_idx"], line["end_idx"]))
         line |= {"start_idx": start, "end_idx": start + size}
         start += size
-    other = _write(tmp_path / "b", _weights()[:, np.concatenate(order)], layout)
-    first = zoo.formats.load_small_cnn_zoo(_write(tmp_path / "a"))
+    other = write_directory(
+        tmp_path / "b", some_weights()[:, np.concatenate(order)], layout
+    )
+    first = zoo.formats.load_small_cnn_zoo(write_directory(tmp_path / "a"))
     second = zoo.formats.load_small_cnn_zoo(other)
     np.testing.assert_array_equal(first.vectors(), second.vectors())
 
 
 def test_steps_and_activations_are_chosen(tmp_path: Path) -> None:
-    root = _write(tmp_path / "zoo")
+    root = write_directory(tmp_path / "zoo")
     load = zoo.formats.load_small_cnn_zoo
     assert load(root, step=3).hyper["step"].tolist() == [3, 3, 3]
     tanh = load(root, "tanh")
@@ -135,7 +74,7 @@ def test_steps_and_activations_are_chosen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["weights.npy", "layout.csv", "metrics.csv.gz"])
 def test_missing_files_are_named(tmp_path: Path, name: str) -> None:
-    root = _write(tmp_path / "zoo")
+    root = write_directory(tmp_path / "zoo")
     (root / name).unlink()
     with pytest.raises(FileNotFoundError, match=f"{name} is missing"):
         zoo.formats.load_small_cnn_zoo(root)
@@ -144,14 +83,14 @@ def test_missing_files_are_named(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["weights.npy", "metrics.csv.gz"])
 @pytest.mark.parametrize("kept", [0, 20, -60])
 def test_truncated_files_are_named(tmp_path: Path, name: str, kept: int) -> None:
-    path = _write(tmp_path / "zoo") / name
+    path = write_directory(tmp_path / "zoo") / name
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ValueError, match=f"{name}: "):
         zoo.formats.load_small_cnn_zoo(path.parent)
 
 
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:
-    root = _write(tmp_path)
+    root = write_directory(tmp_path)
     (root / "metrics.csv.gz").write_bytes(b"no gzip")
     message = r"metrics.csv.gz: expected a gzipped table, got a file that cannot"
     with pytest.raises(ValueError, match=message):
@@ -159,7 +98,7 @@ def test_a_damaged_table_is_named(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_kind_are_named(tmp_path: Path) -> None:
-    root = _write(tmp_path)
+    root = write_directory(tmp_path)
     np.save(root / "weights.npy", np.zeros((2, 3), np.int32))
     message = r"weights.npy: expected a floating array \[rows, weights\], got int32"
     with pytest.raises(ValueError, match=message):
@@ -167,20 +106,14 @@ def test_weights_of_another_kind_are_named(tmp_path: Path) -> None:
 
 
 def test_pickles_are_never_loaded(tmp_path: Path) -> None:
-    root = _write(tmp_path / "zoo")
+    root = write_directory(tmp_path / "zoo")
     np.save(root / "weights.npy", np.array([{"a": 1}], object), allow_pickle=True)
     with pytest.raises(ValueError, match=r"weights.npy: expected a whole array"):
         zoo.formats.load_small_cnn_zoo(root)
 
 
-def _cell(table: Callable[[], Table], row: int, **values: Any) -> Table:
-    changed = table()
-    changed[row] |= values
-    return changed
-
-
 def _spoilt() -> np.ndarray:
-    weights = _weights()
+    weights = some_weights()
     weights[5, 7] = np.nan
     return weights
 
@@ -190,87 +123,92 @@ def _without(table: Table, name: str) -> Table:
 
 
 def _dense_only() -> Table:
-    first, second = _layout()[-2:]
+    first, second = layout_table()[-2:]
     first |= {"start_idx": 0, "end_idx": 4}
     return [first, second | {"start_idx": 4, "end_idx": 16}]
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "weights of one axis": ({"weights": _weights()[0]}, r"weights.npy: .*\[rows, weig"),
+    "weights of one axis": (
+        {"weights": some_weights()[0]},
+        r"weights.npy: .*\[rows, weig",
+    ),
     "weights not finite": (
         {"weights": _spoilt()},
         r"weights.npy, row 5: weights should be finite, got 1 values",
     ),
     "rows missing in weights": (
-        {"weights": _weights()[:-1]},
+        {"weights": some_weights()[:-1]},
         r"metrics.csv.gz: expected one line for each of 7 rows .* got 8",
     ),
     "rows missing in metrics": (
-        {"metrics": _metrics()[:-1]},
+        {"metrics": metrics_table()[:-1]},
         r"metrics.csv.gz: expected one line for each of 8 rows .* got 7",
     ),
     "duplicate rows": (
-        {"metrics": _cell(_metrics, 5, modeldir="run_0")},
+        {"metrics": with_cell(metrics_table, 5, modeldir="run_0")},
         r"row 5: network 'run_0' at step 86 is there twice, first in row 1",
     ),
     "label above 1": (
-        {"metrics": _cell(_metrics, 5, test_accuracy=34.0)},
+        {"metrics": with_cell(metrics_table, 5, test_accuracy=34.0)},
         r"metrics.csv.gz, row 5: test_accuracy should be in \[0, 1\], got 34.0",
     ),
     "label not finite": (
-        {"metrics": _cell(_metrics, 5, test_loss="nan")},
+        {"metrics": with_cell(metrics_table, 5, test_loss="nan")},
         r"row 5: test_loss should be in \[0, inf\], got nan",
     ),
     "label no number": (
-        {"metrics": _cell(_metrics, 5, train_accuracy="good")},
+        {"metrics": with_cell(metrics_table, 5, train_accuracy="good")},
         "row 5: train_accuracy should be a number, got 'good'",
     ),
     "unknown activation": (
-        {"metrics": _cell(_metrics, 2, **{"config.activation": "swoosh"})},
+        {"metrics": with_cell(metrics_table, 2, **{"config.activation": "swoosh"})},
         "row 2: config.activation should be one of .* got 'swoosh'",
     ),
     "column missing": (
-        {"metrics": _without(_metrics(), "test_accuracy")},
+        {"metrics": _without(metrics_table(), "test_accuracy")},
         r"metrics.csv.gz: missing columns \['test_accuracy'\]",
     ),
     "layout with a gap": (
         {
             "layout": [
-                line for line in _layout() if "conv2d_1/bias" not in line["varname"]
+                line
+                for line in layout_table()
+                if "conv2d_1/bias" not in line["varname"]
             ]
         },
         "gap before sequential/conv2d_1/kernel: it should start at 20, .* got 23",
     ),
     "layout with an overlap": (
-        {"layout": _cell(_layout, 2, start_idx=19, end_idx=22)},
+        {"layout": with_cell(layout_table, 2, start_idx=19, end_idx=22)},
         "overlap before sequential/conv2d_1/bias: it should start at 20, .* got 19",
     ),
     "layout too short": (
-        {"layout": _layout()[:-1]},
+        {"layout": layout_table()[:-1]},
         "layout.csv: the tensors hold 81 weights, a row of weights.npy has 93",
     ),
     "layout with a wrong product": (
-        {"layout": _cell(_layout, 1, shape="(3, 3, 1, 3)")},
+        {"layout": with_cell(layout_table, 1, shape="(3, 3, 1, 3)")},
         r"line 3: .*conv2d/kernel:0 spans 18 .* shape \(3, 3, 1, 3\) holds 27",
     ),
     "layout with code": (
-        {"layout": _cell(_layout, 1, shape="__import__('os').getcwd()")},
+        {"layout": with_cell(layout_table, 1, shape="__import__('os').getcwd()")},
         "line 3: expected integers .* and a tuple 'shape'",
     ),
     "layout with no number": (
-        {"layout": _cell(_layout, 1, start_idx="two")},
+        {"layout": with_cell(layout_table, 1, start_idx="two")},
         "line 3: expected integers 'start_idx'",
     ),
     "layout with an unknown name": (
-        {"layout": _cell(_layout, 1, varname="sequential/norm/gamma:0")},
+        {"layout": with_cell(layout_table, 1, varname="sequential/norm/gamma:0")},
         "line 3: 'varname' should end in .* got 'sequential/norm/gamma:0'",
     ),
     "layout that does not chain": (
-        {"layout": _cell(_layout, 3, shape="(3, 3, 3, 2)")},
+        {"layout": with_cell(layout_table, 3, shape="(3, 3, 3, 2)")},
         "each reading what the one before it writes",
     ),
     "layout without convolutions": (
-        {"layout": _dense_only(), "weights": _weights()[:, :16]},
+        {"layout": _dense_only(), "weights": some_weights()[:, :16]},
         "layout.csv: expected convolutions of four axes and then a dense layer",
     ),
 }
@@ -279,7 +217,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_directories_are_named(tmp_path: Path, name: str) -> None:
     parts, message = BAD[name]
-    root = _write(tmp_path / "zoo", **parts)
+    root = write_directory(tmp_path / "zoo", **parts)
     before = sorted(path.name for path in root.iterdir())
     with pytest.raises(ValueError, match=message):
         zoo.formats.load_small_cnn_zoo(root)
