@@ -4,13 +4,38 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+from qejax.zoo._zoo import SPLITS
 
 FORMAT = "qejax-zoo"
 FORMAT_VERSION = 2
 """2: records hold the normal form of every network beside its weights."""
 MANIFEST = "manifest.json"
+DIGEST = "sha256"
+"""Field of the manifest: the SHA-256 of all others, as canonical JSON."""
+
+FIELDS: dict[str, type | tuple[type, ...]] = {
+    "config": (dict, type(None)),
+    "versions": dict,
+    "buckets": dict,
+}
+"""Of the manifest, by name, beside its format and its digest."""
+
+ENTRY_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "network": dict,
+    "count": int,
+    "source": str,
+    "folder": str,
+    "splits": dict,
+    "normal_form": dict,
+    "shards": dict,
+}
+"""Of a bucket in the manifest; the notes of `store` come on top."""
+
+
+AGAIN = "Restore the file, or make the zoo again in a new folder."
 
 
 def sha256(path: Path) -> str:
@@ -29,20 +54,29 @@ def versions() -> dict[str, str]:
     return found | {"python": platform.python_version()}
 
 
+def digest(manifest: dict[str, Any]) -> str:
+    """Returns the SHA-256 of a manifest without its own digest, as canonical JSON."""
+    body = {name: value for name, value in manifest.items() if name != DIGEST}
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def write_manifest(root: Path, manifest: dict[str, Any]) -> None:
     """Writes the manifest of a folder that is not in its place yet."""
-    text = json.dumps(
-        {"format": FORMAT, "format_version": FORMAT_VERSION, **manifest}, indent=1
-    )
+    body = {"format": FORMAT, "format_version": FORMAT_VERSION, **manifest}
+    # As it will be read: keys are strings, tuples are lists.
+    body = json.loads(json.dumps(body))
+    text = json.dumps(body | {DIGEST: digest(body)}, indent=1)
     (root / MANIFEST).write_text(text + "\n")
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
-    """Returns the manifest of a prepared zoo.
+    """Returns the manifest of a prepared zoo, with the fields that it should have.
 
     Raises:
         FileNotFoundError: if the folder has none.
-        ValueError: if it is no JSON, or of another format or version.
+        ValueError: if it is no JSON, of another format or version, a field is missing
+            or has another type, or it is not as it was written.
     """
     path = root / MANIFEST
     if not path.is_file():
@@ -53,7 +87,12 @@ def read_manifest(root: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path}: expected JSON, got {error}.") from error
+        raise ValueError(f"{path}: expected JSON, got {error}. {AGAIN}") from error
+    if not isinstance(manifest, dict):
+        raise ValueError(
+            f"{path}: expected a JSON object with the fields of a manifest, got "
+            f"{_shown(manifest)}. {AGAIN}"
+        )
     got = (manifest.get("format"), manifest.get("format_version"))
     if got != (FORMAT, FORMAT_VERSION):
         raise ValueError(
@@ -61,7 +100,86 @@ def read_manifest(root: Path) -> dict[str, Any]:
             f"{(FORMAT, FORMAT_VERSION)}, got {got}. Remove the folder and make "
             f"the zoo again with zoo.generate or zoo.store."
         )
+    _check_fields(str(path), manifest, FIELDS)
+    if not manifest["buckets"]:
+        raise ValueError(
+            f"{path}: field 'buckets' should have at least one bucket, got none. "
+            f"{AGAIN}"
+        )
+    for name, entry in manifest["buckets"].items():
+        _check_entry(f"{path}, bucket {name!r}", root, entry)
+    expected, got = digest(manifest), manifest.get(DIGEST)
+    if got != expected:
+        raise ValueError(
+            f"{path}: the manifest is not as it was written: expected field {DIGEST!r} "
+            f"to be that of its other fields, {expected[:16]}..., got {_shown(got)}. "
+            f"{AGAIN}"
+        )
     return manifest
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _check_fields(
+    what: str, got: Any, fields: dict[str, type | tuple[type, ...]]
+) -> None:
+    """Raises unless `got` is an object that has every field, of its type."""
+    if not isinstance(got, dict):
+        raise ValueError(
+            f"{what}: expected an object with the fields {list(fields)}, got "
+            f"{_shown(got)}. {AGAIN}"
+        )
+    missing = [name for name in fields if name not in got]
+    if missing:
+        raise ValueError(
+            f"{what}: missing fields {missing}, expected {list(fields)}, got "
+            f"{list(got)}. {AGAIN}"
+        )
+    for name, kinds in fields.items():
+        value = got[name]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+            raise ValueError(
+                f"{what}: field {name!r} should be of type "
+                f"{' or '.join(kind.__name__ for kind in kinds)}, got "
+                f"{_shown(value)}. {AGAIN}"
+            )
+
+
+def _check_entry(what: str, root: Path, entry: Any) -> None:
+    _check_fields(what, entry, ENTRY_FIELDS)
+    splits = entry["splits"]
+    _check_fields(f"{what}, field 'splits'", splits, dict.fromkeys(SPLITS, list))
+    listed = [name for ids in splits.values() for name in ids]
+    if set(splits) != set(SPLITS) or not all(isinstance(x, str) for x in listed):
+        raise ValueError(
+            f"{what}: field 'splits' should have lists of ids for {list(SPLITS)}, "
+            f"got {_shown(splits)}. {AGAIN}"
+        )
+    if len(listed) != entry["count"] or len(set(listed)) != len(listed):
+        raise ValueError(
+            f"{what}: expected field 'splits' to list {entry['count']} different "
+            f"networks, as 'count' says, got {len(set(listed))} different ids among "
+            f"{len(listed)}. {AGAIN}"
+        )
+    folder = PurePosixPath(entry["folder"])
+    outside = not (root / folder).resolve().is_relative_to(root.resolve())
+    if outside or not folder.parts or ".." in folder.parts:
+        raise ValueError(
+            f"{what}: field 'folder' should be a path below the folder of the zoo, got "
+            f"{entry['folder']!r}. {AGAIN}"
+        )
+    for name, expected in entry["shards"].items():
+        path = PurePosixPath(name)
+        below = path.is_relative_to(folder) and ".." not in path.parts
+        if not below or not isinstance(expected, str):
+            raise ValueError(
+                f"{what}: field 'shards' should give the SHA-256 of files below "
+                f"{entry['folder']!r}, got {_shown(expected)} for {name!r}. {AGAIN}"
+            )
 
 
 def check_shards(root: Path, bucket: str, shards: dict[str, str]) -> None:

@@ -4,7 +4,7 @@ Both give the same networks in the same order: `batches` over `read(root)` and
 `stream(root)` yield equal batches for equal arguments.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,21 +12,11 @@ import numpy as np
 
 from qejax import nets
 from qejax.nets import Network
-from qejax.zoo._manifest import check_shards, read_manifest
+from qejax.zoo._manifest import AGAIN, check_shards, read_manifest
 from qejax.zoo._normal import RECORD_FIELDS, NormalForm, from_records
-from qejax.zoo._zoo import SPLITS, Zoo, from_vectors, split_code
+from qejax.zoo._zoo import Zoo, from_vectors, split_code
 
 READ_AT_ONCE = 1024
-ENTRY_FIELDS = (
-    "network",
-    "count",
-    "source",
-    "folder",
-    "splits",
-    "normal_form",
-    "shards",
-)
-"""Of a bucket in the manifest; the notes of `store` come on top."""
 
 
 class Batch(NamedTuple):
@@ -84,11 +74,11 @@ def read(root: str | Path, bucket: str | None = None, *, verify: bool = True) ->
             stop = min(start + READ_AT_ONCE, len(source))
             records += source.__getitems__(range(start, stop))
         split += [split_code(part)] * len(source)
-    if len(records) != entry["count"]:
-        raise ValueError(
-            f"{root}, bucket {name!r}: expected {entry['count']} networks by the "
-            f"manifest, got {len(records)} records."
-        )
+        got = [record["id"].decode() for record in records[-len(source) :]]
+        what = f"{root}, bucket {name!r}, split {part!r}"
+        _check_count(what, ids, len(got))
+        for expected, found in zip(ids, got, strict=True):
+            _check_id(what, expected, found)
     order = np.argsort([record["row"] for record in records], kind="stable")
     records = [records[row] for row in order]
     return Zoo(
@@ -170,21 +160,42 @@ def stream(
     """
     root = Path(root)
     split_code(split)
-    _, entry = _entry(root, bucket, verify)
-    net = nets.build(entry["network"])
-    source = _data_source(root, entry, split) if entry["splits"][split] else []
-    return _stream(net, source, batch, seed, epochs)
+    name, entry = _entry(root, bucket, verify)
+    net, ids = nets.build(entry["network"]), entry["splits"][split]
+    source = _data_source(root, entry, split) if ids else []
+    what = f"{root}, bucket {name!r}, split {split!r}"
+    _check_count(what, ids, len(source))
+    return _stream(net, set(ids), what, _order(source, batch, seed, epochs))
 
 
 def _stream(
-    net: Network, source: Sequence[Any], batch: int, seed: int | None, epochs: int
+    net: Network, known: set[str], what: str, ordered: Iterator[Any]
 ) -> Iterator[Batch]:
-    for records in _order(source, batch, seed, epochs):
+    for records in ordered:
+        ids = [name.decode() for name in records["id"]]
+        for found in ids:
+            _check_id(what, found if found in known else "one of the manifest", found)
         yield Batch(
             from_vectors(net.spec, records["theta"]),
             {name: np.asarray(x, np.float32) for name, x in records["labels"].items()},
-            np.array([name.decode() for name in records["id"]]),
+            np.array(ids),
             from_records(records),
+        )
+
+
+def _check_count(what: str, ids: list[str], got: int) -> None:
+    if got != len(ids):
+        raise ValueError(
+            f"{what}: expected {len(ids)} networks by the manifest, got {got} records. "
+            f"{AGAIN}"
+        )
+
+
+def _check_id(what: str, expected: str, got: str) -> None:
+    if got != expected:
+        raise ValueError(
+            f"{what}: by the manifest, the record should be network {expected!r}, got "
+            f"{got!r}. {AGAIN}"
         )
 
 
@@ -211,12 +222,6 @@ def _entry(root: Path, bucket: str | None, verify: bool) -> tuple[str, dict[str,
             f"{root}: expected one of the buckets {list(entries)}, got {bucket!r}."
         )
     entry = entries[bucket]
-    missing = [name for name in ENTRY_FIELDS if name not in entry]
-    if missing or set(entry["splits"]) != set(SPLITS):
-        raise ValueError(
-            f"{root}/manifest.json, bucket {bucket!r}: missing fields {missing}, and "
-            f"'splits' should have {list(SPLITS)}."
-        )
     if verify:
         check_shards(root, bucket, entry["shards"])
     return bucket, entry

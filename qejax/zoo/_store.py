@@ -56,7 +56,8 @@ def store(
         `root`. Its `manifest.json` has `config`, `versions` of what wrote it, and for
         every bucket: `network` (see `nets.build`), `count`, `source`, `splits` (the
         ids of each split by name), `normal_form` (names of the entries of `log_norm`
-        and `statistics`, and dtypes) and `shards` (SHA-256 by path).
+        and `statistics`, and dtypes) and `shards` (SHA-256 of every file by path). Its
+        `sha256` is that of all other fields as canonical JSON: sorted keys, no spaces.
 
     Raises:
         FileExistsError: if the folder holds anything.
@@ -137,11 +138,7 @@ def _entry(draft: Path, folder: Path, zoo: Zoo) -> dict[str, Any]:
         "folder": folder.relative_to(draft).as_posix(),
         "normal_form": _normal_entry(zoo.network.spec),
         "splits": {name: zoo.ids[zoo.rows(name)].tolist() for name in SPLITS},
-        "shards": {
-            path.relative_to(draft).as_posix(): sha256(path)
-            for path in files
-            if ".array_record" in path.name
-        },
+        "shards": {path.relative_to(draft).as_posix(): sha256(path) for path in files},
     }
 
 
