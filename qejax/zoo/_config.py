@@ -1,6 +1,7 @@
 """What a generated zoo is, as data."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -10,6 +11,23 @@ from qejax.nets import NetConfig, config_from_dict
 OPTIMIZERS = ("sgd", "momentum", "adam", "rmsprop")
 INITS = ("he_normal", "he_uniform", "glorot_normal", "glorot_uniform")
 LOG_RANGES = ("learning_rate", "init_scale", "weight_decay")
+
+
+def check_bucket_name(name: Any, what: str) -> None:
+    """Raises unless a bucket name can be a folder and a TFDS configuration.
+
+    Args:
+        name: of the bucket.
+        what: where the name comes from, for the message.
+
+    Raises:
+        ValueError: if it is anything but ASCII letters, digits and underscores.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_]+", name):
+        raise ValueError(
+            f"{what}: names are letters, digits and underscores, got {name!r}. Rename "
+            f"the bucket."
+        )
 
 
 @dataclass(frozen=True)
@@ -82,11 +100,7 @@ class ZooConfig:
                 f"zoo config buckets: expected at least one, names unique, got {names}."
             )
         for name in names:
-            if not name.replace("_", "").isalnum():
-                raise ValueError(
-                    f"zoo config buckets: names are letters, digits and underscores, "
-                    f"got {name!r}."
-                )
+            check_bucket_name(name, "zoo config buckets")
         for name in ("count", "batch", "chunk"):
             got = getattr(self, name)
             if got < 1:

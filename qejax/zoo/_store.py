@@ -23,6 +23,7 @@ import numpy as np
 
 from qejax import spaces
 from qejax.spaces import WeightSpec
+from qejax.zoo._config import check_bucket_name
 from qejax.zoo._manifest import MANIFEST, sha256, versions, write_manifest
 from qejax.zoo._normal import RECORD_FIELDS, columns, normal_forms
 from qejax.zoo._zoo import SPLITS, Zoo
@@ -61,8 +62,9 @@ def store(
 
     Raises:
         FileExistsError: if the folder holds anything.
-        ValueError: if there is no bucket, a weight or a label is not finite, ids
-            repeat, or normal forms are those of other weights.
+        ValueError: if there is no bucket or its name is no word, a weight or a label is
+            not finite, an accuracy is not in [0, 1], ids repeat, or normal forms are
+            those of other weights.
     """
     # TFDS takes a second to import, and only writing needs the builder.
     from qejax.zoo._builder import write_bucket
@@ -76,6 +78,7 @@ def store(
     if not zoos:
         raise ValueError(f"{root}: expected at least one bucket to store, got none.")
     for name, zoo in zoos.items():
+        check_bucket_name(name, f"{root}, buckets")
         check_networks(zoo, f"bucket {name!r}")
     draft = root.with_name(f"{root.name}.draft-{os.getpid()}")
     draft.mkdir(parents=True)
@@ -143,7 +146,7 @@ def _entry(draft: Path, folder: Path, zoo: Zoo) -> dict[str, Any]:
 
 
 def check_networks(zoo: Zoo, what: str) -> None:
-    """Raises unless weights and labels are finite and ids unique.
+    """Raises unless weights and labels are finite, accuracies in [0, 1], ids unique.
 
     Args:
         zoo: the networks.
@@ -167,4 +170,12 @@ def check_networks(zoo: Zoo, what: str) -> None:
                 f"{what}: {name} should be finite, got a value that is not for "
                 f"network '{zoo.ids[bad[0]]}' (row {bad[0]}; {len(bad)} such rows). "
                 f"Drop it first, with Zoo.take."
+            )
+    for name, x in zoo.labels.items():
+        bad = np.flatnonzero((x < 0) | (x > 1))
+        if name.endswith("accuracy") and len(bad):
+            raise ValueError(
+                f"{what}: label {name!r} should be in [0, 1], got {x[bad[0]]} for "
+                f"network '{zoo.ids[bad[0]]}' (row {bad[0]}; {len(bad)} such rows). "
+                f"Give the share of points, not per cent."
             )

@@ -37,8 +37,8 @@ class Zoo:
             need others.
 
     Raises:
-        ValueError: at construction, if an array does not have `B` rows or a leaf or a
-            normal form does not fit the spec of the network.
+        ValueError: at construction, if an array does not have `B` rows, a code is none
+            of a split, or a leaf or a normal form does not fit the spec of the network.
     """
 
     network: Network
@@ -51,7 +51,7 @@ class Zoo:
     normal: NormalForm | None = None
 
     def __post_init__(self) -> None:
-        """Checks the number of rows of every array, and the shapes of the leaves."""
+        """Checks rows of every array, codes of splits, and shapes of the leaves."""
         count = len(self.ids)
         columns = {"split": self.split}
         columns |= {f"labels[{name!r}]": x for name, x in self.labels.items()}
@@ -62,6 +62,12 @@ class Zoo:
                     f"zoo {self.source}: {name} should have one entry for each of "
                     f"{count} networks, got shape {column.shape}."
                 )
+        unknown = np.flatnonzero(~np.isin(self.split, list(SPLITS.values())))
+        if len(unknown):
+            raise ValueError(
+                f"zoo {self.source}: split codes should be among {SPLITS}, got "
+                f"{self.split[unknown[0]]} in row {unknown[0]}. Use zoo.split_networks."
+            )
         leaves = _trees.flatten(self.thetas)
         got = {path: tuple(leaf.shape) for path, leaf in leaves.items()}
         expected = {

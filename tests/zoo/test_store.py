@@ -141,6 +141,14 @@ def test_bad_zoos_are_not_stored(tmp_path: Path) -> None:
             "label 'test_accuracy' should be finite",
         ),
         (
+            replace(good, labels={"test_accuracy": np.full(COUNT, 3.5)}),
+            r"bucket 'a': label 'test_accuracy' should be in \[0, 1\], got 3.5 for",
+        ),
+        (
+            replace(good, labels={"train_accuracy": np.full(COUNT, -0.1)}),
+            r"label 'train_accuracy' should be in \[0, 1\], got -0.1 .* 23 such rows",
+        ),
+        (
             replace(good, ids=np.array(["same"] * COUNT)),
             "ids should be unique, got 'same' 23 times",
         ),
@@ -150,6 +158,11 @@ def test_bad_zoos_are_not_stored(tmp_path: Path) -> None:
             zoo.store(root, {"a": bad})
     with pytest.raises(ValueError, match="at least one bucket"):
         zoo.store(root, {})
+    for name in ("re lu", "../relu", "", "relu\n", "rélu", 3):
+        names: Any = {"a": good, name: good}
+        with pytest.raises(ValueError, match=r"zoo, buckets: names are letters, dig"):
+            zoo.store(root, names)
+    assert list(tmp_path.iterdir()) == []
     root.mkdir()
     (root / "thesis.txt").write_text("")
     with pytest.raises(FileExistsError, match=r"new or empty folder.*thesis.txt"):

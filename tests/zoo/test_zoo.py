@@ -44,6 +44,15 @@ def test_rows_of_other_lengths_are_named() -> None:
         replace(some, network=nets.mlp((4, 6, 3)))
 
 
+@pytest.mark.parametrize("code", [7, -1])
+def test_codes_of_no_split_are_named(code: int) -> None:
+    some = _zoo()
+    split = some.split.copy()
+    split[3] = code
+    with pytest.raises(ValueError, match=rf"split codes .* got {code} in row 3"):
+        replace(some, split=split)
+
+
 def test_the_split_is_the_documented_one() -> None:
     order = np.random.default_rng(0).permutation(800)
     codes = zoo.split_networks(800)
