@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qejax._typing import Array, Float, Theta
-from qejax.models._statistics import LEAST, log, spectrum, summary
+from qejax.models._statistics import LEAST, log, norm, root, spectrum, summary
 from qejax.nets import Network
 from qejax.spaces import canonical_form, log_norms
 
@@ -246,10 +246,10 @@ def _signed(paths: Paths, scale: Array) -> list[Array]:
     parts = [
         values + scale,
         effective,
-        jnp.sort(log(jnp.linalg.norm(rows, axis=1))) + scale,
+        jnp.sort(log(norm(rows, 1))) + scale,
         jnp.sort(log(jnp.abs(constant))),
         log((constant**2).sum()) - log(total),
-        log(bias.std()) + scale,
+        log(root(bias.var())) + scale,
     ]
     if _is_spatial(outputs):
         power, bands = _power(outputs)
@@ -279,7 +279,7 @@ def _positive(paths: Paths, scale: Array) -> list[Array]:
     total = paths.outputs.reshape(paths.outputs.shape[0], -1).sum(1)
     parts = [
         jnp.sort(log(total)) + scale,
-        log(total).std(),
+        root(log(total).var()),
         jnp.sort(log(paths.bias))[_spaced(paths.bias.shape[0], 3)] + scale,
         log(paths.bias.sum()) - log(total.sum()),
     ]

@@ -6,11 +6,13 @@ to the good ones of the training split, and along which directions it differs. A
 exact invariants of the network's group.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from qejax._typing import Array, Float
 from qejax.models._paths import Paths
+from qejax.models._statistics import norm, root
 
 GRID = 5
 """Side of the grid that composed filters are averaged to."""
@@ -53,9 +55,10 @@ def output_sketch(outputs: Float[Array, "N n_L"]) -> Float[Array, " D"]:
 
 def probability_sketch(outputs: Float[Array, "N n_L"]) -> Float[Array, " D"]:
     """Returns the direction of the probabilities on every probe, away from uniform."""
-    shifted = jnp.exp(outputs - outputs.max(1, keepdims=True))
+    top = jax.lax.stop_gradient(outputs.max(1, keepdims=True))
+    shifted = jnp.exp(outputs - top)
     away = shifted / shifted.sum(1, keepdims=True) - 1 / outputs.shape[1]
-    size = jnp.linalg.norm(away, axis=1, keepdims=True)
+    size = norm(away, 1)[:, None]
     return (away / (size + 1e-9)).reshape(-1)
 
 
@@ -70,14 +73,15 @@ def _averages(size: int) -> np.ndarray:
 
 def _cosines(columns: Array) -> Array:
     gram = columns.T @ columns
-    size = jnp.sqrt(jnp.diagonal(gram)) + 1e-9
+    size = root(jnp.diagonal(gram)) + 1e-9
     cosines = gram / size[:, None] / size[None, :]
     return cosines[np.triu_indices(gram.shape[0], 1)]
 
 
 def _unit(x: Array) -> Array:
     """Returns the direction of a vector, at any size; zero for zero."""
-    top = jnp.max(jnp.abs(x))
+    # The direction does not depend on it, and ties have no gradient of their own.
+    top = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
     x = x / jnp.where(top > 0, top, 1)
-    norm = jnp.linalg.norm(x)
-    return x / jnp.where(norm > 0, norm, 1)
+    size = norm(x, 0)
+    return x / jnp.where(size > 0, size, 1)

@@ -62,7 +62,7 @@ def output_statistics(outputs: Float[Array, "N n_L"]) -> Float[Array, " F"]:
     margin = ordered[:, -1] - ordered[:, max(classes - 2, 0)]
     mean = logits.mean(0)
     centred = logits - mean[None]
-    spread = centred.std(0)
+    spread = root(centred.var(0))
     values, shares, effective = spectrum(centred / jnp.sqrt(num), max(classes - 1, 1))
     wins = jax.nn.one_hot(logits.argmax(1), classes, dtype=logits.dtype).mean(0)
     information = mixed - entropy.mean()
@@ -74,9 +74,9 @@ def output_statistics(outputs: Float[Array, "N n_L"]) -> Float[Array, " F"]:
         jnp.sort(mean),
         jnp.stack(
             [
-                log(mean.std()),
+                log(root(mean.var())),
                 log(spread.mean()),
-                log(spread.mean()) - log(mean.std(), 1e-6),
+                log(spread.mean()) - log(root(mean.var()), 1e-6),
             ]
         ),
         values,
@@ -85,7 +85,7 @@ def output_statistics(outputs: Float[Array, "N n_L"]) -> Float[Array, " F"]:
         jnp.sort(wins),
         -(wins * log(wins)).sum()[None],
         jnp.sort(mean_probability),
-        summary(log(jnp.linalg.norm(centred, axis=1), 1e-9)),
+        summary(log(norm(centred, 1), 1e-9)),
         summary(logs.max(1)),
     ]
     return jnp.concatenate(parts)
@@ -108,21 +108,30 @@ def sensitivity_statistics(
     same = outputs.argmax(1) == changed.argmax(1)
     kept = same.astype(outputs.dtype).mean()
     ratio = log(square.mean()) - log((spread**2).sum(1).mean())
-    return jnp.concatenate(
-        [summary(log(jnp.sqrt(square), 1e-9)), jnp.stack([ratio, kept])]
-    )
+    return jnp.concatenate([summary(log(root(square), 1e-9)), jnp.stack([ratio, kept])])
 
 
 def summary(x: Array) -> Float[Array, "9"]:
     """Returns mean, deviation and seven quantiles of all entries."""
     flat = x.reshape(-1)
     quantiles = jnp.quantile(flat, jnp.asarray(FINE_QUANTILES, flat.dtype))
-    return jnp.concatenate([jnp.stack([flat.mean(), flat.std()]), quantiles])
+    return jnp.concatenate([jnp.stack([flat.mean(), root(flat.var())]), quantiles])
 
 
 def log(x: Array, floor: float = TINY) -> Array:
     """Returns the natural logarithm, cut off below `floor`."""
     return jnp.log(jnp.maximum(x, floor))
+
+
+def root(x: Array) -> Array:
+    """Returns the square root of numbers at least zero; the gradient at zero is 0."""
+    live = x > 0
+    return jnp.where(live, jnp.sqrt(jnp.where(live, x, 1)), 0)
+
+
+def norm(x: Array, axis: int) -> Array:
+    """Returns the Euclidean norm along an axis; the gradient at zero is 0."""
+    return root((x * x).sum(axis))
 
 
 def spectrum(matrix: Float[Array, "n m"], rank: int) -> tuple[Array, Array, Array]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qejax._typing import Array, Float
+from qejax.models._statistics import norm
 
 POWER = 4
 
@@ -70,7 +71,7 @@ def fit_template(
 def compare(template: Template, sketch: Float[Array, " D"]) -> Float[Array, " p1"]:
     """Returns the comparison of one network outside the training split, `[1 + p]`."""
     good, mean, directions = (part.astype(sketch.dtype) for part in template)
-    size = jnp.linalg.norm(sketch) + 1e-9
+    size = norm(sketch, 0) + 1e-9
     close = sketch @ good / size
     return jnp.concatenate([close[None], (sketch - mean) @ directions])
 

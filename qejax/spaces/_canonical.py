@@ -65,6 +65,9 @@ def canonical_form(spec: WeightSpec, theta: Theta) -> Canonical:
     the last bits) is decided by its outgoing weights, and kept as it is if they have
     none either.
 
+    Differentiable, with the exponents and signs constant. Where a unit dies the form
+    is not continuous; gradients are finite there, those of a dead unit's norm zero.
+
     Args:
         spec: the weight space; spaces of the group `permutation` are left alone.
         theta: finite weights of one network, no batch axis (batch with `jax.vmap`).

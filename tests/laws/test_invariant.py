@@ -168,6 +168,42 @@ def test_gradients_are_finite_where_units_are_dead(kind: Any) -> None:
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(found))
 
 
+@pytest.mark.parametrize("kind", ["canonical", "learned_gauge"])
+def test_gradients_go_through_prepare(kind: Any) -> None:
+    """To the weights themselves, with every reading that is a function of them."""
+    net = nets.mlp((2, 3, 2))
+    readings = {
+        "statistics": tuple(models.STATISTICS),
+        "sketches": tuple(models.SKETCHES),
+        "probes": 2,
+        "shape": (2,),
+        "param_dtype": jnp.float64,
+    }
+    plain = {"config": config(param_dtype=jnp.float64)}
+    if kind == "canonical":
+        plain = {"config": config(**readings), "network": net}
+    model = models.Predictor(net.spec, 3, kind, rngs=nnx.Rngs(0), **plain)
+    live = theta_of(net.spec, 0)
+    dead = jax.tree.map(jnp.copy, live)
+    dead["layer_00"]["kernel"] = dead["layer_00"]["kernel"].at[:, 1].set(0)
+    dead["layer_00"]["bias"] = dead["layer_00"]["bias"].at[1].set(0)
+    zero = jax.tree.map(jnp.zeros_like, live)
+    thetas = jax.tree.map(lambda *x: jnp.stack(x), live, dead, zero)
+    with jax.numpy_dtype_promotion("standard"):
+        found = fast_jit(jax.vmap(jax.grad(model)))(thetas)
+        assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(found))
+        # Of the live network: the slope along a direction.
+        along = theta_of(net.spec, 5)
+        ahead, behind = (
+            fast_jit(model)(jax.tree.map(lambda x, d, s=s: x + s * d, live, along))
+            for s in (1e-6, -1e-6)
+        )
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(along), strict=True)
+    slope = sum(float(jnp.vdot(g[0], d)) for g, d in pairs)
+    np.testing.assert_allclose(2e-6 * slope, ahead - behind, rtol=1e-4)
+    assert abs(slope) > 1e-3
+
+
 def test_a_gauge_gets_no_gradient_and_a_relative_map_does() -> None:
     name = "one hidden layer"
     plain, _ = networks(name)

@@ -238,3 +238,68 @@ def test_batched_by_vmap_equals_a_loop():
     looped = _trees.stack([canonical_form(spec, theta) for theta in thetas])
     assert_close(batched.theta, looped.theta, rtol=1e-14)
     assert_close(batched.log_norm, looped.log_norm, rtol=1e-14)
+
+
+def readings(spec, seed):
+    """A smooth function of everything in a normal form."""
+    weight = weights(spec, seed)
+
+    def total(theta):
+        normal = spaces.canonical_form(spec, theta)
+        pairs = zip(jax.tree.leaves(normal.theta), jax.tree.leaves(weight), strict=True)
+        parts = [jnp.vdot(jnp.sin(x), w) for x, w in pairs]
+        return sum(parts, sum(normal.log_norm.values(), jnp.zeros(())))
+
+    return total
+
+
+def at_zeros(spec):
+    """Weights at which a norm, a bias or everything is zero."""
+    theta = weights(spec, 3)
+    first = spec.leaves[0].path.rsplit("/", 1)[0]
+    return {
+        "live": theta,
+        "biases zero": {k: {**v, "bias": 0 * v["bias"]} for k, v in theta.items()},
+        "a dead unit": zero_unit(theta, first, 1),
+        "all zero": jax.tree.map(jnp.zeros_like, theta),
+    }
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "mixed", "degrees"])
+def test_gradients_are_differences_and_finite_where_units_are_dead(name):
+    spec = SPECS[name]
+    run = jax.jit(readings(spec, 50))
+    gradient = jax.jit(jax.grad(readings(spec, 50)))
+    for case, theta in at_zeros(spec).items():
+        found = gradient(theta)
+        assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(found)), case
+        if case == "all zero":
+            continue
+        # Away from zero, or at zero biases of live units: there it is smooth.
+        step = jax.tree.map(
+            lambda x, d, case=case: jnp.where(
+                (x != 0) | (case == "biases zero"), 1e-6 * d, 0
+            ),
+            theta,
+            weights(spec, 70),
+        )
+        ahead, behind = (
+            run(jax.tree.map(lambda x, d, s=sign: x + s * d, theta, step))
+            for sign in (1, -1)
+        )
+        slope = sum(
+            float(jnp.vdot(a, b))
+            for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(step), strict=True)
+        )
+        np.testing.assert_allclose(2 * slope, ahead - behind, rtol=1e-6)
+
+
+def test_gradients_at_a_zero_bias_are_those_of_any_scale():
+    """The rule of `jnp.ldexp` would lose a power of two at a mantissa of zero."""
+    spec = SPECS["relu"]
+    theta = at_zeros(spec)["biases zero"]
+    found = jax.grad(
+        lambda t: spaces.canonical_form(spec, t).theta["layer_00"]["bias"][0]
+    )({**theta, "layer_00": jax.tree.map(lambda x: 1e-3 * x, theta["layer_00"])})
+    norm = jnp.linalg.norm(1e-3 * theta["layer_00"]["kernel"][:, 0])
+    np.testing.assert_allclose(found["layer_00"]["bias"][0] * norm, 1, rtol=RTOL)
