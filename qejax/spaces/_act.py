@@ -34,7 +34,7 @@ def act(spec: WeightSpec, g: Elements, theta: Theta) -> Theta:
         spec: the weight space.
         g: one element per unit space; the values are not checked
             (see `check_elements`).
-        theta: weights that fit `spec`.
+        theta: weights that fit `spec`, of JAX or NumPy.
 
     Returns:
         Weights with the structure, shapes and dtypes of `theta`.
@@ -98,7 +98,11 @@ def act_units(
 
     Returns:
         Features of the same shapes and dtypes.
+
+    Raises:
+        ValueError: if `g` does not fit `spec`.
     """
+    check_spaces(spec, g)
     groups = spec.space_by_name
     return {
         name: GROUPS[groups[name].group].move(g[name], x, 0, power)
@@ -115,13 +119,15 @@ def act_leaf(leaf: Leaf, spec: WeightSpec, g: Elements, x: Array) -> Array:
     moved = leaf.moved()
     if not moved:
         return x
+    x = jnp.asarray(x)
     groups = spec.space_by_name
     parts: list[tuple[Array, Array | None]] = []
     for position in moved:
         axis = leaf.axes[position]
         assert axis.space is not None
         row = GROUPS[groups[axis.space].group]
-        parts.append(row.monomial(g[axis.space], axis.power))
+        perm, factor = row.monomial(g[axis.space], axis.power)
+        parts.append((jnp.asarray(perm), factor))
     permute = _PERMUTE.get(jax.default_backend(), gather_axes)
     x = permute(x, dict(zip(moved, (perm for perm, _ in parts), strict=True)))
     for position, (_, factor) in zip(moved, parts, strict=True):

@@ -4,6 +4,10 @@ An element is a dict from the name of a unit space to an element of its group; t
 operations are those of the groups, space by space.
 """
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -25,7 +29,7 @@ def mul(spec: WeightSpec, h: Elements, g: Elements) -> Elements:
     """Returns `hg`, first `g` then `h`: `act(hg, t) == act(h, act(g, t))`.
 
     Raises:
-        ValueError: if `h` or `g` does not have one element per unit space.
+        ValueError: if `h` or `g` does not fit `spec` (see `check_spaces`).
     """
     check_spaces(spec, h)
     check_spaces(spec, g)
@@ -36,7 +40,7 @@ def inv(spec: WeightSpec, g: Elements) -> Elements:
     """Returns the inverse, whose product with `g` is the identity.
 
     Raises:
-        ValueError: if `g` does not have one element per unit space.
+        ValueError: if `g` does not fit `spec` (see `check_spaces`).
     """
     check_spaces(spec, g)
     return {s.name: GROUPS[s.group].inv(g[s.name]) for s in spec.spaces}
@@ -53,14 +57,15 @@ def sample(
     Args:
         key: consumed.
         spec: the weight space.
-        spread: at least 1; positive scales are log-uniform in `[1/spread, spread]`.
+        spread: at least 1 and finite; positive scales are log-uniform in
+            `[1/spread, spread]`.
         dtype: of the scales.
 
     Returns:
         One element per unit space, permutations uniform, signs fair.
 
     Raises:
-        ValueError: if `spread` is below 1.
+        ValueError: if `spread` is below 1, infinite or NaN.
 
     Example:
         >>> from qejax import nets
@@ -69,10 +74,10 @@ def sample(
         >>> g["hidden_0"].perm.shape
         (3,)
     """
-    if spread < 1:
+    if not 1 <= spread < math.inf:
         raise ValueError(
             f"sample(spread=...): scales are drawn from [1/spread, spread], so spread "
-            f"should be at least 1, got {spread}."
+            f"should be at least 1 and finite, got {spread}."
         )
     keys = jax.random.split(key, max(len(spec.spaces), 1))
     return {
@@ -82,26 +87,39 @@ def sample(
 
 
 def check_spaces(spec: WeightSpec, g: Elements) -> None:
-    """Raises unless `g` has one element of the right size per unit space.
+    """Raises unless `g` has one element of the right form per unit space.
 
-    Looks at structure and shapes, never at values, so it works on traced values.
+    A `Monomial` each, with an integer `perm` and a floating `scale`, both of shape
+    `(size,)`. Looks at structure, shapes and dtypes, never at values, so it works on
+    traced values.
 
     Raises:
-        ValueError: names the unit space, the expected and the found size.
+        ValueError: names the unit space, what was expected and what was found.
     """
     expected = [space.name for space in spec.spaces]
-    if sorted(g) != sorted(expected):
+    if not isinstance(g, Mapping) or sorted(g) != sorted(expected):
+        found = list(g) if isinstance(g, Mapping) else type(g).__name__
         raise ValueError(
             f"a group element needs one entry per unit space: expected {expected}, got "
-            f"{list(g)}. Inputs and outputs never move; leave them out."
+            f"{found}. Inputs and outputs never move; leave them out."
         )
     for space in spec.spaces:
-        size = g[space.name].perm.shape[-1]
-        if size != space.size:
+        one = g[space.name]
+        where = f"group element of unit space {space.name!r}"
+        if not isinstance(one, Monomial):
             raise ValueError(
-                f"group element of unit space {space.name!r}: expected {space.size} "
-                f"units, got {size}."
+                f"{where}: expected a Monomial(perm, scale), got a "
+                f"{type(one).__name__}. Make it with qejax.spaces.sample or identity."
             )
+        for name, kind in (("perm", jnp.integer), ("scale", jnp.floating)):
+            part: Any = getattr(one, name)
+            shape, dtype = jnp.shape(part), jnp.result_type(part)
+            if shape != (space.size,) or not jnp.issubdtype(dtype, kind):
+                raise ValueError(
+                    f"{where}: `{name}` should be {kind.__name__} of shape "
+                    f"({space.size},), one entry per unit, got {dtype} of shape "
+                    f"{shape}. For a batch of elements use jax.vmap."
+                )
 
 
 def check_elements(spec: WeightSpec, g: Elements) -> None:

@@ -1,5 +1,7 @@
 """Elements of a spec: one per unit space, and what is refused."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,9 +29,57 @@ def test_samples_are_elements_and_keys_matter():
     )
 
 
-def test_spread_must_not_be_below_one():
-    with pytest.raises(ValueError, match=r"spread should be at least 1, got 0.5"):
-        spaces.sample(KEY, SPEC, 0.5)
+@pytest.mark.parametrize("spread", [0.5, float("nan"), float("inf")])
+def test_spread_must_be_finite_and_not_below_one(spread):
+    says = rf"spread should be at least 1 and finite, got {spread}"
+    with pytest.raises(ValueError, match=says):
+        spaces.sample(KEY, SPEC, spread)
+
+
+FORMS = {
+    "one scale for all units": ({"scale": jnp.ones(1)}, r"`scale`.*\(4,\).*\(1,\)"),
+    "a batch of elements": (
+        {"perm": jnp.arange(4)[None], "scale": jnp.ones((1, 4))},
+        r"`perm` should be integer of shape \(4,\).*got int.*\(1, 4\).*use jax\.vmap",
+    ),
+    "no axis": ({"perm": jnp.asarray(3)}, r"`perm`.*of shape \(\)"),
+    "a floating permutation": ({"perm": jnp.arange(4.0)}, "integer.*got float64"),
+    "integer scales": ({"scale": jnp.ones(4, int)}, "floating.*got int64"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_elements_of_another_form_are_refused(form, wrap):
+    fields, says = FORMS[form]
+    g = element_of(SPEC, 0)
+    g["hidden_0"] = g["hidden_0"]._replace(**fields)
+    act = wrap(lambda g: spaces.act(SPEC, g, theta_of(SPEC, 0)))
+    with pytest.raises(ValueError, match=f"unit space 'hidden_0'.*{says}"):
+        act(g)
+
+
+def test_elements_must_be_monomials():
+    g = element_of(SPEC, 0)
+    for wrong, name in ((None, "NoneType"), (jnp.arange(4), "ArrayImpl")):
+        with pytest.raises(
+            ValueError, match=rf"'hidden_0': expected a Monomial.*got a {name}"
+        ):
+            spaces.act(SPEC, {**g, "hidden_0": wrong}, theta_of(SPEC, 0))
+    nothing: Any = None
+    with pytest.raises(ValueError, match=r"one entry per unit space.*got\s+NoneType"):
+        spaces.act(SPEC, nothing, theta_of(SPEC, 0))
+
+
+@pytest.mark.parametrize("name", ["mixed", "cnn, same, flatten", "residual cnn"])
+def test_weights_and_elements_of_numpy_are_moved(name):
+    """A zoo holds its weights as NumPy arrays."""
+    spec = NETS[name].net.spec
+    g, theta = element_of(spec, 0), theta_of(spec, 0)
+    plain = jax.tree.map(np.asarray, (g, theta))
+    expected = spaces.act(spec, g, theta)
+    for moved in (spaces.act(spec, g, plain[1]), spaces.act(spec, *plain)):
+        jax.tree.map(np.testing.assert_array_equal, moved, expected)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +87,7 @@ def test_spread_must_not_be_below_one():
     [
         lambda g: spaces.act(SPEC, g, theta_of(SPEC, 0)),
         lambda g: spaces.act_features(SPEC, g, {}),
+        lambda g: spaces.act_units(SPEC, g, {}),
         lambda g: spaces.mul(SPEC, g, element_of(SPEC, 0)),
         lambda g: spaces.mul(SPEC, element_of(SPEC, 0), g),
         lambda g: spaces.inv(SPEC, g),
@@ -50,7 +101,7 @@ def test_elements_must_cover_the_spaces(call):
     with pytest.raises(ValueError, match=r"one entry per unit space: expected .*hid"):
         call(missing)
     with pytest.raises(
-        ValueError, match="unit space 'hidden_0': expected 4 units, got 5"
+        ValueError, match=r"unit space 'hidden_0': `perm`.*\(4,\).*shape\s+\(5,\)"
     ):
         call({**g, "hidden_0": g["hidden_1"]})
 
