@@ -105,6 +105,13 @@ class ZooConfig:
             got = getattr(self, name)
             if got < 1:
                 raise ValueError(f"zoo config {name}: expected at least 1, got {got}.")
+        for name in ("seed", "split_seed"):
+            got = getattr(self, name)
+            if not isinstance(got, int) or isinstance(got, bool) or got < 0:
+                raise ValueError(
+                    f"zoo config {name}: expected an integer of at least 0, got "
+                    f"{got!r}."
+                )
         for name, known in (("optimizers", OPTIMIZERS), ("inits", INITS)):
             got = getattr(self, name)
             if not got or not set(got) <= set(known):

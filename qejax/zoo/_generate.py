@@ -5,7 +5,6 @@ per finished chunk. The same call goes on where an interrupted one stopped, to t
 same bytes. `OUT` appears when everything is there, and a later call returns at once.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -21,11 +20,12 @@ import numpy as np
 from qejax import nets
 from qejax.nets import Network
 from qejax.zoo._config import ZooConfig
+from qejax.zoo._data import checked_data, digest_of_data
 from qejax.zoo._hyper import coefficients, draw_hyper, minibatches, subsets
 from qejax.zoo._manifest import MANIFEST, read_manifest, versions
 from qejax.zoo._splits import split_networks
 from qejax.zoo._store import store
-from qejax.zoo._train_many import Chunk, Data, make_program
+from qejax.zoo._train_many import LABELS, Chunk, Data, make_program
 from qejax.zoo._zoo import Zoo, from_vectors, to_vectors
 
 
@@ -76,13 +76,14 @@ def generate(
         `out`, as a path.
 
     Raises:
-        ValueError: if the data do not fit, or `out` (or its unfinished form) was made
-            from another configuration, other data or another jax; says which.
+        ValueError: if the data do not fit a network, before anything is written; if
+            all networks of a bucket diverged; or if `out` (or its unfinished form) was
+            made from another configuration, other data or another jax; says which.
         FileExistsError: if `out` holds something that is no zoo.
     """
     out = Path(out)
-    data = _checked(data)
-    recipe = {"zoo": config.to_dict(), "data_sha256": _digest(data)}
+    data = checked_data(config, data)
+    recipe = {"zoo": config.to_dict(), "data_sha256": digest_of_data(data)}
     if (out / MANIFEST).is_file():
         _check_same(out, recipe, read_manifest(out)["config"])
         _sweep(out)
@@ -181,7 +182,7 @@ def _train_bucket(
     labels: dict[str, np.ndarray] = {}
     for index, rows in enumerate(chunk_rows(config, hyper["step"])):
         path = partial / f"{name}-{index:05d}.npz"
-        part = _load(path)
+        part = _load(path, _chunk_shapes(len(rows), net.spec.num_parameters))
         resumed = part is not None
         if part is None:
             # The last chunk is filled up, so that all have one shape.
@@ -230,21 +231,40 @@ def _gather(
     return zoo, {"trained": config.count, "diverged": config.count - len(rows)}
 
 
-def _load(path: Path) -> dict[str, np.ndarray] | None:
+def _chunk_shapes(count: int, num_parameters: int) -> dict[str, tuple[int, ...]]:
+    """Of the arrays of a finished chunk, float32, by name."""
+    return {"theta": (count, num_parameters)} | {name: (count,) for name in LABELS}
+
+
+def _load(
+    path: Path, shapes: dict[str, tuple[int, ...]]
+) -> dict[str, np.ndarray] | None:
     """A finished chunk; `None` if there is none, or a damaged one to train again."""
     if not path.is_file():
         return None
     try:
         # NumPy leaves a file open that it fails to read, so it is opened here.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as part:
-            return {name: part[name] for name in part.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error):
+            found = {name: part[name] for name in part.files}
+    except _DAMAGED:
         return None
+    dtypes = {array.dtype for array in found.values()}
+    same = {name: array.shape for name, array in found.items()} == shapes
+    return found if same and dtypes == {np.dtype(np.float32)} else None
+
+
+_DAMAGED = (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error)
+"""What NumPy raises for a file that is no whole `.npz`."""
+
+
+def _draft(path: Path) -> Path:
+    """Where this process writes a file before it has its name."""
+    return path.with_name(f"{path.name}.draft-{os.getpid()}")
 
 
 def _save(path: Path, part: dict[str, Any]) -> None:
     """Writes a chunk; a killed write leaves no file of that name."""
-    draft = path.with_suffix(".draft")
+    draft = _draft(path)
     with draft.open("wb") as file:
         np.savez(file, **part)
     os.replace(draft, path)
@@ -255,10 +275,23 @@ def _begin(partial: Path, recipe: dict[str, Any]) -> None:
     path = partial / "recipe.json"
     recipe = recipe | {"versions": versions()}
     if path.is_file():
-        _check_same(partial, recipe, json.loads(path.read_text()))
+        try:
+            found = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(
+                f"{path}: expected JSON that tells which zoo the chunks beside it are "
+                f"of, got {error}. Remove the folder {partial} to start again."
+            ) from error
+        _check_same(partial, recipe, found)
         return
+    chunks = sorted(partial.glob("*.npz"))
+    if chunks:
+        raise ValueError(
+            f"{partial}: expected recipe.json beside unfinished chunks, found none and "
+            f"{chunks[0].name}. Remove the folder to start again."
+        )
     partial.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
+    draft = _draft(path)
     draft.write_text(json.dumps(recipe))
     os.replace(draft, path)
 
@@ -280,26 +313,3 @@ def _check_same(folder: Path, recipe: dict[str, Any], found: Any) -> None:
             f"{folder}: this folder holds another zoo: {part} should be {expected}, "
             f"found {got}. Choose another folder, or remove this one."
         )
-
-
-def _checked(data: Data) -> Data:
-    """The arrays as float32 inputs and int32 labels."""
-    parts = []
-    for name in ("train", "test"):
-        x = np.asarray(getattr(data, f"{name}_x"), np.float32)
-        y = np.asarray(getattr(data, f"{name}_y"))
-        if len(x) != len(y) or y.ndim != 1 or y.dtype.kind not in "iu" or not len(y):
-            raise ValueError(
-                f"data.{name}_y: expected one integer label for each of {len(x)} "
-                f"points, at least one, got {y.dtype} of shape {y.shape}."
-            )
-        parts += [x, y.astype(np.int32)]
-    return Data(*parts)
-
-
-def _digest(data: Data) -> str:
-    digest = hashlib.sha256()
-    for array in data:
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

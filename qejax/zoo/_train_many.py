@@ -25,6 +25,9 @@ DRAW_INIT, DRAW_DROPOUT = 11, 12
 
 EVALUATE_AT_ONCE = 64
 
+LABELS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
+"""What the program measures, by name."""
+
 
 class Data(NamedTuple):
     """What the networks of a zoo are trained on.
@@ -246,12 +249,6 @@ def make_program(
         everything = jnp.ones((len(chunk.rows), len(data.test_y)), jnp.float32)
         test = _evaluate(net, thetas, data.test_x, data.test_y, everything)
         train = _evaluate(net, thetas, data.train_x, data.train_y, chunk.subset)
-        labels = {
-            "test_accuracy": test[0],
-            "test_loss": test[1],
-            "train_accuracy": train[0],
-            "train_loss": train[1],
-        }
-        return thetas, labels
+        return thetas, dict(zip(LABELS, (*test, *train), strict=True))
 
     return program
