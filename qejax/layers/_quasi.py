@@ -1,6 +1,8 @@
 """Quasi-equivariant layers: an equivariant map, moved along the group."""
 
-from typing import Protocol
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax
 from flax import nnx
@@ -41,11 +43,15 @@ class QuasiEquivariant(nnx.Module):
     One network, no batch axis (batch with `jax.vmap`).
 
     Args:
-        alpha: a module from features to scales, `GaugeAlpha` or `RelativeAlpha`.
-        beta: a strictly equivariant layer.
+        alpha: a module from features to scales, `GaugeAlpha` or `RelativeAlpha`; with
+            `rngs`, also a factory of one, `rngs=... -> module`.
+        beta: a strictly equivariant layer, or likewise a factory of one.
+        rngs: given to factories, `alpha`'s first; modules are copied then, so that
+            `nnx.bridge.to_linen(QuasiEquivariant, alpha, beta)` works with either.
 
     Raises:
-        ValueError: if `alpha` does not return scales of the group of `beta.spec`.
+        ValueError: if `alpha` does not return scales of the group of `beta.spec`, or
+            if one of them is a factory and there is no `rngs`.
 
     Source: Tran et al. 2026, arXiv:2604.23720 (the layer `alpha beta`).
 
@@ -63,7 +69,15 @@ class QuasiEquivariant(nnx.Module):
         (3, 8)
     """
 
-    def __init__(self, alpha: Alpha, beta: Beta) -> None:
+    def __init__(
+        self,
+        alpha: Alpha | Callable[..., Alpha],
+        beta: Beta | Callable[..., Beta],
+        *,
+        rngs: nnx.Rngs | None = None,
+    ) -> None:
+        alpha = _built(alpha, rngs, "alpha")
+        beta = _built(beta, rngs, "beta")
         template = feature_template(beta.spec, beta.in_channels)
         scales = jax.eval_shape(alpha.__call__, template)
         check_scales(
@@ -78,3 +92,15 @@ class QuasiEquivariant(nnx.Module):
     def __call__(self, feats: Features) -> Features:
         """Returns `[*leaf.view, C']` by leaf path, for features `[*leaf.view, C]`."""
         return act_scales(self.spec, self.alpha(feats), self.beta(feats))
+
+
+def _built(part: Any, rngs: nnx.Rngs | None, what: str) -> Any:
+    """The module itself, a copy of it that belongs to this trace, or a new one."""
+    if rngs is not None:
+        return nnx.clone(part) if isinstance(part, nnx.Module) else part(rngs=rngs)
+    if isinstance(part, type | functools.partial):
+        raise ValueError(
+            f"QuasiEquivariant({what}=...): expected a module, got a factory and no "
+            f"rngs to call it with. Pass rngs=..., or build the module first."
+        )
+    return part
