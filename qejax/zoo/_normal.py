@@ -81,17 +81,25 @@ def normal_forms(spec: WeightSpec, thetas: Any) -> NormalForm:
         return NormalForm(*(np.zeros((0, n), t) for n, t in columns(spec).values()))
     batch_size = max(1, min(NETWORKS_AT_ONCE, ENTRIES_AT_ONCE // spec.num_parameters))
     with _float64_on_the_host():
-        found = spaces.in_batches(_program(spec), thetas, batch_size=batch_size)
+        found = spaces.in_batches(_of_float32(spec), thetas, batch_size=batch_size)
         return NormalForm(*(np.asarray(column) for column in found))
+
+
+def _of_float32(spec: WeightSpec) -> Callable[[Any], tuple[jax.Array, ...]]:
+    """The program on float32 weights: NumPy widens them, XLA would flush small ones."""
+
+    def widened(thetas: Any) -> tuple[jax.Array, ...]:
+        return _program(spec)(jax.tree.map(np.float64, thetas))
+
+    return widened
 
 
 @functools.lru_cache(maxsize=16)
 def _program(spec: WeightSpec) -> Callable[[Any], tuple[jax.Array, ...]]:
-    """From stacked weights to the arrays of a `NormalForm`, compiled at most once."""
+    """From stacked float64 weights to the arrays of a `NormalForm`, compiled once."""
     limit = float(np.finfo(np.float32).max)
 
     def one(theta: Any) -> tuple[jax.Array, ...]:
-        theta = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), theta)
         normal = spaces.canonical_form(spec, theta)
         log_norm = spaces.log_norms(normal)
         raw = spaces.raw_statistics(spec, normal.theta)

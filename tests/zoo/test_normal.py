@@ -174,6 +174,18 @@ def test_finite_at_any_scale_and_for_dead_units(name: str) -> None:
     assert _gap(found.statistics[alive], dead.statistics[alive]) < 1e-6
 
 
+def test_units_below_the_normal_range_of_float32_are_alive() -> None:
+    """XLA flushes such weights to zero; networks with strong weight decay have them."""
+    spec, some = NETS["relu"].spec, _zoo()
+    thetas = dict(some.thetas)
+    scale = np.float32(1e-40)
+    thetas["layer_00"] = jax.tree.map(lambda x: x * scale, thetas["layer_00"])
+    first = slice(0, 4 * 6 + 6)
+    got = zoo.normal_forms(spec, thetas).vectors[:, first]
+    # Five digits are left of them.
+    np.testing.assert_allclose(got, _forms("relu").vectors[:, first], atol=1e-4)
+
+
 def test_values_beyond_float32_are_the_largest() -> None:
     """A space that two groups of leaves write, the first of them next to nothing."""
     stream = spaces.Wire(2, "stream")
