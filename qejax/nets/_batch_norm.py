@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from qejax._typing import Array
 
@@ -26,7 +28,8 @@ def fold_batch_norm(
         `{"kernel", "bias"}` with the kernel's shape and dtype.
 
     Raises:
-        ValueError: if a vector does not have one entry per output unit.
+        ValueError: if an entry is missing, a vector does not have one entry per output
+            unit, or, outside jit, `var + epsilon` is not positive.
 
     Example:
         >>> one = jnp.ones(2)
@@ -36,6 +39,17 @@ def fold_batch_norm(
         >>> folded["kernel"][0].tolist(), folded["bias"].tolist()
         ([0.5, 0.5], [1.0, 1.0])
     """
+    for what, entries, needed in (
+        ("layer", layer, ("kernel",)),
+        ("norm", norm, ("mean", "var")),
+    ):
+        missing = [name for name in needed if name not in entries]
+        if missing:
+            raise ValueError(
+                f"fold_batch_norm: {what} should have the entries {list(needed)}, got "
+                f"{list(entries)} without {missing}. Running statistics are in the "
+                f"collection 'batch_stats' of Flax."
+            )
     kernel = layer["kernel"]
     size = kernel.shape[-1]
     vectors = {"layer bias": layer.get("bias")}
@@ -48,8 +62,17 @@ def fold_batch_norm(
                 f"output units (kernel {tuple(kernel.shape)}), got shape "
                 f"{tuple(vector.shape)}."
             )
+    variance = norm["var"]
+    if not isinstance(variance, Tracer):
+        wrong = np.flatnonzero(~(np.asarray(variance) + epsilon > 0))
+        if wrong.size:
+            raise ValueError(
+                f"fold_batch_norm: norm var plus epsilon={epsilon} should be positive, "
+                f"got {wrong.size} of {size} that are not, the first at {wrong[0]}. "
+                f"Pass the variance itself, not its logarithm or its root's inverse."
+            )
     factor = norm.get("scale", jnp.ones(size, kernel.dtype)) / jnp.sqrt(
-        norm["var"] + epsilon
+        variance + epsilon
     )
     zero = jnp.zeros(size, kernel.dtype)
     bias = (layer.get("bias", zero) - norm["mean"]) * factor + norm.get("bias", zero)

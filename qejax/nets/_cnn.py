@@ -65,29 +65,24 @@ def cnn(
         >>> net.spec.num_parameters
         4970
     """
-    return build_cnn(
-        CNNConfig(
-            in_channels,
-            tuple(channels),
-            windows,
-            strides,
-            _entries(padding),
-            _entries(activation),
-            blocks if isinstance(blocks, int) else tuple(blocks),
-            head,
-            None if image is None else (image[0], image[1]),
-            num_outputs,
-        )
-    )
+    fields: Any = {
+        "in_channels": in_channels,
+        "channels": channels,
+        "windows": windows,
+        "strides": strides,
+        "padding": padding,
+        "activation": activation,
+        "blocks": blocks,
+        "head": head,
+        "image": image,
+        "num_outputs": num_outputs,
+    }
+    return build_cnn(CNNConfig(**fields))
 
 
 def cnn_spec(*args: Any, **kwargs: Any) -> WeightSpec:
     """Returns the spec of `cnn(*args, **kwargs)`."""
     return cnn(*args, **kwargs).spec
-
-
-def _entries(value: str | Sequence[str]) -> str | tuple[str, ...]:
-    return value if isinstance(value, str) else tuple(value)
 
 
 def _convolution(strides: tuple[int, int], padding: str) -> Callable[..., Array]:

@@ -3,9 +3,12 @@
 A new kind of network is a new frozen dataclass here and a new row in `_build.py`.
 """
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
+
+import numpy as np
 
 from qejax.nets._activations import activation as find_activation
 
@@ -14,8 +17,10 @@ PADDINGS = ("VALID", "SAME")
 
 
 def _tuples(value: Any) -> Any:
-    """Lists, at any depth, as tuples."""
-    if isinstance(value, list | tuple):
+    """Lists, arrays and other sequences, at any depth, as tuples."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
         return tuple(_tuples(entry) for entry in value)
     return value
 
@@ -24,29 +29,43 @@ def per_layer(value: Any, count: int, what: str) -> tuple[Any, ...]:
     """Returns one entry a layer from one for all, or from a sequence of them.
 
     Args:
-        value: a tuple or list of `count` entries, or one entry for every layer.
+        value: a sequence of `count` entries, or one entry for every layer.
         count: number of layers.
         what: the field, for the message.
 
     Raises:
         ValueError: if a sequence has another length.
     """
-    if not isinstance(value, list | tuple):
+    value = _tuples(value)
+    if not isinstance(value, tuple):
         return (value,) * count
     if len(value) != count:
         raise ValueError(
             f"{what}: expected one entry for all or one for each of {count} layers, "
             f"got {len(value)}: {list(value)}."
         )
-    return _tuples(value)
+    return value
 
 
-def _check_sizes(what: str, sizes: tuple[Any, ...]) -> None:
-    for size in sizes:
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(
-                f"{what}: sizes should be integers of at least 1, got {list(sizes)}."
-            )
+def _sizes(what: str, sizes: Any, least: int = 1) -> tuple[int, ...]:
+    """Sizes as integers of Python, from integers of any kind; a truth value is none."""
+    sizes = _tuples(sizes)
+    found = [_integer(s) for s in sizes] if isinstance(sizes, tuple) else [None]
+    good = tuple(size for size in found if size is not None and size >= least)
+    if len(good) != len(found):
+        raise ValueError(
+            f"{what}: sizes should be integers of at least {least}, got {sizes!r}."
+        )
+    return good
+
+
+def _integer(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def _check_choice(what: str, value: Any, choices: Sequence[str]) -> None:
@@ -92,12 +111,11 @@ class MLPConfig(NetConfig):
 
     def __post_init__(self) -> None:
         """Fills in one entry a layer, and checks."""
-        widths = _tuples(self.widths)
+        widths = _sizes("mlp widths", self.widths)
         if len(widths) < 2:
             raise ValueError(
                 f"mlp widths: expected at least inputs and outputs, got {list(widths)}."
             )
-        _check_sizes("mlp widths", widths)
         names = per_layer(self.activation, len(widths) - 2, "mlp activation")
         for name in names:
             find_activation(name)
@@ -144,40 +162,50 @@ class CNNConfig(NetConfig):
 
     def __post_init__(self) -> None:
         """Fills in one entry a stage, and checks."""
-        channels = _tuples(self.channels)
+        channels = _sizes("cnn channels", self.channels)
         if not channels:
             raise ValueError("cnn channels: expected at least one stage, got none.")
-        _check_sizes("cnn channels", channels)
-        _check_sizes(
+        ends = _sizes(
             "cnn in_channels, num_outputs", (self.in_channels, self.num_outputs)
         )
         stages = len(channels)
-        filled = {
+        filled: dict[str, Any] = {
             name: per_layer(getattr(self, name), stages, f"cnn {name}")
             for name in ("windows", "strides", "padding", "activation", "blocks")
         }
         for name in ("windows", "strides"):
-            filled[name] = tuple(per_layer(v, 2, f"cnn {name}") for v in filled[name])
-            _check_sizes(f"cnn {name}", sum(filled[name], ()))
+            sides = (per_layer(v, 2, f"cnn {name}") for v in filled[name])
+            filled[name] = tuple(_sizes(f"cnn {name}", pair) for pair in sides)
         for padding in filled["padding"]:
             _check_choice("cnn padding", padding, PADDINGS)
         for name in filled["activation"]:
             find_activation(name)
-        for blocks in filled["blocks"]:
-            _check_sizes("cnn blocks + 1", (blocks + 1,))
+        filled["blocks"] = _sizes("cnn blocks", filled["blocks"], least=0)
         _check_choice("cnn head", self.head, HEADS)
-        image = _tuples(self.image)
-        if image is None and self.head == "flatten":
-            raise ValueError(
-                "cnn image: head 'flatten' needs the height and width of the images, "
-                "got None. Pass image=(height, width), or head='gap'."
-            )
-        if image is not None:
-            _check_sizes("cnn image", per_layer(image, 2, "cnn image"))
-        object.__setattr__(self, "channels", channels)
-        object.__setattr__(self, "image", image)
+        filled |= {
+            "in_channels": ends[0],
+            "channels": channels,
+            "image": self._checked_image(),
+            "num_outputs": ends[1],
+        }
         for name, value in filled.items():
             object.__setattr__(self, name, value)
+
+    def _checked_image(self) -> tuple[int, ...] | None:
+        if self.image is None:
+            if self.head == "flatten":
+                raise ValueError(
+                    "cnn image: head 'flatten' needs the height and width of the "
+                    "images, got None. Pass image=(height, width), or head='gap'."
+                )
+            return None
+        image = _sizes("cnn image", self.image)
+        if len(image) != 2:
+            raise ValueError(
+                f"cnn image: expected (height, width), got {image}. The channels are "
+                f"in_channels."
+            )
+        return image
 
 
 CONFIGS: dict[str, type[NetConfig]] = {row.kind: row for row in (MLPConfig, CNNConfig)}

@@ -1,6 +1,7 @@
 """Multilayer perceptrons of any depth and width, with or without residual adds."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from qejax import spaces
 from qejax.nets._activations import activation as find_activation
@@ -30,7 +31,7 @@ def mlp(
     has the same group and degree 1; otherwise it is left with permutations.
 
     Args:
-        widths: `(n_0, ..., n_L)`, inputs and outputs included.
+        widths: `(n_0, ..., n_L)`, inputs and outputs included; integers of any kind.
         activation: for all hidden layers, or one for each of them.
         residual: whether hidden layers of equal width add what they read.
 
@@ -45,7 +46,8 @@ def mlp(
         >>> [(space.name, space.group) for space in net.spec.spaces]
         [('hidden_0', 'positive_scale'), ('hidden_1', 'sign')]
     """
-    return build_mlp(MLPConfig(tuple(widths), _names(activation), residual))
+    fields: Any = (widths, activation, residual)
+    return build_mlp(MLPConfig(*fields))
 
 
 def mlp_spec(
@@ -55,10 +57,6 @@ def mlp_spec(
 ) -> WeightSpec:
     """Returns the spec of `mlp(widths, activation, residual)`."""
     return mlp(widths, activation, residual).spec
-
-
-def _names(activation: str | Sequence[str]) -> str | tuple[str, ...]:
-    return activation if isinstance(activation, str) else tuple(activation)
 
 
 def build_mlp(config: MLPConfig) -> Network:

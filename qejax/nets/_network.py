@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from qejax._typing import Array, PRNGKeyArray, Theta
 from qejax.nets._activations import Activation
 from qejax.nets._config import NetConfig
-from qejax.spaces import Leaf, UnitSpace, WeightSpec, Wire
+from qejax.spaces import Leaf, UnitSpace, WeightSpec, Wire, check_theta
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Network:
     def init(self, key: PRNGKeyArray, dtype: DTypeLike = "float32") -> Theta:
         """Returns random weights and zero biases.
 
-        Kernels are normal with variance `gain / fan_in`, gain 2 where the layer's
-        activation has positive scales for its group (ReLU) and 1 elsewhere.
+        Kernels are normal with variance `gain / fan_in`, the gain that of the layer's
+        activation: 2 for the ReLU family, 1 elsewhere.
 
         Args:
             key: consumed.
@@ -78,8 +78,8 @@ class Network:
         theta: dict[str, dict[str, Array]] = {}
         for number, layer in enumerate(self.layers):
             shape, bias = (leaf.stored for leaf in layer.leaves)
-            rectified = layer.activation and layer.activation.group == "positive_scale"
-            std = math.sqrt((2 if rectified else 1) / math.prod(shape[:-1]))
+            gain = layer.activation.gain if layer.activation else 1
+            std = math.sqrt(gain / math.prod(shape[:-1]))
             draw = jax.random.normal(jax.random.fold_in(key, number), shape, dtype)
             theta[layer.name] = {
                 "kernel": std * draw,
@@ -91,7 +91,7 @@ class Network:
         """Returns the outputs `[N, n_L]` for inputs `[N, ...]`.
 
         Raises:
-            ValueError: if the inputs do not fit the first layer.
+            ValueError: if `theta` does not fit the spec, or the inputs the first layer.
 
         Example:
             >>> import jax.numpy as jnp
@@ -120,7 +120,7 @@ class Network:
             a feature map between.
 
         Raises:
-            ValueError: if the inputs do not fit the first layer.
+            ValueError: if `theta` does not fit the spec, or the inputs the first layer.
         """
         units: dict[str, Array] = {}
 
@@ -145,8 +145,9 @@ class Network:
             The outputs `[N, n_L]`.
 
         Raises:
-            ValueError: if the inputs do not fit the first layer.
+            ValueError: if `theta` does not fit the spec, or the inputs the first layer.
         """
+        check_theta(self.spec, theta)
         streams: dict[str, Array] = {}
         for layer in self.layers:
             weights = theta[layer.name]

@@ -1,5 +1,7 @@
 """Each activation has the symmetry that its row says, and a wrong name is named."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,11 @@ import pytest
 
 from qejax import nets
 
-NAMES = [*nets.ACTIVATIONS, "relu^2", "relu^3"]
+NAMES = [*nets.ACTIVATIONS, "relu^2", "relu^3", "relu^10", "relu^12"]
 SCALES = {"positive_scale": 3.7, "sign": -1.0, "permutation": 1.0}
+
+
+LINEAR = ("identity", "linear")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -25,13 +30,30 @@ def test_homogeneous_of_its_degree(name: str) -> None:
 def test_has_no_larger_group(name: str) -> None:
     row = nets.activation(name)
     x = jax.random.normal(jax.random.key(0), (100,))
+    if name in LINEAR:  # Its larger group is no group of the library.
+        return
     larger = [s for g, s in SCALES.items() if g not in (row.group, "permutation")]
     for scale in larger:
         gap = row.function(scale * x) - scale**row.degree * row.function(x)
         assert float(jnp.max(jnp.abs(gap))) > 1e-2
 
 
-@pytest.mark.parametrize("name", ["swish", "relu^1", "relu^x", "Tanh"])
+def test_what_abs_and_identity_allow_beyond_their_group() -> None:
+    x = jax.random.normal(jax.random.key(0), (100,))
+    even, linear = (nets.activation(name) for name in ("abs", "identity"))
+    np.testing.assert_array_equal(even.function(-x), even.function(x))
+    np.testing.assert_array_equal(linear.function(-x), -linear.function(x))
+
+
+@pytest.mark.parametrize(
+    "name", ["swish", "relu^1", "relu^0", "relu^02", "relu^-2", "relu^2.0", "Tanh"]
+)
 def test_unknown_names_list_the_known(name: str) -> None:
     with pytest.raises(ValueError, match=r"is unknown: expected one of .*'relu'"):
         nets.activation(name)
+
+
+def test_no_name_is_named() -> None:
+    number: Any = 5
+    with pytest.raises(ValueError, match=r"expected a name such as 'relu', got 5"):
+        nets.mlp((2, 3, 2), number)

@@ -86,3 +86,18 @@ def test_wrong_sizes_are_named() -> None:
         ValueError, match="norm var should have one entry for each of 2"
     ):
         nets.fold_batch_norm(layer, {"mean": jnp.zeros(2), "var": jnp.ones(3)})
+
+
+def test_missing_entries_and_negative_variances_are_named() -> None:
+    layer, zero = {"kernel": jnp.ones((3, 2))}, jnp.zeros(2)
+    with pytest.raises(ValueError, match=r"norm should have .* without \['var'\]"):
+        nets.fold_batch_norm(layer, {"mean": zero})
+    with pytest.raises(ValueError, match=r"layer should have .* without \['kernel'\]"):
+        nets.fold_batch_norm({}, {"mean": zero, "var": zero})
+    for var in (jnp.array([1.0, -0.5]), jnp.array([1.0, jnp.nan])):
+        with pytest.raises(ValueError, match=r"should be positive, got 1 of 2 .* at 1"):
+            nets.fold_batch_norm(layer, {"mean": zero, "var": var})
+    with pytest.raises(
+        ValueError, match=r"norm var plus epsilon=0\.0 should be positive"
+    ):
+        nets.fold_batch_norm(layer, {"mean": zero, "var": zero}, epsilon=0.0)

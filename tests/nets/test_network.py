@@ -240,6 +240,22 @@ BAD = [
         {"kind": "mlp", "widths": [3, 2, 2], "activation": ["relu", "relu"]},
         "each of 1 layers, got 2",
     ),
+    ({"kind": "mlp", "widths": [3, True, 2]}, r"at least 1, got \(3, True, 2\)"),
+    ({"kind": "mlp", "widths": [3, 2.0]}, r"at least 1, got \(3, 2.0\)"),
+    ({"kind": "mlp", "widths": 3}, "integers of at least 1, got 3"),
+    ({"kind": "mlp", "widths": [3, 2, 2], "activation": 5}, "a name such as 'relu'"),
+    (
+        {"kind": "cnn", "in_channels": 1, "channels": [2], "blocks": 0.5},
+        r"cnn blocks: .*of at least 0, got \(0.5,\)",
+    ),
+    (
+        {"kind": "cnn", "in_channels": 1, "channels": [2], "blocks": -1},
+        r"cnn blocks: .*of at least 0, got \(-1,\)",
+    ),
+    (
+        {"kind": "cnn", "in_channels": 1, "channels": [2], "image": [8, 8, 1]},
+        r"cnn image: expected \(height, width\), got \(8, 8, 1\)",
+    ),
     ({"kind": "cnn", "in_channels": 1, "channels": []}, "at least one stage"),
     ({"kind": "cnn", "in_channels": 0, "channels": [2]}, "in_channels, num_outputs"),
     (
@@ -265,3 +281,38 @@ BAD = [
 def test_bad_configs_are_named(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         nets.build(values)
+
+
+def test_arguments_are_checked_as_fields_are() -> None:
+    wrong: Any = 0.5
+    with pytest.raises(ValueError, match="cnn blocks"):
+        nets.cnn(1, (2,), blocks=wrong)
+    with pytest.raises(ValueError, match=r"expected \(height, width\)"):
+        nets.cnn(1, (2,), image=(8, 8, 1))
+    with pytest.raises(ValueError, match="a name such as 'relu', got"):
+        nets.cnn(1, (2,), activation=wrong)
+
+
+def test_integers_of_any_kind_are_sizes() -> None:
+    widths: Any = np.array([3, 4, 2])
+    net = nets.mlp(widths)
+    assert net == nets.mlp((3, 4, 2))
+    assert json.dumps(net.config.to_dict())
+    channels: Any = np.array([2, 3])
+    blocks: Any = np.array([0, 1])
+    same = nets.cnn(1, channels, np.int64(3), blocks=blocks)
+    assert same == nets.cnn(1, (2, 3), 3, blocks=(0, 1))
+    assert json.dumps(same.config.to_dict())
+
+
+def test_weights_that_do_not_fit_are_named() -> None:
+    net, x = nets.mlp((5, 4, 2)), _inputs((5,))
+    theta = _random(net)
+    first = {"layer_00": theta["layer_00"]}
+    with pytest.raises(ValueError, match=r"missing leaves \['layer_01/kernel'"):
+        net.apply(first, x)
+    theta["layer_01"]["bias"] = jnp.zeros(1)
+    with pytest.raises(
+        ValueError, match=r"'layer_01/bias' should .*\(2,\), got \(1,\)"
+    ):
+        net.apply(theta, x)
