@@ -76,18 +76,16 @@ class QuasiEquivariant(nnx.Module):
         *,
         rngs: nnx.Rngs | None = None,
     ) -> None:
-        alpha = _built(alpha, rngs, "alpha")
-        beta = _built(beta, rngs, "beta")
-        template = feature_template(beta.spec, beta.in_channels)
-        scales = jax.eval_shape(alpha.__call__, template)
+        self.alpha: Alpha = _built(alpha, rngs, "alpha")
+        self.beta: Beta = _built(beta, rngs, "beta")
+        self.spec = self.beta.spec
+        self.in_channels = self.beta.in_channels
+        self.out_channels = self.beta.out_channels
+        template = feature_template(self.spec, self.in_channels)
+        scales = jax.eval_shape(self.alpha.__call__, template)
         check_scales(
-            beta.spec, scales, beta.out_channels, "QuasiEquivariant(alpha=...)"
+            self.spec, scales, self.out_channels, "QuasiEquivariant(alpha=...)"
         )
-        self.spec = beta.spec
-        self.in_channels = beta.in_channels
-        self.out_channels = beta.out_channels
-        self.alpha = alpha
-        self.beta = beta
 
     def __call__(self, feats: Features) -> Features:
         """Returns `[*leaf.view, C']` by leaf path, for features `[*leaf.view, C]`."""
