@@ -2,7 +2,8 @@
 
 Maps take weights (a tree with the leaves of the spec) or features (leaves by path with
 channels behind). Differences are measured after taking the output back by the inverse
-element, so that every entry counts at its own size, whatever the scales.
+element, so that scales neither hide an entry nor blow it up: relative to the largest
+entry of a leaf for equivariance, entry by entry for invariance.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from qejax._typing import PRNGKeyArray
 from qejax.spaces import Elements, WeightSpec
 from qejax.testing._draws import inv, move
 from qejax.testing._probe import Probe, report
-from qejax.testing._report import Report, relative
+from qejax.testing._report import Report, relative, relative_entries
 
 
 def invariant(
@@ -26,8 +27,10 @@ def invariant(
 ) -> Report:
     """Reports how far `fn(act(spec, g, theta))` is from `fn(theta)`.
 
-    The gap is relative to the spread of `fn` over unrelated weights of the same sizes.
-    Controls: that spread is not zero, and the element moves the weights.
+    The gap is relative to the spread of `fn` over unrelated weights of the same sizes,
+    entry by entry; an entry that spreads less than 1e-3 (float32: 3e-2) of the most in
+    its leaf counts as that much. Controls: that spread is not zero, and the element
+    moves the weights.
 
     Args:
         fn: `theta -> y`, a tree of arrays.
@@ -50,7 +53,7 @@ def invariant(
         probe,
         "fn(act(spec, g, theta)) == fn(theta), relative to the spread of fn over "
         "unrelated weights",
-        lambda g: relative(probe.run(probe.moved(g)), probe.out, size),
+        lambda g: relative_entries(probe.run(probe.moved(g)), probe.out, size),
         (probe.moves(), probe.varies()),
         "Look for raw entries, statistics that scales change, an additive epsilon, or "
         "the order of units.",
@@ -68,8 +71,10 @@ def equivariant(
 ) -> Report:
     """Reports how far `inv(g) fn(g u)` is from `fn(u)`: strict equivariance.
 
-    Controls: `g` moves the input and the output, and the output differs over unrelated
-    inputs. A map whose output no element moves is invariant, and fails here.
+    The gap is relative to the largest entry of `fn(u)` in each leaf, so entries below
+    the tolerance times that are not seen. Controls: `g` moves the input and the output,
+    and the output differs over unrelated inputs. A map whose output no element moves is
+    invariant, and fails here.
 
     Args:
         fn: from weights or features of the spec to weights or features of it.

@@ -16,6 +16,10 @@ import numpy as np
 
 _TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
 
+_FLOORS = {"float64": 1e-3, "float32": 3e-2}
+"""Entries smaller than this share of the largest count as that large: what rounding of
+the largest leaves in them is then a thousandth of the tolerance."""
+
 
 @dataclass(frozen=True)
 class Control:
@@ -120,6 +124,9 @@ def tolerance_for(tree: Any, tolerance: float | None) -> float:
 def relative(got: Any, expected: Any, size: Any = None) -> float:
     """The largest difference of two trees, leaf by leaf relative to that leaf.
 
+    All entries of a leaf are measured by its largest, so that small entries count less;
+    `relative_entries` measures each by its own size.
+
     Args:
         got: a tree of arrays.
         expected: another of the same shapes.
@@ -138,6 +145,37 @@ def relative(got: Any, expected: Any, size: Any = None) -> float:
         )
     )
     return max((_relative(*map(np.asarray, three)) for three in leaves), default=0.0)
+
+
+def relative_entries(got: Any, expected: Any, size: Any) -> float:
+    """The largest difference of two trees, entry by entry relative to `size`.
+
+    An entry whose size is below 1e-3 (float32: 3e-2) of the largest in its leaf is
+    measured by that share of the largest. So a wrong entry is seen down to a size of
+    `1e-3 * tolerance` of its neighbours, 1e-13 by default in float64.
+
+    Args:
+        got: a tree of arrays.
+        expected: another of the same shapes.
+        size: likewise; what differences are divided by, at least zero.
+
+    Returns:
+        The gap; NaN if an entry is.
+    """
+
+    def raised(leaf: Any) -> np.ndarray:
+        leaf = np.asarray(leaf)
+        largest = np.max(np.abs(leaf), initial=0.0)
+        floor = _FLOORS.get(str(leaf.dtype), 1.0) * largest
+        return np.maximum(leaf, floor) if largest > 0 else np.ones_like(leaf)
+
+    gaps = jax.tree.map(
+        lambda a, b, s: np.max(np.abs(np.asarray(a) - np.asarray(b)) / s, initial=0.0),
+        got,
+        expected,
+        jax.tree.map(raised, size),
+    )
+    return max(map(float, jax.tree.leaves(gaps)), default=0.0)
 
 
 def _relative(got: np.ndarray, expected: np.ndarray, size: np.ndarray) -> float:

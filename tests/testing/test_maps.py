@@ -47,6 +47,36 @@ def test_a_sum_of_weights_is_not_invariant():
         )
 
 
+@pytest.mark.parametrize("size", [1e-11, 1.0])
+def test_a_wrong_entry_is_seen_at_any_size_that_is_promised(size):
+    """Beside the outputs, a sum of weights far below their size."""
+
+    def broken(theta: Any) -> Any:
+        wrong = size * compiled(NAME).ravel(theta).sum()
+        return jnp.append(outputs(theta).ravel(), wrong)
+
+    def right(theta: Any) -> Any:
+        return jnp.append(outputs(theta).ravel(), size * outputs(theta).sum())
+
+    with pytest.raises(AssertionError, match="invariant failed"):
+        testing.assert_invariant(broken, SPEC, THETA, KEY)
+    testing.assert_invariant(right, SPEC, THETA, KEY, spread=1e4)
+
+
+def test_an_equivariant_leaf_is_measured_by_its_largest_entry():
+    """What the docstring states: below the tolerance times that, nothing is seen."""
+
+    def broken(size: float) -> Any:
+        return lambda feats: {
+            path: jnp.concatenate([x @ MIX, size * jnp.cos(x[..., :1])], -1)
+            for path, x in feats.items()
+        }
+
+    testing.assert_equivariant(broken(1e-16), SPEC, FEATS, KEY)
+    with pytest.raises(AssertionError, match="equivariant failed"):
+        testing.assert_equivariant(broken(1e-6), SPEC, FEATS, KEY)
+
+
 def test_an_additive_epsilon_is_seen():
     def norms(theta: Any) -> Any:
         k, b = theta["layer_00"]["kernel"], theta["layer_00"]["bias"]
