@@ -113,7 +113,7 @@ class LayerTrunk(nnx.Module):
         del extra
         for name in sorted(self.layers):
             features = self.layers[name](features)
-        return layer_norm(self.pool(features))
+        return layers.layer_norm(self.pool(features))
 
 
 class GraphTrunk(nnx.Module):
@@ -192,7 +192,7 @@ class GraphTrunk(nnx.Module):
         if self.alpha is not None:
             features = self._scaled(self._from_features(self.alpha(features)))
         mixed = self.mix(features, extra)
-        return layer_norm(layers.pool_graph(mixed))
+        return layers.layer_norm(layers.pool_graph(mixed))
 
     def _arranged(self, theta: Theta) -> GraphFeatures:
         return layers.arrange(self.graph, views(self.spec, theta))
@@ -215,11 +215,6 @@ class GraphTrunk(nnx.Module):
             apply("edges", features.edges),
             features.globe,
         )
-
-
-def layer_norm(x: Array) -> Array:
-    """Normalises pooled invariants; see `qejax.layers.layer_norm`."""
-    return layers.layer_norm(x)
 
 
 def _beta(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qejax import spaces
-from qejax.spaces import WeightSpec
+from qejax.testing._draws import one_sided
 from tests.registry import (
     MOVED,
     NETS,
@@ -52,23 +52,6 @@ def test_other_weights_are_another_function(name):
     assert gap(two, one) > 1e-2
 
 
-def _move_one_side(spec: WeightSpec, name: str) -> WeightSpec:
-    """The spec in which nothing reads unit space `name`."""
-    leaves = tuple(
-        replace(
-            leaf,
-            axes=tuple(
-                replace(axis, space=None, power=0)
-                if axis.space == name and axis.power < 0
-                else axis
-                for axis in leaf.axes
-            ),
-        )
-        for leaf in spec.leaves
-    )
-    return replace(spec, leaves=leaves)
-
-
 @pytest.mark.parametrize("name", MOVED)
 def test_every_space_must_be_moved_on_both_sides(name):
     """Space by space: an element that only its writers feel changes the function."""
@@ -83,7 +66,7 @@ def test_every_space_must_be_moved_on_both_sides(name):
         g[space.name] = g[space.name]._replace(
             perm=jnp.arange(space.size)[::-1], scale=jnp.full(space.size, kick)
         )
-        wrong = spaces.act(_move_one_side(spec, space.name), g, theta)
+        wrong = spaces.act(one_sided(spec, space.name), g, theta)
         assert gap(run.apply(wrong, x), before) > 1e-6, space.name
 
 
