@@ -60,7 +60,6 @@ class Config:
         batch: networks per step.
         learning_rate: peak of the schedule.
         dropout: in the head.
-        average: decay of the averaged weights that are evaluated.
         evaluate_every: steps between two evaluations on the validation split.
         trees: boosting iterations of the boosted-trees baselines.
     """
@@ -88,7 +87,6 @@ class Config:
     batch: int = 64
     learning_rate: float = 2e-3
     dropout: float = 0.3
-    average: float = 0.99
     evaluate_every: int = 50
     trees: int = 300
 
@@ -153,7 +151,6 @@ _RANGES = (
     ("channels", 0, 1024),
     ("stream", 0, 1024),
     ("dropout", 0, 1),
-    ("average", 0, 1),
 )
 
 _DIGITS = Config(out=Path("runs/predict_accuracy/digits"))

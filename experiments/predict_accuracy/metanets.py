@@ -28,6 +28,10 @@ from qejax._typing import Array, PRNGKeyArray
 COPIES, TOP = 4, 2.0
 """The flat MLP is trained on each network and 3 copies moved by scales `U[1, 2]`."""
 
+STATISTICS, LAYERS = ((5.0, 0.006), (5.0, 0.006)), ((15.0, 0.02), (20.0, 0.1))
+"""Seconds to compile and of a step of one seed, for metanetworks that read statistics
+and for layers on the raw weights: small ones, and as large as the reported model."""
+
 MOVE_KEY = 31
 """Folded into the seed for the copies."""
 
@@ -152,9 +156,11 @@ def metanets(config: Config) -> list[Metanet]:
     return rows
 
 
-def estimate(config: Config) -> float:
-    """Seconds that one metanetwork row takes on one bucket, on two cores."""
-    return 4.0 + 0.01 * config.steps * config.seeds
+def estimate(net: Metanet, config: Config) -> float:
+    """Seconds that one metanetwork takes on one bucket, measured on two cores."""
+    layers = net.name in (_WORDS[kind][0] for kind in ("strict", "gauge", "relative"))
+    compiling, step = (LAYERS if layers else STATISTICS)[config.baseline_channels == 0]
+    return compiling + step * net.steps * config.seeds
 
 
 def make_model(net: Metanet, bucket: Bucket, config: Config) -> Model:

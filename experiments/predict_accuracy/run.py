@@ -107,8 +107,8 @@ def plan(config: Config, bars: Bars) -> None:
     """Plans all work with seconds measured on two cores, for the time left."""
     zoos.plan(config, bars)
     bars.plan.add("readings", 1, 15.0 * zoos.num_buckets(config))
-    seconds = metanets.estimate(config)
     for net in metanets.metanets(config):
+        seconds = metanets.estimate(net, config)
         bars.plan.add(net.name, zoos.num_buckets(config), seconds)
     rows = len(TREES) + len(SAME_INPUTS)
     bars.plan.add("trees", rows * zoos.num_buckets(config), 0.015 * config.trees)

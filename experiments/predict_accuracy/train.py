@@ -32,6 +32,9 @@ Scores = Callable[[Any, Any], np.ndarray]
 WEIGHT_DECAY = 0.1
 """Of AdamW, on matrices."""
 
+AVERAGE = 0.99
+"""Decay of the averaged weights, the ones that are evaluated and kept."""
+
 INIT_KEY = 21
 """Folded into the seed for the parameters at the start."""
 
@@ -149,7 +152,7 @@ def train_bucket(
         eval_every=min(config.evaluate_every, model.steps),
         seed=config.seed,
         select="tau",
-        ema=config.average if config.average > 0 else None,
+        ema=AVERAGE,
     )
     settings = {
         "model": model.name,

@@ -75,12 +75,11 @@ class PredictorConfig:
             if normal and network is not None:
                 statistics = (*statistics, "paths")
             if self.probes:
-                kept = tuple(name for name in statistics if name != "canonical")
-                statistics = (*kept, "outputs", "sensitivity")
+                statistics = (*statistics, "outputs", "sensitivity")
         if sketches is None:
             sketches = ("filters", "classes") if normal and network is not None else ()
             if self.probes:
-                sketches = ("probabilities", "logits")
+                sketches = (*sketches, "probabilities", "logits")
         shape = self.shape
         if shape is None:
             shape = () if network is None else input_shape(network)

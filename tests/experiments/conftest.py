@@ -20,7 +20,7 @@ def make_bucket(name: str, count: int = 60, seed: int = 0) -> Bucket:
     split = np.zeros(count, np.int8)
     split[::3], split[1::3] = 1, 2
     accuracy = 0.5 + 0.4 * value
-    readings = Readings(network, (3, 3, 1), jax.tree.map(np.asarray, thetas))
+    readings = Readings(network, (3, 3, 1), jax.tree.map(np.asarray, thetas), 4)
     return Bucket(name, readings, accuracy, split, images=500)
 
 

@@ -10,11 +10,16 @@ import pytest
 from rich.console import Console
 
 from experiments import tables
+from experiments.predict_accuracy import __main__ as command_line
+from experiments.predict_accuracy import progress
 from experiments.predict_accuracy import run as experiment
 from experiments.predict_accuracy.config import FORMATS, PRESETS
 from experiments.predict_accuracy.moved import EXPONENTS
 from qejax import zoo
 from qejax.train import Interrupted
+
+# The whole experiment takes its time: one worker runs it, once.
+pytestmark = pytest.mark.xdist_group("experiment")
 
 COLUMN = {
     "model",
@@ -67,6 +72,7 @@ def test_metrics_have_the_promised_layout(finished, config):
             assert {f"1e{k}", f"1e{k}_std"} <= set(metrics[name]["test_scaled"])
     baselines = metrics["baselines"]
     assert {"paper_gauge_alpha", "flat_mlp", "trees_raw", "trees_all"} <= set(baselines)
+    assert {"trees_inputs", "trees_inputs_probes"} <= set(baselines)
     for entry in baselines.values():
         assert SCORES <= set(entry)
         assert isinstance(entry["probes"], bool)
@@ -116,20 +122,50 @@ def test_a_finished_run_becomes_a_table(finished, config, tmp_path):
     assert "| without_probes |" in tables.render(block, tmp_path)
 
 
-def test_a_signal_stops_a_run_and_leaves_no_metrics(finished, config, tmp_path):
-    stopped = dataclasses.replace(config, out=tmp_path / "stopped")
-    console = Console(file=io.StringIO())
-    original = console.print
+def test_another_run_in_the_same_place_is_refused_and_nothing_is_lost(finished, config):
+    before = (config.out / "metrics.json").read_bytes()
+    other = dataclasses.replace(config, trees=config.trees + 1)
+    with pytest.raises(ValueError, match=r"holds the results of another run.*--trees"):
+        _run(other)
+    assert (config.out / "metrics.json").read_bytes() == before
 
-    def stop_after_the_zoo(*args, **kwargs):
-        original(*args, **kwargs)
-        if args and str(args[0]).startswith("zoo:"):
-            signal.raise_signal(signal.SIGINT)
 
-    console.print = stop_after_the_zoo  # type: ignore[method-assign]
-    with pytest.raises((Interrupted, KeyboardInterrupt)):
-        experiment.run(stopped, preset="smoke", command="x", console=console)
+def test_a_signal_in_training_saves_and_the_same_command_goes_on(
+    finished, config, tmp_path, monkeypatch
+):
+    stopped = dataclasses.replace(
+        config, out=tmp_path / "stopped", baseline_quasi=(), trees=2
+    )
+    advance = progress.Piece.advance
+    seen = []
+
+    def stop_in_training(self, share):
+        advance(self, share)
+        training = self._kind is self._bars.plan.kinds["without_probes"]
+        if training and 0 < share < 1 and not seen:
+            seen.append(share)
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(progress.Piece, "advance", stop_in_training)
+    with pytest.raises(Interrupted):
+        _run(stopped)
+    assert seen
     assert not (stopped.out / "metrics.json").exists()
+    assert list((stopped.out / "ckpt").glob("without_probes-*"))
+    metrics, _ = _run(stopped)
+    for name in ("without_probes", "with_probes"):
+        assert metrics[name] == finished[0][name]
+
+
+def test_the_command_line_ends_with_a_line_and_a_status(tmp_path, capsys, monkeypatch):
+    for args, text in (
+        (["--zoo", str(tmp_path / "none")], "expected a prepared zoo"),
+        (["--zoo", f"small_cnn_zoo:{tmp_path}"], "weights.npy is missing"),
+    ):
+        line = ["x", *args, "--out", str(tmp_path / "out")]
+        monkeypatch.setattr("sys.argv", line)
+        assert command_line.main() == 2
+        assert text in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_formats_of_the_command_line_are_those_of_the_library():

@@ -9,7 +9,7 @@ from experiments.predict_accuracy.buckets import TEST, TRAIN, VALIDATION, Bucket
 from experiments.predict_accuracy.config import PRESETS
 
 CONFIG = dataclasses.replace(
-    PRESETS["smoke"][1], seeds=2, steps=60, batch=8, evaluate_every=30, average=0.9
+    PRESETS["smoke"][1], seeds=2, steps=200, batch=8, evaluate_every=100
 )
 
 
