@@ -10,6 +10,8 @@ can be the slower.
 The default predictor has an exact part without parameters (normal form, statistics),
 computed once per zoo in its data pipeline: "qejax" trains on networks so prepared, and
 "qejax_prepare" is that part alone, to be added once per network and not per epoch.
+"qejax" is the model of `experiments.predict_accuracy`, whose tau stands in its results;
+"qejax_messages" adds message passing over the normal form.
 
     python -m benchmarks.bench_predictor --zoo DIR
     python -m benchmarks.bench_predictor --zoo DIR --train
@@ -37,7 +39,8 @@ QUESTION = str(__doc__).splitlines()[0]
 BATCH = 64
 CHECK_STEPS = 20
 FLOAT32_GAP = 1e-4
-QEJAX = "qejax"
+QEJAX = {"qejax": 0, "qejax_messages": 32}
+"""Channels of our predictors: none, as in `experiments.predict_accuracy`, or some."""
 PEERS = ("nfn_hnp", "nfn_np", "monomial_torch")
 # Positive scales that a peer claims to ignore; 1 means permutations only.
 PEER_SCALES = {"nfn_hnp": 1.0, "nfn_np": 1.0, "monomial_torch": 1e4}
@@ -109,8 +112,8 @@ def _best_threads(call: Callable[[], object]) -> int:
     return min(seconds, key=lambda threads: seconds[threads])
 
 
-def qejax_subjects(train: Zoo) -> list[Subject]:
-    """The default predictor: its training step, and the exact part before it.
+def qejax_subjects(name: str, train: Zoo) -> list[Subject]:
+    """Our predictor: its training step, and the exact part before it.
 
     Constants are measured on all training networks, timed is the first `BATCH`.
 
@@ -125,7 +128,7 @@ def qejax_subjects(train: Zoo) -> list[Subject]:
     from qejax import models, nets
 
     net = nets.cnn(1, (16, 16, 16), windows=3, strides=2)
-    model = models.Predictor(net.spec, network=net, rngs=nnx.Rngs(0))
+    model = models.Predictor(net.spec, QEJAX[name], network=net, rngs=nnx.Rngs(0))
     thetas = jax.tree.map(jnp.asarray, flax_thetas(train))
     measured = jax.block_until_ready(models.measure_all(model, thetas))
     start = time.perf_counter()
@@ -169,7 +172,7 @@ def qejax_subjects(train: Zoo) -> list[Subject]:
     prepare = jax.jit(jax.vmap(model.prepare))
     return [
         harness.compile_jitted(
-            QEJAX,
+            name,
             step,
             (params, optimizer.init(params), jax.random.key(0), jnp.zeros(())),
             inputs,
@@ -179,7 +182,7 @@ def qejax_subjects(train: Zoo) -> list[Subject]:
             facts={"parameters": sum(x.size for x in jax.tree.leaves(params))},
         ),
         harness.compile_jitted(
-            f"{QEJAX}_prepare",
+            f"{name}_prepare",
             prepare,
             raw,
             check=check_prepare,
@@ -207,8 +210,8 @@ def speed(zoo: Zoo, names: list[str], repeats: int) -> Record:
     missing: dict[str, Record] = {}
     for name in names:
         try:
-            if name == QEJAX:
-                made = qejax_subjects(train)
+            if name in QEJAX:
+                made = qejax_subjects(name, train)
             else:
                 made = [peer_subject(name, train)]
         except ImportError as error:
@@ -233,13 +236,17 @@ def speed(zoo: Zoo, names: list[str], repeats: int) -> Record:
     }
 
 
-def _ratios(records: Mapping[str, Record]) -> dict[str, float]:
-    """How many times faster `qejax` trains, by medians, than each peer."""
-    own = records.get(QEJAX, {}).get("median_seconds")
+def _ratios(records: Mapping[str, Record]) -> dict[str, dict[str, float]]:
+    """How many times faster than each peer ours train, by medians of this run."""
+    seconds = {
+        name: record["median_seconds"]
+        for name, record in records.items()
+        if record["status"] == "ok"
+    }
     return {
-        peer: records[peer]["median_seconds"] / own
-        for peer in PEERS
-        if own and records.get(peer, {}).get("status") == "ok"
+        own: {peer: seconds[peer] / seconds[own] for peer in PEERS if peer in seconds}
+        for own in QEJAX
+        if own in seconds
     }
 
 
@@ -299,7 +306,7 @@ def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=QUESTION)
     parser.add_argument("--zoo", type=Path, required=True, help="public zoo directory")
-    parser.add_argument("--only", nargs="+", choices=(QEJAX, *PEERS), default=None)
+    parser.add_argument("--only", nargs="+", choices=(*QEJAX, *PEERS), default=None)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--train", action="store_true", help="taus of the peers")
     parser.add_argument("--seeds", type=int, default=3)
@@ -313,7 +320,7 @@ def main() -> None:
         record = train_peers(zoo, names, args.seeds, args.threads, path)
         print(json.dumps(record["summary"], indent=1))
         return
-    record = speed(zoo, args.only or [QEJAX, *PEERS], args.repeats)
+    record = speed(zoo, args.only or [*QEJAX, *PEERS], args.repeats)
     path = harness.save("predictor_speed", record, args.out)
     for name, row in record["competitors"].items():
         rate = row.get("networks_per_second")
