@@ -7,26 +7,25 @@ between them:
     <!-- end of results -->
 
 `python -m experiments.tables` writes; with `--check` it fails if a README and its JSON
-disagree; with `--record OUT` it first takes the finished run in `OUT` into the results.
+disagree; with `--record OUT` it first takes the finished run in `OUT`, its pictures
+included, into the results, with `--record-speed` what the benchmarks measured.
 """
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments import speed
 from experiments.predict_accuracy.lines import lines as _predict_accuracy
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
-
-LINES: dict[str, Callable[[Mapping[str, Any]], list[dict[str, str]]]] = {
-    "predict_accuracy": _predict_accuracy,
-}
-"""By experiment: `metrics.json` to the rows of its table, keys the headings."""
+BENCHMARKS = ROOT / "benchmarks" / "results"
 
 _BLOCK = re.compile(
     r"(<!-- results: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end of results -->)",
@@ -41,10 +40,12 @@ class Args:
     Attributes:
         check: write nothing and fail if a table is out of date.
         record: a finished run's output directory to take into the results first.
+        record_speed: take the results of the benchmarks into the results first.
     """
 
     check: bool = False
     record: Path | None = None
+    record_speed: bool = False
 
 
 def readmes(root: Path = ROOT) -> list[Path]:
@@ -58,23 +59,32 @@ def readmes(root: Path = ROOT) -> list[Path]:
 
 def markdown(result: Mapping[str, Any]) -> str:
     """Returns the table of one result, and a line that says how it was made."""
-    rows = LINES[result["experiment"]](result["metrics"])
+    rows, text = TABLES[result["experiment"]](result)
     headings = list(rows[0])
-    text = [
+    table = [
         "| " + " | ".join(headings) + " |",
         "| " + " | ".join("---" for _ in headings) + " |",
         *("| " + " | ".join(row.values()) + " |" for row in rows),
     ]
+    return "\n".join([*table, "", text])
+
+
+def _run(result: Mapping[str, Any]) -> tuple[list[dict[str, str]], str]:
     machine, versions = result["machine"], result["versions"]
     minutes = result["metrics"]["seconds"] / 60
-    text += [
-        "",
+    return _predict_accuracy(result["metrics"]), (
         f"`{result['command']}`: {result['seeds']} seeds from seed {result['seed']}, "
         f"{minutes:.1f} minutes on {machine['cpus']} CPUs ({machine['architecture']}, "
         f"device {machine['device']}), Python {versions['python']}, jax "
-        f"{versions['jax']}.",
-    ]
-    return "\n".join(text) + "\n"
+        f"{versions['jax']}.\n"
+    )
+
+
+TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]]] = {
+    "predict_accuracy": _run,
+    "speed": lambda result: (speed.lines(result), speed.notes(result)),
+}
+"""By experiment: a result to the rows of its table and the text under it."""
 
 
 def render(text: str, results: Path = RESULTS) -> str:
@@ -129,6 +139,8 @@ def record(out: Path, results: Path = RESULTS) -> Path:
     path = results / f"{made['experiment']}_{made['preset']}.json"
     results.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
+    for picture in out.glob("*.png"):
+        shutil.copyfile(picture, results / f"{path.stem}_{picture.name}")
     return path
 
 
@@ -149,6 +161,9 @@ def main(args: Args) -> int:
     """Runs the command line; returns the exit status."""
     if args.record is not None:
         print(f"wrote {record(args.record).relative_to(ROOT)}")
+    if args.record_speed:
+        text = json.dumps(speed.summarise(BENCHMARKS, RESULTS), indent=1)
+        (RESULTS / "speed.json").write_text(text + "\n")
     paths = readmes()
     old = stale(paths)
     for path in old:

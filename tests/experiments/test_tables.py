@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from experiments import tables
+from experiments import speed, tables
 
 
 def _entry(tau, probes=None):
@@ -41,6 +41,7 @@ def run(tmp_path):
     }
     (out / "config.json").write_text(json.dumps(made))
     (out / "metrics.json").write_text(json.dumps(metrics))
+    (out / "scatter.png").write_bytes(b"picture")
     return out
 
 
@@ -53,6 +54,7 @@ def test_a_recorded_run_becomes_a_table(run, tmp_path):
     results = tmp_path / "results"
     path = tables.record(run, results)
     kept = json.loads(path.read_text())
+    assert (results / f"{path.stem}_scatter.png").read_bytes() == b"picture"
     assert not {"out", "zoo", "zoos"} & set(kept["config"])
     text = tables.render(TEXT, results)
     assert text.startswith("before\n")
@@ -93,3 +95,43 @@ def test_an_unfinished_run_is_not_recorded(run, tmp_path):
 
 def test_the_committed_readmes_agree_with_the_results():
     assert tables.stale(tables.readmes()) == []
+
+
+def test_the_speed_table_says_what_was_measured(tmp_path):
+    rate = {"status": "ok", "networks_per_second": 900.0, "parameters": 1000}
+    stamp = {"command": "x", "cores": 2, "device": "cpu: cpu"}
+    stamp["versions"] = {"jax": "0.10", "torch": "2.13"}
+    once = {"networks_per_second": 3.0, "rate_ratio": 0.5, "loop_ratio": 6.0}
+    written = {
+        "predictor_speed": {
+            "stamp": stamp,
+            "peak_memory_bytes": 2**30,
+            "competitors": {
+                "qejax": {**rate, "compile_seconds": 1.0},
+                "qejax_prepare": rate,
+                "nfn_np": rate,
+                "nfn_hnp": {"status": "missing"},
+            },
+            "times_faster_than": {"qejax": {"nfn_np": 7.0}},
+        },
+        "peers_tau": {
+            "summary": {"nfn_np": {"test_tau_mean": 0.5, "test_tau_std": 0.25}}
+        },
+        "act": {"stamp": stamp, "answer": {"median_ratio": 0.8}},
+        "generate": {
+            "stamp": stamp,
+            **dict.fromkeys(("mlp", "cnn"), {"at_once": once}),
+        },
+        "predict_accuracy_small_cnn_zoo": {"metrics": {"without_probes": _entry(0.75)}},
+    }
+    for name, value in written.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+    record = speed.summarise(tmp_path, tmp_path)
+    first, second = speed.lines(record)
+    assert first["tau"] == "0.750 ± 0.010"
+    assert second["tau"] == "0.500 ± 0.250"
+    assert second["`qejax` is faster by"] == "7.0 x"
+    assert "MLPs: 3.0 networks/s, 50%" in speed.notes(record)
+    (tmp_path / "act.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"act\.json"):
+        speed.summarise(tmp_path, tmp_path)
