@@ -120,7 +120,8 @@ def test_the_speed_table_says_what_was_measured(tmp_path):
         "act": {"stamp": stamp, "answer": {"median_ratio": 0.8}},
         "generate": {
             "stamp": stamp,
-            **dict.fromkeys(("mlp", "cnn"), {"at_once": once}),
+            "mlp": {"at_once": once},
+            "cnn": {"at_once": once},
         },
         "predict_accuracy_small_cnn_zoo": {"metrics": {"without_probes": _entry(0.75)}},
     }
