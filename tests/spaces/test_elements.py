@@ -61,7 +61,8 @@ def test_elements_of_another_form_are_refused(form, wrap):
 
 def test_elements_must_be_monomials():
     g = element_of(SPEC, 0)
-    for wrong, name in ((None, "NoneType"), (jnp.arange(4), "ArrayImpl")):
+    cases: Any = ((None, "NoneType"), (jnp.arange(4), "ArrayImpl"))
+    for wrong, name in cases:
         with pytest.raises(
             ValueError, match=rf"'hidden_0': expected a Monomial.*got a {name}"
         ):
