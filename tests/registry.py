@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
-from qejax import _trees, groups, nets, spaces
+from qejax import _trees, groups, layers, nets, spaces
 from qejax.spaces import Elements, WeightSpec
 
 RTOL = 1e-10
@@ -41,6 +42,8 @@ NETS: dict[str, Row] = {
     "gelu": Row(nets.mlp((3, 5, 4, 2), "gelu"), (3,)),
     "relu squared": Row(nets.mlp((3, 5, 4, 2), "relu^2"), (3,)),
     "relu cubed": Row(nets.mlp((3, 4, 4, 2), "relu^3"), (3,)),
+    "relu to the tenth": Row(nets.mlp((3, 4, 2), "relu^10"), (3,)),
+    "abs, then identity": Row(nets.mlp((3, 5, 4, 2), ("abs", "identity")), (3,)),
     "mixed": Row(
         nets.mlp((3, 4, 5, 4, 3, 2), ("relu", "tanh", "gelu", "relu^2")), (3,)
     ),
@@ -69,6 +72,15 @@ NETS: dict[str, Row] = {
         ),
         (7, 6, 1),
     ),
+    "cnn, 5x5": Row(
+        nets.cnn(1, (2, 3), 5, 2, padding="SAME", num_outputs=2), (7, 7, 1)
+    ),
+    "cnn, 1x7 then 4x4": Row(
+        nets.cnn(1, (3, 2), ((1, 7), (4, 4)), num_outputs=2), (5, 11, 1)
+    ),
+    "cnn, strides beyond the window": Row(
+        nets.cnn(2, (3, 2), 2, 3, padding=("VALID", "SAME"), num_outputs=2), (9, 8, 2)
+    ),
     "residual cnn": Row(nets.cnn(1, (3, 2), blocks=1, num_outputs=2), (6, 6, 1)),
 }
 """Input networks by name, with the shape of one input."""
@@ -85,14 +97,46 @@ SIZES = (1, 2, 5)
 
 
 class LayerRow(NamedTuple):
-    """A layer, and the law that it promises: "strict", "quasi" or "invariant"."""
+    """A layer, and the law that it promises: "strict" (`g' = g`) or "quasi".
 
-    build: Callable[[WeightSpec], Any]
+    `build` takes a spec, channels in and out, and `rngs=`. A quasi-equivariant row has
+    an attribute `alpha` that returns scales `[n_s]`.
+    """
+
+    build: Callable[..., Any]
     law: str
 
 
-LAYERS: dict[str, LayerRow] = {}
-"""Layers by name, for laws that run over all of them."""
+def with_alpha(alpha: Callable[..., Any], channels_out: bool) -> Callable[..., Any]:
+    """The layer `alpha beta` with a strict linear `beta`."""
+
+    def build(spec: WeightSpec, c_in: int, c_out: int, *, rngs: nnx.Rngs) -> Any:
+        sizes = (c_in, c_out) if channels_out else (c_in,)
+        return layers.QuasiEquivariant(
+            functools.partial(alpha, spec, *sizes),
+            functools.partial(layers.MonomialLinear, spec, c_in, c_out),
+            rngs=rngs,
+        )
+
+    return build
+
+
+LAYERS: dict[str, LayerRow] = {
+    "monomial_linear": LayerRow(layers.MonomialLinear, "strict"),
+    "bounded": LayerRow(
+        functools.partial(layers.MonomialLinear, max_fixed=1, max_rank=2), "strict"
+    ),
+    "covariant_stream": LayerRow(layers.CovariantStream, "strict"),
+    "relative": LayerRow(with_alpha(layers.RelativeAlpha, True), "strict"),
+    "relative_exp": LayerRow(
+        with_alpha(functools.partial(layers.RelativeAlpha, bound="exp"), True), "strict"
+    ),
+    "gauge": LayerRow(with_alpha(layers.GaugeAlpha, False), "quasi"),
+}
+"""Layers by name, for the laws that run over all of them."""
+
+STRICT = tuple(name for name, row in LAYERS.items() if row.law == "strict")
+QUASI = tuple(name for name, row in LAYERS.items() if row.law == "quasi")
 
 
 def rng(seed: int) -> np.random.Generator:

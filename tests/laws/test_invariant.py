@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from qejax import layers, models, nets, spaces
+from qejax import layers, models, nets
 from tests.layer_specs import fast_jit
-from tests.registry import NETS, RTOL, SPREAD, element_of, theta_of
+from tests.registry import NETS, RTOL, SPREAD, compiled, element_of, theta_of
 
 KINDS = tuple(models.TRUNKS)
-CASES = [(kind, "cnn, strided, gap") for kind in KINDS]
-CASES += [("strict", "tanh"), ("gauge", "tanh"), ("learned_gauge", "relu squared")]
-CASES += [("relative", "mixed"), ("canonical", "mixed")]
-CASES += [("relative", "residual"), ("canonical", "residual")]
-CASES += [("relative", "width one"), ("canonical", "linear, no hidden layer")]
+# Every network once and every kind four times at least; all pairs are slow.
+CYCLE = {(KINDS[i % len(KINDS)], name) for i, name in enumerate(NETS)}
+CASES = [
+    pytest.param(kind, name, marks=[] if (kind, name) in CYCLE else [pytest.mark.slow])
+    for kind in KINDS
+    for name in NETS
+]
 NUM = 4
 
 
@@ -36,7 +38,7 @@ def networks(name: str, dtype: str = "float64") -> tuple[Any, Any]:
         theta = theta_of(spec, seed, dtype)
         plain.append(theta)
         g = element_of(spec, seed, SPREAD, dtype)
-        moved.append(spaces.act(spec, g, theta) if spec.spaces else theta)
+        moved.append(compiled(name).act(g, theta))
     stack = functools.partial(jax.tree.map, lambda *x: jnp.stack(x))
     return stack(*plain), stack(*moved)
 
@@ -63,6 +65,12 @@ def gap_and_spread(
     assert np.all(np.isfinite(here))
     spread = here.std()
     return float(np.abs(here - there).max() / spread), float(spread)
+
+
+def test_the_cycle_leaves_no_network_and_no_kind_out() -> None:
+    assert {name for _, name in CYCLE} == set(NETS)
+    counts = [sum(kind == other for other, _ in CYCLE) for kind in KINDS]
+    assert min(counts) >= 4
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
@@ -179,7 +187,7 @@ def test_gradients_go_through_prepare(kind: Any) -> None:
         "shape": (2,),
         "param_dtype": jnp.float64,
     }
-    plain = {"config": config(param_dtype=jnp.float64)}
+    plain: dict[str, Any] = {"config": config(param_dtype=jnp.float64)}
     if kind == "canonical":
         plain = {"config": config(**readings), "network": net}
     model = models.Predictor(net.spec, 3, kind, rngs=nnx.Rngs(0), **plain)

@@ -11,11 +11,8 @@ from flax import nnx
 from qejax import spaces
 from qejax.layers import (
     CovariantStream,
-    GaugeAlpha,
     LearnedGauge,
     MonomialLinear,
-    QuasiEquivariant,
-    RelativeAlpha,
     act_scales,
     elements,
     global_invariants,
@@ -30,23 +27,15 @@ from tests.layer_specs import (
     random_module,
     relative_gap,
 )
+from tests.registry import LAYERS, MOVED, QUASI, RTOL
 
-RTOL = 1e-10
 C_IN, C_OUT = 2, 3
 SCALED = [name for name in SPECS if "positive" in name or name in ("mixed",)]
 
 
-def layer_of(spec: WeightSpec, kind: str) -> QuasiEquivariant:
-    def make() -> QuasiEquivariant:
-        rngs = nnx.Rngs(0)
-        beta = MonomialLinear(spec, C_IN, C_OUT, rngs=rngs)
-        if kind == "gauge":
-            return QuasiEquivariant(GaugeAlpha(spec, C_IN, rngs=rngs), beta)
-        bound: Any = kind.removeprefix("relative_")
-        alpha = RelativeAlpha(spec, C_IN, C_OUT, bound=bound, rngs=rngs)
-        return QuasiEquivariant(alpha, beta)
-
-    return random_module(make)
+def layer_of(spec: WeightSpec, kind: str) -> Any:
+    build = LAYERS[kind].build
+    return random_module(lambda: build(spec, C_IN, C_OUT, rngs=nnx.Rngs(0)))
 
 
 def sampled(spec: WeightSpec, spread: float = 30.0) -> tuple[Any, Any]:
@@ -54,11 +43,30 @@ def sampled(spec: WeightSpec, spread: float = 30.0) -> tuple[Any, Any]:
     return feats, spaces.sample(jax.random.key(1), spec, spread, jnp.float64)
 
 
-@pytest.mark.parametrize("name", SCALED)
-def test_gauge_law(name: str) -> None:
+# Networks whose group has scales; the others have no gauge.
+NETWORKS = {
+    f"net: {name}": row.net.spec
+    for name, row in MOVED.items()
+    if any(space.group == "positive_scale" for space in row.net.spec.spaces)
+}
+FAST = {"net: residual cnn", "net: relu to the tenth", "net: mixed"}
+
+
+@pytest.mark.parametrize("kind", QUASI)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *SCALED,
+        *(
+            pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow])
+            for name in NETWORKS
+        ),
+    ],
+)
+def test_gauge_law(name: str, kind: str) -> None:
     """`F(g U) = h F(U)` with `h = alpha(g U) g alpha(U)^-1`."""
-    spec = SPECS[name]
-    layer, act = layer_of(spec, "gauge"), compiled_act(spec)
+    spec = (SPECS | NETWORKS)[name]
+    layer, act = layer_of(spec, kind), compiled_act(spec)
     run = fast_jit(lambda feats: (layer(feats), elements(spec, layer.alpha(feats))))
     feats, g = sampled(spec)
     out, before = run(feats)
@@ -87,7 +95,7 @@ def test_relative_law(name: str) -> None:
     assert relative_gap(run(act(g, feats)), act(g, run(feats))) < RTOL
 
 
-@pytest.mark.parametrize("kind", ["gauge", "relative_sin", "relative_exp"])
+@pytest.mark.parametrize("kind", ["gauge", "relative", "relative_exp"])
 def test_alpha_returns_elements_of_the_group(kind: str) -> None:
     spec = SPECS["mixed"]
     feats, _ = sampled(spec)
@@ -101,7 +109,7 @@ def test_act_scales_is_the_action() -> None:
     spec = SPECS["degree_two"]
     feats = random_features(2, spec, C_OUT)
     inputs, _ = sampled(spec)
-    scales = fast_jit(layer_of(spec, "relative_sin").alpha)(inputs)
+    scales = fast_jit(layer_of(spec, "relative").alpha)(inputs)
     got = act_scales(spec, scales, feats)
     for channel in range(C_OUT):
         g = elements(spec, scales, channel)
@@ -129,10 +137,10 @@ def shift_of_invariants(kind: str) -> float:
 
 def test_only_a_relative_alpha_moves_the_invariants() -> None:
     assert shift_of_invariants("gauge") < 1e-12
-    assert shift_of_invariants("relative_sin") > 1e-2
+    assert shift_of_invariants("relative") > 1e-2
 
 
-@pytest.mark.parametrize(("kind", "visible"), [("gauge", 0), ("relative_sin", 1)])
+@pytest.mark.parametrize(("kind", "visible"), [("gauge", 0), ("relative", 1)])
 def test_gradient_of_alpha_under_an_invariant_head(kind: str, visible: int) -> None:
     """What the gauge part of a map does, no invariant head can see."""
     spec = SPECS["mlp-positive_scale"]

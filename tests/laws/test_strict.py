@@ -1,7 +1,6 @@
 """Strict layers commute with the whole group; broken ones are caught."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,13 +10,7 @@ import pytest
 from flax import nnx
 
 from qejax import spaces
-from qejax.layers import (
-    CovariantStream,
-    MonomialLinear,
-    QuasiEquivariant,
-    RelativeAlpha,
-    invariants,
-)
+from qejax.layers import invariants
 from qejax.spaces import WeightSpec
 from tests.layer_specs import (
     SPECS,
@@ -27,26 +20,12 @@ from tests.layer_specs import (
     random_module,
     relative_gap,
 )
+from tests.registry import LAYERS, MOVED, RTOL, STRICT
 
-RTOL = 1e-10
 C_IN, C_OUT = 2, 3
+WHERE = SPECS | {f"net: {name}": row.net.spec for name, row in MOVED.items()}
 
 
-def relative(spec: WeightSpec, c_in: int, c_out: int, *, rngs: nnx.Rngs) -> nnx.Module:
-    alpha = RelativeAlpha(spec, c_in, c_out, rngs=rngs)
-    return QuasiEquivariant(alpha, MonomialLinear(spec, c_in, c_out, rngs=rngs))
-
-
-def bounded(spec: WeightSpec, c_in: int, c_out: int, *, rngs: nnx.Rngs) -> nnx.Module:
-    return MonomialLinear(spec, c_in, c_out, max_fixed=1, max_rank=2, rngs=rngs)
-
-
-LAYERS: dict[str, Callable[..., nnx.Module]] = {
-    "monomial_linear": MonomialLinear,
-    "covariant_stream": CovariantStream,
-    "relative": relative,
-    "bounded": bounded,
-}
 # The bounded layer is the same code on another spec.
 # What differs between rows: the others repeat the code of these.
 SKIPPED = {"conv-permutation", "width_one-permutation", "width_one-sign"}
@@ -62,15 +41,17 @@ PAIRS = [
 @functools.cache
 def compiled(name: str, kind: str) -> Any:
     """A layer with random parameters, compiled once for all tests."""
-    spec = SPECS[name]
-    make = lambda: LAYERS[kind](spec, C_IN, C_OUT, rngs=nnx.Rngs(0))  # noqa: E731
-    return fast_jit(random_module(make))
+    spec = WHERE[name]
+    build = LAYERS[kind].build
+    return fast_jit(random_module(lambda: build(spec, C_IN, C_OUT, rngs=nnx.Rngs(0))))
 
 
-def equivariance_gap(run: Any, spec: WeightSpec, uncoupled: bool = False) -> float:
+def equivariance_gap(
+    run: Any, spec: WeightSpec, uncoupled: bool = False, seeds: int = 3
+) -> float:
     """Worst gap over elements with scales up to 1e4 (float64)."""
     act, worst = compiled_act(spec), 0.0
-    for seed in range(3):
+    for seed in range(seeds):
         feats = random_features(seed, spec, C_IN)
         g = spaces.sample(jax.random.key(10 + seed), spec, 1e4, jnp.float64)
         h = spaces.sample(jax.random.key(20 + seed), spec, 1e4, jnp.float64)
@@ -84,14 +65,29 @@ def test_commutes_with_the_group(name: str, kind: str) -> None:
     assert equivariance_gap(compiled(name, kind), SPECS[name]) < RTOL
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+# Every network once, every layer twice at least; all pairs are slow.
+CYCLE = {(name, STRICT[i % len(STRICT)]) for i, name in enumerate(MOVED)}
+NETWORKS = [
+    pytest.param(name, kind, marks=[] if (name, kind) in CYCLE else [pytest.mark.slow])
+    for name in MOVED
+    for kind in STRICT
+]
+
+
+@pytest.mark.parametrize(("name", "kind"), NETWORKS)
+def test_commutes_with_the_group_of_every_network(name: str, kind: str) -> None:
+    run = compiled(f"net: {name}", kind)
+    assert equivariance_gap(run, MOVED[name].net.spec, seeds=1) < RTOL
+
+
+@pytest.mark.parametrize("kind", STRICT)
 def test_uncoupled_elements_break_the_law(kind: str) -> None:
     """Not a law: a layer that returns zeros would pass the law, and this."""
     run = compiled("mlp-sign", kind)
     assert equivariance_gap(run, SPECS["mlp-sign"], uncoupled=True) > 1e-2
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", STRICT)
 def test_every_leaf_depends_on_the_features(kind: str) -> None:
     spec = SPECS["mlp-sign"]
     run = compiled("mlp-sign", kind)

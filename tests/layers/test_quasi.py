@@ -1,6 +1,6 @@
 """Covariant and group-valued layers: numbers at degenerate weights, and errors."""
 
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -28,22 +28,19 @@ from tests.layer_specs import (
     random_module,
     relative_gap,
 )
+from tests.registry import LAYERS
 
 SPEC = SPECS["mlp-positive_scale"]
 RNGS = nnx.Rngs(0)
 
 
-def quasi(spec: WeightSpec, alpha: Callable[[nnx.Rngs], Any]) -> nnx.Module:
-    rngs = nnx.Rngs(0)
-    return QuasiEquivariant(alpha(rngs), MonomialLinear(spec, 2, 3, rngs=rngs))
+KINDS = ("covariant_stream", "gauge", "relative", "learned_gauge")
 
 
-LAYERS: dict[str, Callable[[WeightSpec], nnx.Module]] = {
-    "covariant": lambda spec: CovariantStream(spec, 2, 3, rngs=nnx.Rngs(0)),
-    "gauge": lambda spec: quasi(spec, lambda r: GaugeAlpha(spec, 2, rngs=r)),
-    "relative": lambda spec: quasi(spec, lambda r: RelativeAlpha(spec, 2, 3, rngs=r)),
-    "learned_gauge": lambda spec: LearnedGauge(spec, 2, rngs=nnx.Rngs(0)),
-}
+def build(kind: str, spec: WeightSpec) -> nnx.Module:
+    if kind == "learned_gauge":
+        return LearnedGauge(spec, 2, rngs=nnx.Rngs(0))
+    return LAYERS[kind].build(spec, 2, 3, rngs=nnx.Rngs(0))
 
 
 def degenerate(spec: WeightSpec) -> dict[str, dict[str, jax.Array]]:
@@ -55,11 +52,11 @@ def degenerate(spec: WeightSpec) -> dict[str, dict[str, jax.Array]]:
     }
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["mixed", "width_one-positive_scale"])
 def test_float32_stays_and_gradients_are_finite(name: str, kind: str) -> None:
     spec = SPECS[name]
-    layer = random_module(lambda: LAYERS[kind](spec))
+    layer = random_module(lambda: build(kind, spec))
     graph, params = nnx.split(layer)
 
     def loss(params: Any, feats: Any) -> tuple[jax.Array, Any]:
@@ -77,7 +74,7 @@ def test_float32_stays_and_gradients_are_finite(name: str, kind: str) -> None:
 
 
 def test_vmap_is_the_loop() -> None:
-    layer = random_module(lambda: LAYERS["relative"](SPEC))
+    layer = random_module(lambda: build("relative", SPEC))
     batch = [random_features(seed, SPEC, 2) for seed in range(2)]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *batch)
     out = fast_jit(jax.vmap(layer))(stacked)
@@ -156,11 +153,19 @@ def test_alpha_outside_the_group_of_beta_is_refused() -> None:
         )
     with pytest.raises(ValueError, match=r"'hidden_1' should have shape \(2,\) or"):
         QuasiEquivariant(Constant({**one, "hidden_1": jnp.ones((2, 2))}), beta)
-    with pytest.raises(ValueError, match=r"got a ShapeDtypeStruct"):
+    with pytest.raises(ValueError, match=r"the product of .*; got a ShapeDtypeStruct"):
         QuasiEquivariant(Constant(jnp.ones(3)), beta)
     other = RelativeAlpha(SPECS["width_one-positive_scale"], 2, 3, rngs=RNGS)
     with pytest.raises(ValueError, match=r"features of leaf 'layer_00/kernel'"):
         QuasiEquivariant(other, beta)
+
+
+def test_a_factory_needs_rngs() -> None:
+    alpha = functools.partial(GaugeAlpha, SPEC, 2)
+    with pytest.raises(ValueError, match=r"alpha=.*got a factory and no rngs"):
+        QuasiEquivariant(alpha, MonomialLinear(SPEC, 2, 3, rngs=RNGS))
+    with pytest.raises(ValueError, match=r"beta=.*got a factory and no rngs"):
+        QuasiEquivariant(alpha(rngs=RNGS), MonomialLinear)
 
 
 def test_a_scaled_space_that_nothing_writes_is_refused() -> None:
