@@ -52,7 +52,7 @@ def test_calibrate_compares_training_networks_with_the_others_only() -> None:
     np.testing.assert_allclose(here[:, :plain], there[:, :plain], atol=1e-4)
     assert np.abs(here[:, plain] - there[:, plain]).max() > 1e-2
     # Directions of a sketch leave nobody out: sketches stand in the same order.
-    assert len(model.config.sketches) == 2
+    assert len(model.config.sketches) == 4
     width = 1 + model.config.components
     compared = np.arange(plain, here.shape[1])
     directions = compared[(compared - plain) % width != 0]
