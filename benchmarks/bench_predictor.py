@@ -23,6 +23,7 @@ missing and gets no number.
 """
 
 import argparse
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -129,12 +130,15 @@ def qejax_subjects(name: str, train: Zoo) -> list[Subject]:
 
     net = nets.cnn(1, (16, 16, 16), windows=3, strides=2)
     model = models.Predictor(net.spec, QEJAX[name], network=net, rngs=nnx.Rngs(0))
-    thetas = jax.tree.map(jnp.asarray, flax_thetas(train))
-    measured = jax.block_until_ready(models.measure_all(model, thetas))
-    start = time.perf_counter()
-    prepared = jax.block_until_ready(model.calibrate(measured, train.accuracy))
-    calibrate_seconds = time.perf_counter() - start
-    inputs, raw = (jax.tree.map(lambda x: x[:BATCH], t) for t in (prepared, thetas))
+    with jax.enable_x64(True):
+        # What is exact is read in float64, as in the experiment; training is float32.
+        thetas = wide(flax_thetas(train))
+        measured = jax.block_until_ready(models.measure_all(model, thetas))
+        start = time.perf_counter()
+        prepared = jax.block_until_ready(model.calibrate(measured, train.accuracy))
+        calibrate_seconds = time.perf_counter() - start
+        raw = jax.tree.map(lambda x: x[:BATCH], thetas)
+    inputs = jax.tree.map(lambda x: jnp.asarray(x[:BATCH], jnp.float32), prepared)
     accuracy = jnp.asarray(train.accuracy[:BATCH])
     graph, params, constants = nnx.split(model, nnx.Param, ...)
     optimizer = optax.adam(1e-3)
@@ -164,12 +168,20 @@ def qejax_subjects(name: str, train: Zoo) -> list[Subject]:
         moved = rewire(train.take(slice(BATCH)), np.random.default_rng(0), 1e4)
         read = jax.jit(jax.vmap(model.read))
         answers = np.asarray(read(prepared))
-        again = np.asarray(read(prepare(flax_thetas(moved))))
+        again = np.asarray(read(prepare(wide(flax_thetas(moved)))))
         gap = float(np.abs(again - answers).max() / answers.std())
         assert gap <= FLOAT32_GAP, f"an equivalent network moved the answer by {gap}"
         return {"invariance_gap": gap}
 
     prepare = jax.jit(jax.vmap(model.prepare))
+    with jax.enable_x64(True):
+        exact = harness.compile_jitted(
+            f"{name}_prepare",
+            prepare,
+            raw,
+            check=check_prepare,
+            facts={"calibrate_seconds": calibrate_seconds},
+        )
     return [
         harness.compile_jitted(
             name,
@@ -181,14 +193,28 @@ def qejax_subjects(name: str, train: Zoo) -> list[Subject]:
             feed=lambda out, args: (out, *args[1:]),
             facts={"parameters": sum(x.size for x in jax.tree.leaves(params))},
         ),
-        harness.compile_jitted(
-            f"{name}_prepare",
-            prepare,
-            raw,
-            check=check_prepare,
-            facts={"calibrate_seconds": calibrate_seconds},
+        dataclasses.replace(
+            exact, call=_in_float64(exact.call), check=_in_float64(exact.check)
         ),
     ]
+
+
+def wide(thetas: Any) -> Any:
+    """The weights in float64."""
+    return {
+        layer: {leaf: np.asarray(x, np.float64) for leaf, x in leaves.items()}
+        for layer, leaves in thetas.items()
+    }
+
+
+def _in_float64(call: Callable[[], Any]) -> Callable[[], Any]:
+    import jax
+
+    def called() -> Any:
+        with jax.enable_x64(True):
+            return call()
+
+    return called
 
 
 def flax_thetas(zoo: Zoo) -> dict[str, dict[str, np.ndarray]]:
