@@ -174,14 +174,12 @@ def qejax_subjects(name: str, train: Zoo) -> list[Subject]:
         return {"invariance_gap": gap}
 
     prepare = jax.jit(jax.vmap(model.prepare))
+    facts = {"calibrate_seconds": calibrate_seconds}
     with jax.enable_x64(True):
         exact = harness.compile_jitted(
-            f"{name}_prepare",
-            prepare,
-            raw,
-            check=check_prepare,
-            facts={"calibrate_seconds": calibrate_seconds},
+            f"{name}_prepare", prepare, raw, check=check_prepare, facts=facts
         )
+    again = {"call": _in_float64(exact.call), "check": _in_float64(exact.check)}
     return [
         harness.compile_jitted(
             name,
@@ -193,9 +191,7 @@ def qejax_subjects(name: str, train: Zoo) -> list[Subject]:
             feed=lambda out, args: (out, *args[1:]),
             facts={"parameters": sum(x.size for x in jax.tree.leaves(params))},
         ),
-        dataclasses.replace(
-            exact, call=_in_float64(exact.call), check=_in_float64(exact.check)
-        ),
+        dataclasses.replace(exact, **again),
     ]
 
 
