@@ -54,14 +54,16 @@ class Plan:
     @property
     def spent(self) -> float:
         """Seconds spent on planned work."""
-        return sum(kind.measured for kind in self.kinds.values())
+        return sum(kind.measured for kind in tuple(self.kinds.values()))
 
     @property
     def left(self) -> float:
         """Seconds left."""
-        expected = sum(kind.own * kind.estimate for kind in self.kinds.values())
+        # The bar reads this from a thread of its own while kinds are added: a copy.
+        kinds = tuple(self.kinds.values())
+        expected = sum(kind.own * kind.estimate for kind in kinds)
         slowness = self.spent / expected if expected > 0 else 1.0
-        return sum(kind.left(slowness) for kind in self.kinds.values())
+        return sum(kind.left(slowness) for kind in kinds)
 
     @property
     def fraction(self) -> float:
