@@ -2,7 +2,7 @@
 
 Stacks of a training, a validation and a test split have different lengths, and a
 compiled program has one shape: stacks are cut into chunks of one length, the last one
-filled up with copies of its first network.
+filled up with copies of its last network.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from qejax.spaces import in_batches
 
 SIZE = 64
 """Networks in a chunk."""
@@ -58,15 +60,8 @@ def in_chunks(function: Callable[[Any], Any], stack: Any, size: int = SIZE) -> A
     Returns:
         NumPy arrays `[B, ...]`.
     """
-    leaves = jax.tree.map(np.asarray, stack)
-    count = len(jax.tree.leaves(leaves)[0])
-    parts = []
-    for start in range(0, count, size):
-        rows = np.arange(start, start + size)
-        rows = np.where(rows < count, rows, start)
-        chunk = jax.device_get(function(_take(leaves, rows)))
-        parts.append(_take(chunk, slice(min(size, count - start))))
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+    arrays = jax.tree.map(np.asarray, stack)
+    return jax.device_get(in_batches(function, arrays, batch_size=size))
 
 
 def cast(tree: Any, dtype: Any) -> Any:
@@ -77,7 +72,3 @@ def cast(tree: Any, dtype: Any) -> Any:
         return array.astype(dtype) if array.dtype.kind == "f" else array
 
     return jax.tree.map(one, tree)
-
-
-def _take(tree: Any, rows: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[rows], tree)

@@ -28,7 +28,7 @@ from qejax._typing import Array, PRNGKeyArray
 COPIES, TOP = 4, 2.0
 """The flat MLP is trained on each network and 3 copies moved by scales `U[1, 2]`."""
 
-STATISTICS, LAYERS = ((5.0, 0.006), (5.0, 0.006)), ((15.0, 0.02), (20.0, 0.1))
+STATISTICS, LAYERS = ((8.0, 0.006), (8.0, 0.006)), ((20.0, 0.02), (20.0, 0.25))
 """Seconds to compile and of a step of one seed, for metanetworks that read statistics
 and for layers on the raw weights: small ones, and as large as the reported model."""
 
