@@ -64,7 +64,7 @@ def main() -> int:
     from qejax.train import CheckpointError, Interrupted
 
     # Outside of training, where `fit` saves first, SIGTERM stops as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     command = shlex.join(["python", "-m", MODULE, *sys.argv[1:]])
     console = Console()
     try:
@@ -75,6 +75,8 @@ def main() -> int:
     except (ValueError, OSError, ArithmeticError, CheckpointError) as error:
         console.print(f"[red]error[/red] {error}", highlight=False)
         return 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 

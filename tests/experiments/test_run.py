@@ -164,7 +164,9 @@ def test_the_command_line_ends_with_a_line_and_a_status(tmp_path, capsys, monkey
     ):
         line = ["x", *args, "--out", str(tmp_path / "out")]
         monkeypatch.setattr("sys.argv", line)
+        before = signal.getsignal(signal.SIGTERM)
         assert command_line.main() == 2
+        assert signal.getsignal(signal.SIGTERM) == before
         assert text in " ".join(capsys.readouterr().out.split())
 
 

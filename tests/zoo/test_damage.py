@@ -11,23 +11,14 @@ import pytest
 
 from qejax import nets, zoo
 from qejax.zoo import _manifest
+from tests.zoo.random_zoo import random_zoo
 
 NET = nets.mlp((3, 4, 2))
 COUNT = 20
 
 
 def _zoo(seed: int) -> zoo.Zoo:
-    rng = np.random.default_rng(seed)
-    vectors = rng.normal(size=(COUNT, NET.spec.num_parameters)).astype(np.float32)
-    return zoo.Zoo(
-        network=NET,
-        thetas=zoo.from_vectors(NET.spec, vectors),
-        labels={"test_accuracy": rng.random(COUNT).astype(np.float32)},
-        hyper={"step": rng.integers(0, 9, COUNT)},
-        split=zoo.split_networks(COUNT),
-        source="a test",
-        ids=np.array([f"net_{k}" for k in range(COUNT)]),
-    )
+    return random_zoo(NET, COUNT, seed)
 
 
 @pytest.fixture(scope="module")

@@ -9,27 +9,14 @@ import numpy as np
 import pytest
 
 from qejax import nets, zoo
+from tests.zoo.random_zoo import random_zoo
 
 NET = nets.cnn(1, (2,), 2, head="flatten", image=(3, 3), num_outputs=3)
 COUNT = 23
 
 
 def _zoo(seed: int = 0) -> zoo.Zoo:
-    rng = np.random.default_rng(seed)
-    vectors = rng.normal(size=(COUNT, NET.spec.num_parameters)).astype(np.float32)
-    return zoo.Zoo(
-        network=NET,
-        thetas=zoo.from_vectors(NET.spec, vectors),
-        labels={"test_accuracy": rng.random(COUNT).astype(np.float32)},
-        hyper={
-            "optimizer": rng.choice(np.array(["sgd", "adam"]), COUNT),
-            "learning_rate": rng.random(COUNT),
-            "step": rng.integers(0, 9, COUNT),
-        },
-        split=zoo.split_networks(COUNT),
-        source="a test",
-        ids=np.array([f"net_{k}" for k in range(COUNT)]),
-    )
+    return random_zoo(NET, COUNT, seed)
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,13 @@ shapes through `ast.literal_eval`.
 """
 
 import ast
-import csv
-import gzip
 import math
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from qejax.zoo.formats._csv import read_csv
 
 FILES = ("weights.npy", "layout.csv", "metrics.csv.gz")
 LABELS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
@@ -71,13 +70,18 @@ def _weights(path: Path) -> np.ndarray:
             f"{path}: expected a floating array [rows, weights], got {weights.dtype} "
             f"of shape {weights.shape}."
         )
+    size, expected = path.stat().st_size, weights.offset + weights.nbytes
+    if size != expected:
+        raise ValueError(
+            f"{path}: expected {expected} bytes, as its header says, got {size}. Fetch "
+            f"the file again."
+        )
     return weights
 
 
 def _layout(path: Path, width: int) -> list[Tensor]:
     """The tensors by position, checked to tile `width` weights exactly."""
-    with path.open(newline="") as file:
-        lines = list(csv.DictReader(file))
+    _, lines = read_csv(path)
     tensors = []
     for number, line in enumerate(lines):
         where = f"{path}, line {number + 2}"
@@ -121,23 +125,14 @@ def _layout(path: Path, width: int) -> list[Tensor]:
 
 
 def _metrics(path: Path, rows: int) -> list[dict[str, str]]:
-    try:
-        with gzip.open(path, "rt", newline="") as file:
-            reader = csv.DictReader(file)
-            lines = list(reader)
-            columns = reader.fieldnames or []
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error) as error:
-        raise ValueError(
-            f"{path}: expected a gzipped table, got a file that cannot be read "
-            f"({error}). Fetch the file again."
-        ) from error
+    columns, lines = read_csv(path)
     missing = [
         name
         for name in ("modeldir", "step", f"{PREFIX}activation", *LABELS)
         if name not in columns
     ]
     if missing:
-        raise ValueError(f"{path}: missing columns {missing}, got {list(columns)}.")
+        raise ValueError(f"{path}: missing columns {missing}, got {columns}.")
     if len(lines) != rows:
         raise ValueError(
             f"{path}: expected one line for each of {rows} rows of weights.npy, got "

@@ -106,12 +106,14 @@ def load_small_cnn_zoo_all(
 
 def _bucket(files: Files, activation: str, rows: np.ndarray, split_seed: int) -> Zoo:
     directory, weights, tensors, metrics = files
-    vectors = weights[rows]
+    with np.errstate(over="ignore"):  # beyond float32 is not finite, and said below
+        vectors = weights[rows].astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
+        count = np.count_nonzero(~np.isfinite(vectors[bad[0]]))
         raise ValueError(
             f"{directory / 'weights.npy'}, row {rows[bad[0]]}: weights should be "
-            f"finite, got {np.count_nonzero(~np.isfinite(vectors[bad[0]]))} values "
+            f"finite in float32, got {count} values "
             f"that are not ({len(bad)} such rows). Remove the rows from both files."
         )
     net = _network(directory / "layout.csv", tensors, activation)
@@ -147,8 +149,11 @@ def _by_activation(files: Files, step: int | None) -> dict[str, np.ndarray]:
                 f"{path}, row {row}: {PREFIX}activation should be one of "
                 f"{list(ACTIVATIONS)}, got {name!r}."
             )
-        at = int(_number(path, row, "step", line["step"]))
-        model = line["modeldir"]
+        at, model = _step(path, row, line["step"]), line["modeldir"]
+        if not model:
+            raise ValueError(
+                f"{path}, row {row}: modeldir should name the network, got ''."
+            )
         if (model, at) in seen:
             raise ValueError(
                 f"{path}, row {row}: network {model!r} at step {at} is there twice, "
@@ -175,9 +180,18 @@ def _none_found(files: Files, activation: str, step: int | None) -> ValueError:
     )
 
 
-def _number(path: Path, row: int, name: str, text: str | None) -> float:
+def _step(path: Path, row: int, text: str) -> int:
+    step = _number(path, row, "step", text)
+    if not (step.is_integer() and step >= 0):
+        raise ValueError(
+            f"{path}, row {row}: step should be a whole number from 0, got {text!r}."
+        )
+    return int(step)
+
+
+def _number(path: Path, row: int, name: str, text: str) -> float:
     try:
-        return float(text or "")
+        return float(text)
     except ValueError as error:
         raise ValueError(
             f"{path}, row {row}: {name} should be a number, got {text!r}."
@@ -211,7 +225,7 @@ def _hyper(chosen: list[dict[str, str]]) -> dict[str, np.ndarray]:
     names = [name for name in chosen[0] if name and name.startswith(PREFIX)]
     columns: dict[str, Any] = {}
     for name in names:
-        texts = [line[name] or "" for line in chosen]
+        texts = [line[name] for line in chosen]
         try:
             columns[name.removeprefix(PREFIX)] = np.array([float(t) for t in texts])
         except ValueError:
@@ -255,4 +269,4 @@ def _in_order(net: Network, tensors: list[Tensor], vectors: np.ndarray) -> np.nd
     by_path = dict(zip(_paths(tensors), tensors, strict=True))
     cuts = [by_path[leaf.path] for leaf in net.spec.leaves]
     parts = [vectors[:, cut.start : cut.end] for cut in cuts]
-    return np.concatenate(parts, axis=1).astype(np.float32)
+    return np.concatenate(parts, axis=1)

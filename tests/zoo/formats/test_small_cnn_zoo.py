@@ -97,6 +97,40 @@ def test_a_damaged_table_is_named(tmp_path: Path) -> None:
         zoo.formats.load_small_cnn_zoo(root)
 
 
+def test_a_layout_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = write_directory(tmp_path) / "layout.csv"
+    path.write_bytes(path.read_bytes() + b"\xff")
+    message = "layout.csv: expected a table in UTF-8, got a file that cannot be read"
+    with pytest.raises(ValueError, match=message):
+        zoo.formats.load_small_cnn_zoo(tmp_path)
+
+
+def test_bytes_after_the_weights_are_named(tmp_path: Path) -> None:
+    path = write_directory(tmp_path) / "weights.npy"
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes() + b"more")
+    message = f"weights.npy: expected {size} bytes, .* got {size + 4}"
+    with pytest.raises(ValueError, match=message):
+        zoo.formats.load_small_cnn_zoo(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("end_idx", "start_idx", r"got \['start_idx'\] more than once"),
+        ("bias:0,0,2,", "bias:0,0,2,7,", "row 0: expected 4 entries, .* got 5"),
+        ('bias:0,0,2,"(2,)"', "bias:0,0", "row 0: expected 4 entries, .* got 2"),
+    ],
+)
+def test_a_table_that_is_not_square_is_named(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    path = write_directory(tmp_path) / "layout.csv"
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(ValueError, match=f"layout.csv.*{message}"):
+        zoo.formats.load_small_cnn_zoo(tmp_path)
+
+
 def test_weights_of_another_kind_are_named(tmp_path: Path) -> None:
     root = write_directory(tmp_path)
     np.save(root / "weights.npy", np.zeros((2, 3), np.int32))
@@ -135,7 +169,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "weights not finite": (
         {"weights": _spoilt()},
-        r"weights.npy, row 5: weights should be finite, got 1 values",
+        r"weights.npy, row 5: weights should be finite in float32, got 1 values",
+    ),
+    "weights beyond float32": (
+        {"weights": np.where(np.arange(93) == 7, 1e39, some_weights().astype("f8"))},
+        r"row 1: weights should be finite in float32, got 1 values .*3 such rows",
     ),
     "rows missing in weights": (
         {"weights": some_weights()[:-1]},
@@ -160,6 +198,22 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "label no number": (
         {"metrics": with_cell(metrics_table, 5, train_accuracy="good")},
         "row 5: train_accuracy should be a number, got 'good'",
+    ),
+    "step not finite": (
+        {"metrics": with_cell(metrics_table, 5, step="nan")},
+        "row 5: step should be a whole number from 0, got 'nan'",
+    ),
+    "step without end": (
+        {"metrics": with_cell(metrics_table, 5, step="inf")},
+        "row 5: step should be a whole number from 0, got 'inf'",
+    ),
+    "step between two": (
+        {"metrics": with_cell(metrics_table, 5, step=8.5)},
+        "row 5: step should be a whole number from 0, got '8.5'",
+    ),
+    "network without a name": (
+        {"metrics": with_cell(metrics_table, 5, modeldir="")},
+        "row 5: modeldir should name the network, got ''",
     ),
     "unknown activation": (
         {"metrics": with_cell(metrics_table, 2, **{"config.activation": "swoosh"})},
