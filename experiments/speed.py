@@ -78,7 +78,7 @@ def lines(record: Mapping[str, Any]) -> list[dict[str, str]]:
         ratio = record["times_faster_than"]["qejax"].get(name)
         rows.append(
             {
-                "training step, 64 CNNs of the shared zoo": PREDICTORS[name],
+                "training step, 64 CNNs of the Small CNN Zoo": PREDICTORS[name],
                 "parameters": f"{one['parameters']:,}",
                 "networks/s": f"{one['networks_per_second']:,.0f}",
                 "compile": "-" if compiling is None else f"{compiling:.1f} s",
