@@ -103,6 +103,8 @@ def _learning_curve(plt: Any, rows: Sequence[Row], tested: Mapping[str, Tested])
 
 def _robustness(plt: Any, rows: Sequence[Row], tested: Mapping[str, Tested]) -> Any:
     figure, axis = plt.subplots(figsize=(6, 4))
+    # The usual ten colours come round again before the rows end.
+    axis.set_prop_cycle(color=plt.get_cmap("tab20").colors)
     for row in rows:
         result = tested[row.name]
         tau = [
