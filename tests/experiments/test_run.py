@@ -18,9 +18,6 @@ from experiments.predict_accuracy.moved import EXPONENTS
 from qejax import zoo
 from qejax.train import Interrupted
 
-# The whole experiment takes its time: one worker runs it, once.
-pytestmark = pytest.mark.xdist_group("experiment")
-
 COLUMN = {
     "model",
     "test",

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from flax.nnx import bridge
 
 from qejax import layers, models, nets
 from tests.layer_specs import fast_jit
@@ -95,8 +94,9 @@ def test_statistics_only() -> None:
         models.Predictor(NET.spec, 0, "strict", config=SMALL, rngs=nnx.Rngs(0))
 
 
-@pytest.mark.parametrize("quasi", ["relative", "canonical"])
-@pytest.mark.parametrize("num", [15_000, 20_123])
+@pytest.mark.parametrize(
+    ("quasi", "num"), [("relative", 15_000), ("canonical", 20_123)]
+)
 def test_sizes_for_a_number_of_parameters(quasi: Any, num: int) -> None:
     config = models.PredictorConfig(embed=8, hidden=8, heads=1)
     channels, config = models.sizes_for(
@@ -150,11 +150,3 @@ def test_flat_mlp_learns_nothing_of_symmetry_but_has_the_same_halves() -> None:
     key = jax.random.key(0)
     one = jax.tree.map(lambda x: x[0], prepared)
     assert float(model.read(one, key)) != float(model.read(one))
-
-
-def test_inside_linen() -> None:
-    module = bridge.to_linen(models.Predictor, NET.spec, 3, "relative", config=SMALL)
-    theta = theta_of(NET.spec, 0, "float32")
-    variables = module.init(jax.random.key(0), theta)
-    score: Any = module.apply(variables, theta)
-    assert score.shape == ()
