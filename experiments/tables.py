@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import speed
+from experiments import recipes, speed
 from experiments.predict_accuracy.lines import lines as _predict_accuracy
 
 ROOT = Path(__file__).parent.parent
@@ -82,6 +82,7 @@ def _run(result: Mapping[str, Any]) -> tuple[list[dict[str, str]], str]:
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]]] = {
     "predict_accuracy": _run,
+    "recipes": lambda result: (recipes.lines(result), recipes.note(result)),
     "speed": lambda result: (speed.lines(result), speed.notes(result)),
 }
 """By experiment: a result to the rows of its table and the text under it."""

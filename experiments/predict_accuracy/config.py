@@ -113,12 +113,27 @@ class Config:
                 f"--evaluate-every should be at most --steps ({self.steps}), got "
                 f"{self.evaluate_every}: the model would never be selected."
             )
+        self._check_model()
         if self.zoo in GENERATED:
             self._check_generated()
         elif ":" in self.zoo and self.zoo.split(":")[0] not in FORMATS:
             raise ValueError(
                 f"--zoo: expected FORMAT:DIR with a format of {list(FORMATS)}, got "
                 f"{self.zoo!r}. A prepared zoo is given by its directory alone."
+            )
+
+    def _check_model(self) -> None:
+        messages = self.quasi in ("canonical", "learned_gauge")
+        if not messages and self.channels == 0:
+            raise ValueError(
+                f"--channels should be at least 1 with --quasi {self.quasi}, which "
+                f"reads no statistics, got 0."
+            )
+        if self.stream and not (messages and self.channels):
+            raise ValueError(
+                f"--stream {self.stream} needs message passing: --quasi canonical or "
+                f"learned_gauge, and --channels at least 1; got --quasi {self.quasi} "
+                f"--channels {self.channels}."
             )
 
     def _check_generated(self) -> None:

@@ -67,14 +67,15 @@ def _main(probes: bool) -> Callable[[Bucket, Config, nnx.Rngs], models.Predictor
             config.channels,
             config.quasi,
             network=network,
-            config=_choices(bucket, config, probes),
+            config=choices(bucket, config, probes),
             rngs=rngs,
         )
 
     return build
 
 
-def _choices(bucket: Bucket, config: Config, probes: bool) -> models.PredictorConfig:
+def choices(bucket: Bucket, config: Config, probes: bool) -> models.PredictorConfig:
+    """Returns the choices of the reported model, with or without probes."""
     return models.PredictorConfig(
         depth=config.depth,
         probes=config.probes if probes else 0,
@@ -91,24 +92,24 @@ def _beside(
 
     def build(bucket: Bucket, config: Config, rngs: nnx.Rngs) -> models.Predictor:
         spec = bucket.everything.network.spec
-        choices = models.PredictorConfig(
+        small = models.PredictorConfig(
             depth=config.baseline_depth, dropout=(config.dropout, config.dropout)
         )
         channels = config.baseline_channels
         if channels == 0:
-            channels, choices = _equal(bucket, config, quasi, choices)
-        return models.Predictor(spec, channels, quasi, config=choices, rngs=rngs)
+            channels, small = _equal(bucket, config, quasi, small)
+        return models.Predictor(spec, channels, quasi, config=small, rngs=rngs)
 
     return build
 
 
 def _equal(
-    bucket: Bucket, config: Config, quasi: models.Quasi, choices: models.PredictorConfig
+    bucket: Bucket, config: Config, quasi: models.Quasi, given: models.PredictorConfig
 ) -> tuple[int, models.PredictorConfig]:
     """Returns the sizes that give as many parameters as the main model has."""
     size = models.num_parameters(lambda: _main(False)(bucket, config, nnx.Rngs(0)))
     spec = bucket.everything.network.spec
-    return models.sizes_for(spec, quasi, size, config=choices)
+    return models.sizes_for(spec, quasi, size, config=given)
 
 
 def _flat(bucket: Bucket, config: Config, rngs: nnx.Rngs) -> models.FlatMLP:

@@ -51,6 +51,12 @@ class Plan:
         """Plans `units` of work of a kind at `estimate` seconds each."""
         self.kinds.setdefault(kind, Kind(estimate)).planned += units
 
+    def scale(self, factor: float) -> None:
+        """Multiplies the work of every kind that was not begun."""
+        for kind in self.kinds.values():
+            if kind.done == 0:
+                kind.planned *= factor
+
     @property
     def spent(self) -> float:
         """Seconds spent on planned work."""
@@ -122,11 +128,6 @@ class Bars:
         """Removes the bar."""
         self._progress.stop()
 
-    def found(self, kind: str, units: float = 1.0) -> None:
-        """Counts units that an earlier run finished."""
-        self.plan.kinds[kind].done += units
-        self._show()
-
     @contextmanager
     def work(self, name: str, kind: str, units: float = 1.0) -> "Iterator[Piece]":
         """Measures one piece of work; call `Piece.advance` as it goes."""
@@ -160,13 +161,19 @@ class Piece:
         """Seconds since the piece began."""
         return time.monotonic() - self._start
 
-    def advance(self, share: float) -> None:
-        """Says that `share` of the piece, in `[0, 1]`, is done."""
-        now = time.monotonic()
-        step = max(min(share, 1.0) - self._share, 0.0) * self._units
-        self._kind.done += step
-        self._kind.own += step
-        self._kind.measured += now - self._last
+    def advance(self, share: float, found: float = 0.0) -> None:
+        """Says that a share of the piece is done.
+
+        Args:
+            share: done by now, in `[0, 1]`.
+            found: share that an earlier run had done. It costs nothing, and says
+                nothing about the speed of this machine.
+        """
+        now, share = time.monotonic(), min(share, 1.0)
+        own = max(share - max(self._share, found), 0.0) * self._units
+        self._kind.done += max(share - self._share, 0.0) * self._units
+        self._kind.own += own
+        self._kind.measured += now - self._last if own > 0 else 0.0
         self._last, self._share = now, max(share, self._share)
         self._bars._show()
 

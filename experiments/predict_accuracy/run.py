@@ -72,15 +72,18 @@ def run(
         report.show(finished, console)
         return finished
     _check_unused(out, made)
-    write_json(out / "config.json", made)
-    log = Log(out / "log.jsonl", made["fingerprint"])
     with Bars(console) as bars:
         plan(config, bars)
         buckets = zoos.load(config, bars)
+        # Of a zoo that was not generated here only its reading says what is in it.
+        bars.plan.scale(len(buckets) / zoos.num_buckets(config))
+        # Only now: a zoo that cannot be read leaves nothing behind.
+        write_json(out / "config.json", made)
+        log = Log(out / "log.jsonl", made["fingerprint"])
         for bucket in buckets:
             log.write("zoo", **bucket.summary())
         rows = train_rows(config, buckets, bars, log)
-        with bars.work("test split, opened once", "test"):
+        with bars.work("test split, opened once", "test", len(buckets)):
             tested = final_test(rows, buckets, config.seed)
     columns = {row.name: row for row in rows if row.name in COLUMNS}
     metrics: dict[str, Any] = {
@@ -106,13 +109,13 @@ def run(
 def plan(config: Config, bars: Bars) -> None:
     """Plans all work with seconds measured on two cores, for the time left."""
     zoos.plan(config, bars)
-    bars.plan.add("readings", 1, 15.0 * zoos.num_buckets(config))
+    bars.plan.add("readings", zoos.num_buckets(config), 15.0)
     for net in metanets.metanets(config):
         seconds = metanets.estimate(net, config)
         bars.plan.add(net.name, zoos.num_buckets(config), seconds)
     rows = len(TREES) + len(SAME_INPUTS)
     bars.plan.add("trees", rows * zoos.num_buckets(config), 0.015 * config.trees)
-    bars.plan.add("test", 1, 10.0)
+    bars.plan.add("test", zoos.num_buckets(config), 10.0)
 
 
 def train_rows(
@@ -126,7 +129,7 @@ def train_rows(
             rows.append(fit_trees(row, tables, config.seed, config.seeds, config.trees))
         log.write("trained", row=row.name, **rows[-1].extra)
 
-    with bars.work("readings", "readings"):
+    with bars.work("readings", "readings", len(buckets)):
         for bucket in buckets:
             _ = bucket.readings(TRAIN).known, bucket.readings(VALIDATION).known
     for net in metanets.metanets(config):

@@ -126,7 +126,7 @@ def train_bucket(
     bucket: Bucket,
     config: Config,
     out: Path,
-    progress: Callable[[float], None],
+    progress: Callable[[float, float], None],
 ) -> Trained:
     """Trains one model on one bucket, or reads what an earlier run trained.
 
@@ -135,7 +135,8 @@ def train_bucket(
         bucket: its training and validation splits are read.
         config: of the run.
         out: where checkpoints of all rows lie.
-        progress: told the share of the steps that are done.
+        progress: told the share of the steps that are done, and the share that an
+            earlier run had done.
 
     Returns:
         The metanetworks at their best validation step.
@@ -156,9 +157,17 @@ def train_bucket(
     )
     settings = {
         "model": model.name,
+        "images": bucket.images,
         **{name: getattr(config, name) for name in _SETTINGS},
     }
     key = fingerprint(settings, loop.__dict__, _checksum(data))
+    begun: list[float] = []
+
+    def tell(report: train.Progress) -> None:
+        # The first dispatch after a start has one step.
+        begun.append((report.step - 1) / report.steps)
+        progress(report.step / report.steps, max(begun[0], 0.0))
+
     result = train.fit(
         _loss(model, config.seeds, bucket.images),
         _init(model, config),
@@ -168,8 +177,10 @@ def train_bucket(
         evaluate=_evaluate(scores, inputs, bucket.accuracy(VALIDATION)),
         out=out / f"{model.name}-{bucket.name}-{key}",
         settings=settings,
-        progress=lambda p: progress(p.step / p.steps),
+        progress=tell,
     )
+    if not begun:
+        progress(1.0, 1.0)
     params = jax.tree.map(np.asarray, result.params)
     tau = [
         [row["eval"][f"tau_{s}"] for row in result.history] for s in range(config.seeds)

@@ -44,8 +44,7 @@ def load(config: Config, bars: Bars) -> list[Bucket]:
     """
     with bars.work("zoo", "zoo") as piece:
         if config.zoo in GENERATED:
-            root = _generate(config, lambda p: piece.advance(p.work / p.total_work))
-            return _buckets(zoo.read_all(root), config)
+            return _buckets(zoo.read_all(_generate(config, piece.advance)), config)
         if ":" in config.zoo:
             return _buckets(zoo.formats.load(config.zoo), config)
         return _buckets(zoo.read_all(Path(config.zoo)), config)
@@ -69,7 +68,8 @@ def digest(config: Config) -> str:
     return total.hexdigest()
 
 
-def _generate(config: Config, progress: Callable[[zoo.Progress], None]) -> Path:
+def _generate(config: Config, progress: Callable[[float, float], None]) -> Path:
+    """Returns the place of the zoo; tells which share is done, and was found done."""
     images = data.digits()
     widths = (images.train_x.shape[1], *config.widths, 10)
     made = zoo.ZooConfig(
@@ -82,7 +82,17 @@ def _generate(config: Config, progress: Callable[[zoo.Progress], None]) -> Path:
         steps=(8, config.zoo_steps),
     )
     out = config.zoos / f"{config.zoo}-{fingerprint(made.to_dict())}"
-    return zoo.generate(made, zoo.Data(*images), out, progress)
+    begun: list[float] = []
+
+    def tell(report: zoo.Progress) -> None:
+        share = report.work / report.total_work
+        begun.append(share if report.resumed else 0.0)
+        progress(share, max(begun))
+
+    root = zoo.generate(made, zoo.Data(*images), out, tell)
+    if not begun:
+        progress(1.0, 1.0)
+    return root
 
 
 def _buckets(zoos: dict[str, zoo.Zoo], config: Config) -> list[Bucket]:

@@ -54,8 +54,8 @@ class Predictor(nnx.Module):
         rngs: `params` is used.
 
     Raises:
-        ValueError: if `quasi` or a reading is unknown or cannot be taken, or if there
-            is nothing to read.
+        ValueError: if `quasi` or a reading is unknown or cannot be taken, if there is
+            nothing to read, or nobody to read the probe stream.
 
     Example:
         >>> from qejax import nets
@@ -89,6 +89,12 @@ class Predictor(nnx.Module):
             self.probes = layers.Frozen(probe_inputs(config.shape, config.probes))
         self.stream: layers.ProbeStream | None = nnx.data(None)
         extra: dict[str, int] = {}
+        if config.stream and not (channels and TRUNKS[quasi].normal):
+            raise ValueError(
+                f"Predictor(config.stream={config.stream}): only message passing "
+                f"reads activations of units, got quasi={quasi!r} with {channels} "
+                f"channels. Use 'canonical' or 'learned_gauge' with channels > 0."
+            )
         if config.stream and network is not None:
             self.stream = layers.ProbeStream(
                 network, config.shape, config.stream, param_dtype=dtype, rngs=rngs

@@ -19,6 +19,7 @@ fixing), made total (dead units, shared unit spaces) and free of overflow.
 import itertools
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -247,7 +248,10 @@ def _settle(
     decided = found.mantissa != 0
     old, known = sizes.size[space], sizes.known[space]
     size = _scaled.where(decided & ~known, found, old)
-    return _Sizes({**sizes.size, space: size}, {**sizes.known, space: known | decided})
+    # Fused with all sizes before them, they grow exponentially with depth: XLA of jax
+    # 0.11 compiles some programs of four layers for hours.
+    size, known = jax.lax.optimization_barrier((size, known | decided))
+    return _Sizes({**sizes.size, space: size}, {**sizes.known, space: known})
 
 
 def _norm_size(entries: Scaled, weights: np.ndarray, power: int) -> Scaled:

@@ -57,6 +57,12 @@ def test_an_unknown_flag_is_refused(capsys):
         ({"zoo": "pickle:dir"}, "FORMAT:DIR with a format of .*'pickle:dir'"),
         ({"activations": ("relu", "relu")}, "name each activation once"),
         ({"networks": 19}, "--networks should be at least 20"),
+        ({"quasi": "strict"}, "--channels should be at least 1 with --quasi strict"),
+        ({"stream": 8}, "--stream 8 needs message passing: .* --channels 0"),
+        (
+            {"stream": 8, "channels": 4, "quasi": "relative"},
+            "--stream 8 needs message passing: .* got --quasi relative",
+        ),
         ({"widths": (4, 0)}, "--widths should be one or more positive widths"),
     ],
 )

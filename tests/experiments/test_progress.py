@@ -1,4 +1,5 @@
 import io
+import time
 
 import pytest
 from rich.console import Console
@@ -13,10 +14,25 @@ def test_the_time_left_is_an_estimate_until_work_was_measured():
 
 
 def test_work_that_was_found_costs_nothing_and_teaches_nothing():
+    bars = Bars(Console(file=io.StringIO()))
+    bars.plan.add("found", 4, 2.0)
+    bars.plan.add("other", 1, 7.0)
+    with bars.work("three of four", "found", 4) as piece:
+        piece.advance(0.75, found=0.75)
+        assert (bars.plan.left, bars.plan.spent) == (9.0, 0.0)
+        time.sleep(0.02)
+        piece.advance(1.0, found=0.75)
+    assert 0.02 <= bars.plan.spent < 1.0
+    assert bars.plan.kinds["found"].own == 1.0
+
+
+def test_a_plan_grows_with_what_a_zoo_holds():
     plan = Plan()
-    plan.add("found", 4, 2.0)
-    plan.kinds["found"].done = 3
-    assert (plan.left, plan.spent) == (2.0, 0.0)
+    plan.add("zoo", 1, 5.0)
+    plan.add("rows", 3, 2.0)
+    plan.kinds["zoo"].done = 1
+    plan.scale(2.0)
+    assert plan.left == 12.0
 
 
 def test_a_slow_machine_is_slow_at_work_to_come():
@@ -36,7 +52,9 @@ def test_bars_print_a_line_per_piece_to_a_pipe():
     bars = Bars(Console(file=text, width=80))
     bars.plan.add("train", 2, 1.0)
     with bars:
-        bars.found("train")
+        with bars.work("strict relu seed 0", "train") as piece:
+            piece.advance(1.0, found=1.0)
+        assert bars.plan.spent == 0.0
         with bars.work("strict relu seed 1", "train") as piece:
             piece.advance(0.5)
     assert "strict relu seed 1: 0.0 s (0:00 left)" in text.getvalue()

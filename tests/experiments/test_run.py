@@ -136,8 +136,8 @@ def test_a_signal_in_training_saves_and_the_same_command_goes_on(
     advance = progress.Piece.advance
     seen = []
 
-    def stop_in_training(self, share):
-        advance(self, share)
+    def stop_in_training(self, share, found=0.0):
+        advance(self, share, found)
         training = self._kind is self._bars.plan.kinds["without_probes"]
         if training and 0 < share < 1 and not seen:
             seen.append(share)
@@ -164,6 +164,7 @@ def test_the_command_line_ends_with_a_line_and_a_status(tmp_path, capsys, monkey
         before = signal.getsignal(signal.SIGTERM)
         assert command_line.main() == 2
         assert signal.getsignal(signal.SIGTERM) == before
+        assert not (tmp_path / "out").exists()
         assert text in " ".join(capsys.readouterr().out.split())
 
 

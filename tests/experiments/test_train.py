@@ -13,8 +13,8 @@ CONFIG = dataclasses.replace(
 )
 
 
-def _ignore(share):
-    del share
+def _ignore(share, found):
+    del share, found
 
 
 def flat_mlp(bucket, config):
@@ -51,18 +51,26 @@ def test_a_finished_row_is_read_and_not_trained_again(trained, buckets):
     before = sorted(path.name for path in out.iterdir())
     calls = []
     again = train.train_bucket(
-        flat_mlp(buckets[0], CONFIG), buckets[0], CONFIG, out, calls.append
+        flat_mlp(buckets[0], CONFIG),
+        buckets[0],
+        CONFIG,
+        out,
+        lambda share, found: calls.append((share, found)),
     )
     jax.tree.map(np.testing.assert_array_equal, again.params, result.params)
     assert sorted(path.name for path in out.iterdir()) == before
-    assert calls == []  # no step was taken
+    assert calls == [(1.0, 1.0)]  # no step was taken
 
 
-def test_a_changed_config_does_not_find_a_stale_row(trained, buckets, tmp_path):
+def test_a_changed_config_does_not_find_a_stale_row(trained, buckets):
     _, out = trained
-    other = dataclasses.replace(CONFIG, learning_rate=1e-3)
-    train.train_bucket(flat_mlp(buckets[0], other), buckets[0], other, out, _ignore)
-    assert len(list(out.iterdir())) == 2
+    faster = dataclasses.replace(CONFIG, learning_rate=1e-3)
+    surer = dataclasses.replace(buckets[0], images=5000)
+    for number, (bucket, config) in enumerate(
+        ((buckets[0], faster), (surer, CONFIG)), start=2
+    ):
+        train.train_bucket(flat_mlp(bucket, config), bucket, config, out, _ignore)
+        assert len(list(out.iterdir())) == number
 
 
 def test_only_training_networks_are_augmented(buckets):

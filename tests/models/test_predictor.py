@@ -133,6 +133,15 @@ def test_choices_that_make_no_sense(
         make(quasi, models.PredictorConfig(**options))
 
 
+@pytest.mark.parametrize(("quasi", "channels"), [("relative", 3), ("canonical", 0)])
+def test_a_stream_that_nobody_reads_is_refused(quasi: Any, channels: int) -> None:
+    message = f"passing reads activations of units, got quasi='{quasi}' with {channels}"
+    with pytest.raises(ValueError, match=message):
+        models.Predictor(
+            NET.spec, channels, quasi, network=NET, config=FULL, rngs=nnx.Rngs(0)
+        )
+
+
 def test_probes_are_asked_for() -> None:
     config = models.PredictorConfig(sketches=("logits",))
     with pytest.raises(ValueError, match="'logits' runs the network on probes"):

@@ -65,6 +65,11 @@ def _weights(path: Path) -> np.ndarray:
             f"{path}: expected a whole array of numbers, got one that cannot be read "
             f"({error}). Fetch the file again."
         ) from error
+    if not isinstance(weights, np.memmap):
+        raise ValueError(
+            f"{path}: expected one array of numbers, got an archive of arrays. Save "
+            f"it with `numpy.save`."
+        )
     if weights.ndim != 2 or weights.dtype.kind != "f":
         raise ValueError(
             f"{path}: expected a floating array [rows, weights], got {weights.dtype} "

@@ -139,6 +139,15 @@ def test_weights_of_another_kind_are_named(tmp_path: Path) -> None:
         zoo.formats.load_small_cnn_zoo(root)
 
 
+def test_an_archive_is_no_array(tmp_path: Path) -> None:
+    root = write_directory(tmp_path / "zoo")
+    with (root / "weights.npy").open("wb") as file:
+        np.savez(file, some_weights())
+    message = r"weights.npy: expected one array of numbers, got an archive of arrays"
+    with pytest.raises(ValueError, match=message):
+        zoo.formats.load_small_cnn_zoo(root)
+
+
 def test_pickles_are_never_loaded(tmp_path: Path) -> None:
     root = write_directory(tmp_path / "zoo")
     np.save(root / "weights.npy", np.array([{"a": 1}], object), allow_pickle=True)
