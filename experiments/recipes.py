@@ -9,7 +9,7 @@ standard deviation over folds. A bucket (activation) is judged by itself, then a
 
 ====== ===========================================================================
 Device 2 CPU cores
-Time   about 20 minutes, most of it strict layers
+Time   12 minutes, most of it strict layers
 Numbers in `experiments/results/recipes_small_cnn_zoo.json`
 ====== ===========================================================================
 """

@@ -196,6 +196,6 @@ _SMOKE = dataclasses.replace(
 PRESETS: dict[str, tuple[str, Config]] = {
     "digits": ("ReLU and tanh networks trained here on 8 x 8 digits.", _DIGITS),
     "small_cnn_zoo": ("CNNs in the public Small CNN Zoo format.", _PUBLIC),
-    "smoke": ("The digits experiment in seconds; numbers mean nothing.", _SMOKE),
+    "smoke": ("The digits experiment in a few minutes; numbers mean nothing.", _SMOKE),
 }
 """Presets by name: what it is, and its config. The first is the default."""
