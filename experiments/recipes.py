@@ -1,7 +1,8 @@
 """Which recipe? Cross-validation of the metanetwork's choices; the test split is shut.
 
 Networks of the training and validation splits are dealt into folds; each fold is
-predicted by metanetworks that were trained on the others. One row a recipe: mean and
+predicted by metanetworks that were trained on the others, at the step that is best on
+that fold: it compares recipes and estimates no test score. One row a recipe: mean and
 standard deviation over folds. A bucket (activation) is judged by itself, then averaged.
 
     python -m experiments.recipes --zoo small_cnn_zoo:DIR
@@ -23,14 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flax import nnx
 
 from experiments.predict_accuracy import metanets, zoos
 from experiments.predict_accuracy.buckets import TEST, TRAIN, VALIDATION, Bucket
 from experiments.predict_accuracy.config import PRESETS, Config
 from experiments.predict_accuracy.progress import Bars, clock
 from experiments.predict_accuracy.record import Log, machine, versions, write_json
-from qejax import models
 
 
 @dataclass(frozen=True)
@@ -107,20 +106,9 @@ def metanet(recipe: Recipe, config: Config) -> metanets.Metanet:
     (net,) = (net for net in metanets.metanets(config) if net.name == recipe.row)
     if not recipe.choices:
         return net
-
-    def build(bucket: Bucket, config: Config, rngs: nnx.Rngs) -> models.Predictor:
-        network = bucket.everything.network
-        choices = metanets.choices(bucket, config, net.probes)
-        return models.Predictor(
-            network.spec,
-            config.channels,
-            config.quasi,
-            network=network,
-            config=dataclasses.replace(choices, **recipe.choices),
-            rngs=rngs,
-        )
-
-    return dataclasses.replace(net, build=build)
+    return dataclasses.replace(
+        net, build=metanets.reported(net.probes, **recipe.choices)
+    )
 
 
 def compare(
@@ -193,7 +181,8 @@ def note(result: Mapping[str, Any]) -> str:
     metrics = result["metrics"]
     return (
         f"`{result['command']}`: {metrics['folds']} folds of the training and "
-        f"validation splits, mean and standard deviation over folds, "
+        f"validation splits, each at its best step, mean and standard deviation over "
+        f"folds, "
         f"{metrics['seconds'] / 60:.0f} minutes on {result['machine']['cpus']} CPUs, "
         f"jax {result['versions']['jax']}.\n"
     )

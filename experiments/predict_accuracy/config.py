@@ -6,7 +6,7 @@ and with probes, compared with boosted trees on statistics?
 ====== ===========================================================================
 Run    `python -m experiments.predict_accuracy digits`
 Device 2 CPU cores, no network access
-Time   7.6 minutes, the first time included
+Time   4.8 minutes, the first time included
 Numbers in `experiments/results/`, mean and sd over 3 seeds; see README.md
 Source Tran et al. 2026, arXiv:2604.23720 (task, section 6.2);
        Unterthiner et al. 2020, arXiv:2002.11448 (zoo, boosted trees)

@@ -1,5 +1,6 @@
 """The metanetworks of the table: which there are, and how each is built and trained."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +60,16 @@ class Metanet:
     augment: bool = False
 
 
-def _main(probes: bool) -> Callable[[Bucket, Config, nnx.Rngs], models.Predictor]:
+def reported(
+    probes: bool, **changed: Any
+) -> Callable[[Bucket, Config, nnx.Rngs], models.Predictor]:
+    """Returns how the reported model is built.
+
+    Args:
+        probes: whether it runs the networks that it reads.
+        **changed: fields of its `PredictorConfig` that are not the usual ones.
+    """
+
     def build(bucket: Bucket, config: Config, rngs: nnx.Rngs) -> models.Predictor:
         network = bucket.everything.network
         return models.Predictor(
@@ -67,15 +77,14 @@ def _main(probes: bool) -> Callable[[Bucket, Config, nnx.Rngs], models.Predictor
             config.channels,
             config.quasi,
             network=network,
-            config=choices(bucket, config, probes),
+            config=dataclasses.replace(_choices(bucket, config, probes), **changed),
             rngs=rngs,
         )
 
     return build
 
 
-def choices(bucket: Bucket, config: Config, probes: bool) -> models.PredictorConfig:
-    """Returns the choices of the reported model, with or without probes."""
+def _choices(bucket: Bucket, config: Config, probes: bool) -> models.PredictorConfig:
     return models.PredictorConfig(
         depth=config.depth,
         probes=config.probes if probes else 0,
@@ -107,7 +116,7 @@ def _equal(
     bucket: Bucket, config: Config, quasi: models.Quasi, given: models.PredictorConfig
 ) -> tuple[int, models.PredictorConfig]:
     """Returns the sizes that give as many parameters as the main model has."""
-    size = models.num_parameters(lambda: _main(False)(bucket, config, nnx.Rngs(0)))
+    size = models.num_parameters(lambda: reported(False)(bucket, config, nnx.Rngs(0)))
     spec = bucket.everything.network.spec
     return models.sizes_for(spec, quasi, size, config=given)
 
@@ -143,11 +152,10 @@ def metanets(config: Config) -> list[Metanet]:
     steps = config.steps
     words = "normal form" if config.channels == 0 else _WORDS[config.quasi][1]
     words = f"{words}, exact statistics"
+    with_probes = f"{words}, probes"
     rows = [
-        Metanet("without_probes", words, steps, _main(False), _heads),
-        Metanet(
-            "with_probes", f"{words}, probes", steps, _main(True), _heads, probes=True
-        ),
+        Metanet("without_probes", words, steps, reported(False), _heads),
+        Metanet("with_probes", with_probes, steps, reported(True), _heads, probes=True),
     ]
     for quasi in config.baseline_quasi:
         name, about = _WORDS[quasi]

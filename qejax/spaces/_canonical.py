@@ -248,8 +248,8 @@ def _settle(
     decided = found.mantissa != 0
     old, known = sizes.size[space], sizes.known[space]
     size = _scaled.where(decided & ~known, found, old)
-    # Fused with all sizes before them, they grow exponentially with depth: XLA of jax
-    # 0.11 compiles some programs of four layers for hours.
+    # Without it XLA of jax 0.11 and 0.12 fuses them with all sizes before them, and
+    # did not end in nine minutes on a network of three hidden layers.
     size, known = jax.lax.optimization_barrier((size, known | decided))
     return _Sizes({**sizes.size, space: size}, {**sizes.known, space: known})
 

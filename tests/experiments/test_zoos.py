@@ -1,12 +1,13 @@
 """What `--zoo` reads: a public directory gives a bucket for each activation in it."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
 from experiments.predict_accuracy import zoos
-from experiments.predict_accuracy.config import Config
+from experiments.predict_accuracy.config import PRESETS, Config
 from experiments.predict_accuracy.progress import Bars
 from qejax import zoo
 from tests.zoo.formats.small_cnn_directory import (
@@ -14,6 +15,22 @@ from tests.zoo.formats.small_cnn_directory import (
     some_weights,
     write_directory,
 )
+
+
+def test_a_zoo_is_trained_once_and_found_work_is_not_counted(tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        PRESETS["smoke"][1], activations=("relu",), widths=(4,), zoos=tmp_path
+    )
+    spent = []
+    for _ in range(2):
+        with Bars(Console(quiet=True)) as bars:
+            zoos.plan(config, bars)
+            (bucket,) = zoos.load(config, bars)
+        spent.append(bars.plan.spent)
+        assert bars.plan.left == 0
+        assert len(bucket.split) == config.networks
+    assert spent[0] > 0
+    assert spent[1] == 0
 
 
 def test_a_public_directory_is_a_bucket_per_activation(tmp_path: Path) -> None:
