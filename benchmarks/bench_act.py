@@ -25,7 +25,7 @@ from qejax import nets, spaces
 from qejax._trees import nest
 from qejax.groups import GROUPS
 from qejax.spaces import Elements, Leaf, WeightSpec
-from qejax.spaces._act import multiply_axes
+from qejax.spaces._move import multiply_axes
 
 QUESTION = str(__doc__).splitlines()[0]
 AIM = 0.7

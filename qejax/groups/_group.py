@@ -41,10 +41,11 @@ class Group(NamedTuple):
             `power = 0` permutes only.
         monomial: `(g, power) -> (perm, factor)`; what `move` does, as a gather and
             an elementwise factor (`None` for all ones), so that a caller can fuse
-            several axes into one pass.
+            several axes into one pass. `None` for a matrix group.
         balanced: `total -> bool`, whether the group can tell an entry of total
             power `total` on one unit from an invariant one: an equivariant map may
-            couple entries whose powers differ by a balanced total.
+            couple entries whose powers differ by a balanced total. A matrix group
+            couples them in pairs only, which contract.
         matrix: `(g, power) -> [n, n]`, the dense matrix of `move`.
         check: `(g, n) -> None`; raises `ValueError` unless `g` is an element on
             `n` units. Looks at values: not for traced code.
@@ -56,7 +57,7 @@ class Group(NamedTuple):
     inv: Callable[[Element], Element]
     sample: Sample
     move: Callable[[Element, Array, int, int], Array]
-    monomial: Callable[[Element, int], tuple[Array, Array | None]]
+    monomial: Callable[[Element, int], tuple[Array, Array | None]] | None
     balanced: Callable[[int], bool]
     matrix: Callable[[Element, int], Array]
     check: Callable[[Element, int], None]

@@ -1,10 +1,29 @@
 """The groups by name: a new group is a new row."""
 
 from qejax.groups._group import Group
+from qejax.groups._matrix import (
+    absorbed,
+    general_linear,
+    linear_stream,
+    orthogonal,
+    orthogonal_ones,
+    rotary,
+)
 from qejax.groups._monomial import permutation, positive_scale, sign
 
 GROUPS: dict[str, Group] = {
-    row.name: row for row in (permutation, positive_scale, sign)
+    row.name: row
+    for row in (
+        permutation,
+        positive_scale,
+        sign,
+        general_linear,
+        absorbed,
+        linear_stream,
+        orthogonal,
+        orthogonal_ones,
+        rotary,
+    )
 }
 """Every group that a unit space can carry, by name."""
 

@@ -10,13 +10,16 @@ from qejax.nets._cnn import cnn_spec as cnn_spec
 from qejax.nets._config import CNNConfig as CNNConfig
 from qejax.nets._config import MLPConfig as MLPConfig
 from qejax.nets._config import NetConfig as NetConfig
-from qejax.nets._config import config_from_dict as config_from_dict
 from qejax.nets._mlp import mlp as mlp
 from qejax.nets._mlp import mlp_spec as mlp_spec
 from qejax.nets._network import Layer as Layer
 from qejax.nets._network import Network as Network
 from qejax.nets._patches import convolve as convolve
 from qejax.nets._patches import patches as patches
+from qejax.nets._registry import config_from_dict as config_from_dict
+from qejax.nets._transformer import transformer as transformer
+from qejax.nets._transformer import transformer_spec as transformer_spec
+from qejax.nets._transformer_config import TransformerConfig as TransformerConfig
 
 __all__ = [
     "ACTIVATIONS",
@@ -26,6 +29,7 @@ __all__ = [
     "MLPConfig",
     "NetConfig",
     "Network",
+    "TransformerConfig",
     "activation",
     "build",
     "cnn",
@@ -36,4 +40,6 @@ __all__ = [
     "mlp",
     "mlp_spec",
     "patches",
+    "transformer",
+    "transformer_spec",
 ]

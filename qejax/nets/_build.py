@@ -4,11 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 from qejax.nets._cnn import build_cnn
-from qejax.nets._config import NetConfig, config_from_dict
+from qejax.nets._config import NetConfig
 from qejax.nets._mlp import build_mlp
 from qejax.nets._network import Network
+from qejax.nets._registry import config_from_dict
+from qejax.nets._transformer import build_transformer
 
-BUILDERS: dict[str, Callable[[Any], Network]] = {"mlp": build_mlp, "cnn": build_cnn}
+BUILDERS: dict[str, Callable[[Any], Network]] = {
+    "mlp": build_mlp,
+    "cnn": build_cnn,
+    "transformer": build_transformer,
+}
 """Builders by the kind of their configuration."""
 
 

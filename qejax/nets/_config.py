@@ -5,7 +5,7 @@ A new kind of network is a new frozen dataclass here and a new row in `_build.py
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,12 +16,12 @@ HEADS = ("gap", "flatten")
 PADDINGS = ("VALID", "SAME")
 
 
-def _tuples(value: Any) -> Any:
-    """Lists, arrays and other sequences, at any depth, as tuples."""
+def tuples(value: Any) -> Any:
+    """Returns lists, arrays and other sequences, at any depth, as tuples."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
-        return tuple(_tuples(entry) for entry in value)
+        return tuple(tuples(entry) for entry in value)
     return value
 
 
@@ -36,7 +36,7 @@ def per_layer(value: Any, count: int, what: str) -> tuple[Any, ...]:
     Raises:
         ValueError: if a sequence has another length.
     """
-    value = _tuples(value)
+    value = tuples(value)
     if not isinstance(value, tuple):
         return (value,) * count
     if len(value) != count:
@@ -47,14 +47,18 @@ def per_layer(value: Any, count: int, what: str) -> tuple[Any, ...]:
     return value
 
 
-def _sizes(what: str, sizes: Any, least: int = 1) -> tuple[int, ...]:
-    """Sizes as integers of Python, from integers of any kind; a truth value is none."""
-    sizes = _tuples(sizes)
-    found = [_integer(s) for s in sizes] if isinstance(sizes, tuple) else [None]
+def sizes(what: str, values: Any, least: int = 1) -> tuple[int, ...]:
+    """Sizes as integers of Python, from integers of any kind; a truth value is none.
+
+    Raises:
+        ValueError: if `values` are not integers of at least `least`; names `what`.
+    """
+    values = tuples(values)
+    found = [_integer(s) for s in values] if isinstance(values, tuple) else [None]
     good = tuple(size for size in found if size is not None and size >= least)
     if len(good) != len(found):
         raise ValueError(
-            f"{what}: sizes should be integers of at least {least}, got {sizes!r}."
+            f"{what}: sizes should be integers of at least {least}, got {values!r}."
         )
     return good
 
@@ -68,7 +72,8 @@ def _integer(value: Any) -> int | None:
         return None
 
 
-def _check_choice(what: str, value: Any, choices: Sequence[str]) -> None:
+def check_choice(what: str, value: Any, choices: Sequence[str]) -> None:
+    """Raises a `ValueError` that names `what` unless `value` is one of `choices`."""
     if value not in choices:
         raise ValueError(f"{what}: expected one of {list(choices)}, got {value!r}.")
 
@@ -111,7 +116,7 @@ class MLPConfig(NetConfig):
 
     def __post_init__(self) -> None:
         """Fills in one entry a layer, and checks."""
-        widths = _sizes("mlp widths", self.widths)
+        widths = sizes("mlp widths", self.widths)
         if len(widths) < 2:
             raise ValueError(
                 f"mlp widths: expected at least inputs and outputs, got {list(widths)}."
@@ -162,10 +167,10 @@ class CNNConfig(NetConfig):
 
     def __post_init__(self) -> None:
         """Fills in one entry a stage, and checks."""
-        channels = _sizes("cnn channels", self.channels)
+        channels = sizes("cnn channels", self.channels)
         if not channels:
             raise ValueError("cnn channels: expected at least one stage, got none.")
-        ends = _sizes(
+        ends = sizes(
             "cnn in_channels, num_outputs", (self.in_channels, self.num_outputs)
         )
         stages = len(channels)
@@ -175,13 +180,13 @@ class CNNConfig(NetConfig):
         }
         for name in ("windows", "strides"):
             sides = (per_layer(v, 2, f"cnn {name}") for v in filled[name])
-            filled[name] = tuple(_sizes(f"cnn {name}", pair) for pair in sides)
+            filled[name] = tuple(sizes(f"cnn {name}", pair) for pair in sides)
         for padding in filled["padding"]:
-            _check_choice("cnn padding", padding, PADDINGS)
+            check_choice("cnn padding", padding, PADDINGS)
         for name in filled["activation"]:
             find_activation(name)
-        filled["blocks"] = _sizes("cnn blocks", filled["blocks"], least=0)
-        _check_choice("cnn head", self.head, HEADS)
+        filled["blocks"] = sizes("cnn blocks", filled["blocks"], least=0)
+        check_choice("cnn head", self.head, HEADS)
         filled |= {
             "in_channels": ends[0],
             "channels": channels,
@@ -199,51 +204,10 @@ class CNNConfig(NetConfig):
                     "images, got None. Pass image=(height, width), or head='gap'."
                 )
             return None
-        image = _sizes("cnn image", self.image)
+        image = sizes("cnn image", self.image)
         if len(image) != 2:
             raise ValueError(
                 f"cnn image: expected (height, width), got {image}. The channels are "
                 f"in_channels."
             )
         return image
-
-
-CONFIGS: dict[str, type[NetConfig]] = {row.kind: row for row in (MLPConfig, CNNConfig)}
-"""Configurations by kind."""
-
-
-def config_from_dict(values: dict[str, Any]) -> NetConfig:
-    """Returns the configuration that `to_dict` wrote, also after a trip to JSON.
-
-    Args:
-        values: the kind under "kind", and its fields; lists stand for tuples.
-
-    Raises:
-        ValueError: if the kind is unknown or missing, or a field is.
-
-    Example:
-        >>> config = MLPConfig((64, 32, 10))
-        >>> config_from_dict(config.to_dict()) == config
-        True
-    """
-    kind = values.get("kind")
-    if kind not in CONFIGS:
-        raise ValueError(
-            f"network config: field 'kind' should be one of {list(CONFIGS)}, got "
-            f"{kind!r}."
-        )
-    rest = {name: _tuples(value) for name, value in values.items() if name != "kind"}
-    known = [field.name for field in fields(CONFIGS[kind])]
-    unknown = [name for name in rest if name not in known]
-    if unknown:
-        raise ValueError(
-            f"network config of kind {kind!r}: unknown fields {unknown}, expected "
-            f"some of {known}."
-        )
-    try:
-        return CONFIGS[kind](**rest)
-    except TypeError as error:
-        raise ValueError(
-            f"network config of kind {kind!r}: {error}; got {list(rest)}, the fields "
-            f"are {known}."
-        ) from error

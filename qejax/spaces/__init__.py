@@ -2,15 +2,22 @@
 
 from qejax.spaces._act import act as act
 from qejax.spaces._act import act_features as act_features
-from qejax.spaces._act import act_leaf as act_leaf
 from qejax.spaces._act import act_units as act_units
 from qejax.spaces._act import dense_matrix as dense_matrix
+from qejax.spaces._act import offset as offset
 from qejax.spaces._act import ravel as ravel
 from qejax.spaces._act import unravel as unravel
+from qejax.spaces._build import Part as Part
 from qejax.spaces._build import Wire as Wire
 from qejax.spaces._build import bias as bias
 from qejax.spaces._build import conv as conv
 from qejax.spaces._build import dense as dense
+from qejax.spaces._build import stored_as as stored_as
+from qejax.spaces._build_attention import attention as attention
+from qejax.spaces._build_attention import gated as gated
+from qejax.spaces._build_attention import low_rank as low_rank
+from qejax.spaces._build_attention import norm as norm
+from qejax.spaces._build_attention import shift_through as shift_through
 from qejax.spaces._canonical import Canonical as Canonical
 from qejax.spaces._canonical import canonical_element as canonical_element
 from qejax.spaces._canonical import canonical_form as canonical_form
@@ -25,23 +32,29 @@ from qejax.spaces._elements import mul as mul
 from qejax.spaces._elements import sample as sample
 from qejax.spaces._map_networks import in_batches as in_batches
 from qejax.spaces._map_networks import map_networks as map_networks
+from qejax.spaces._move import act_leaf as act_leaf
 from qejax.spaces._spec import Axis as Axis
 from qejax.spaces._spec import Leaf as Leaf
+from qejax.spaces._spec import Route as Route
+from qejax.spaces._spec import Shift as Shift
 from qejax.spaces._spec import UnitSpace as UnitSpace
 from qejax.spaces._spec import WeightSpec as WeightSpec
-from qejax.spaces._spec import check_theta as check_theta
-from qejax.spaces._spec import from_views as from_views
-from qejax.spaces._spec import views as views
 from qejax.spaces._statistics import canonical_statistics as canonical_statistics
 from qejax.spaces._statistics import log_norms as log_norms
 from qejax.spaces._statistics import raw_statistics as raw_statistics
 from qejax.spaces._statistics import statistic_names as statistic_names
+from qejax.spaces._views import check_theta as check_theta
+from qejax.spaces._views import from_views as from_views
+from qejax.spaces._views import views as views
 
 __all__ = [
     "Axis",
     "Canonical",
     "Elements",
     "Leaf",
+    "Part",
+    "Route",
+    "Shift",
     "UnitSpace",
     "WeightSpec",
     "Wire",
@@ -49,6 +62,7 @@ __all__ = [
     "act_features",
     "act_leaf",
     "act_units",
+    "attention",
     "bias",
     "canonical_element",
     "canonical_form",
@@ -60,18 +74,24 @@ __all__ = [
     "dense",
     "dense_matrix",
     "from_views",
+    "gated",
     "identity",
     "in_batches",
     "inv",
     "log_norm_paths",
     "log_norms",
+    "low_rank",
     "map_networks",
     "mul",
+    "norm",
+    "offset",
     "ravel",
     "raw_statistics",
     "restore",
     "sample",
+    "shift_through",
     "statistic_names",
+    "stored_as",
     "unravel",
     "views",
 ]

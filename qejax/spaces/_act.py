@@ -2,21 +2,22 @@
 
 For a kernel `K: [n_{l-1}, n_l]` between two unit spaces with elements `(p, s)`:
 `(g K)[i, j] = s_l[j] * K[p_{l-1}[i], p_l[j]] * s_{l-1}[i] ** -k`, with `k` the degree
-of the activation between them. Everything about the architecture is in the spec.
+of the activation between them. An axis that a matrix group moves is multiplied by the
+matrix where units are written, by its inverse transpose where they are read. Everything
+about the architecture is in the spec.
 
 Source: Tran et al. 2024, arXiv:2409.11697, equation 12 (transposed: Flax stores
 kernels `[in, out]`).
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
-from qejax._typing import Array, Float, Theta
-from qejax.groups import GROUPS, Monomial
+from qejax._typing import Array, Float, Leaves, Theta
 from qejax.spaces._elements import Elements, check_spaces
-from qejax.spaces._spec import Leaf, WeightSpec, from_views, views
+from qejax.spaces._move import act_leaf
+from qejax.spaces._spec import Axis, Leaf, WeightSpec
+from qejax.spaces._views import from_views, views
 
 
 def act(spec: WeightSpec, g: Elements, theta: Theta) -> Theta:
@@ -63,7 +64,28 @@ def act(spec: WeightSpec, g: Elements, theta: Theta) -> Theta:
     moved = {
         leaf.path: act_leaf(leaf, spec, g, leaves[leaf.path]) for leaf in spec.leaves
     }
-    return from_views(spec, moved, theta)
+    return from_views(spec, act_shifts(spec, g, moved), theta)
+
+
+def act_shifts(spec: WeightSpec, g: Elements, leaves: Leaves) -> Leaves:
+    """Adds the shifts of `g`, and takes off the biases what they add downstream.
+
+    Args:
+        spec: the weight space.
+        g: an array for each shift; other entries are not read.
+        leaves: by path, `[*leaf.view]`, already moved by the unit spaces.
+    """
+    shifted = dict(leaves)
+    for shift in spec.shifts:
+        t = g[shift.name]
+        shifted[shift.leaf] = shifted[shift.leaf] + t.astype(leaves[shift.leaf].dtype)
+        for route in shift.routes:
+            kernel = leaves[route.kernel]
+            through = jnp.einsum(
+                route.subscripts, t.astype(kernel.dtype), kernel, precision="highest"
+            )
+            shifted[route.bias] = shifted[route.bias] - through
+    return shifted
 
 
 def act_features(
@@ -78,7 +100,17 @@ def act_features(
 
     Returns:
         Features of the same shapes and dtypes.
+
+    Raises:
+        ValueError: if `g` does not fit `spec`, or the spec has shifts: features of
+            channels that a shift moves are those of its `settled_spec`.
     """
+    if spec.shifts:
+        raise ValueError(
+            f"act_features: expected a spec without shifts, got "
+            f"{[shift.name for shift in spec.shifts]}. Use features of "
+            f"qejax.spaces.settled_spec(spec)."
+        )
     check_spaces(spec, g)
     return {
         leaf.path: act_leaf(leaf, spec, g, feats[leaf.path]) for leaf in spec.leaves
@@ -93,7 +125,7 @@ def act_units(
     Args:
         spec: the weight space.
         g: one element per unit space.
-        units: by unit space, `[n_s, ...]`.
+        units: by unit space, `[n_s, ...]`, or `[m, n_s, ...]` of a space per another.
         power: of the scale by which the features transform; 0 permutes only.
 
     Returns:
@@ -103,89 +135,13 @@ def act_units(
         ValueError: if `g` does not fit `spec`.
     """
     check_spaces(spec, g)
-    groups = spec.space_by_name
-    return {
-        name: GROUPS[groups[name].group].move(g[name], x, 0, power)
-        for name, x in units.items()
-    }
-
-
-def act_leaf(leaf: Leaf, spec: WeightSpec, g: Elements, x: Array) -> Array:
-    """Moves one leaf `x: [*leaf.view, ...]`, trailing axes carried along.
-
-    All permutations of the leaf are one gather, and its scales are multiplied in the
-    same loop, so that a backend reads and writes the leaf once.
-    """
-    moved = leaf.moved()
-    if not moved:
-        return x
-    x = jnp.asarray(x)
-    groups = spec.space_by_name
-    parts: list[tuple[Array, Array | None]] = []
-    for position in moved:
-        axis = leaf.axes[position]
-        assert axis.space is not None
-        row = GROUPS[groups[axis.space].group]
-        perm, factor = row.monomial(g[axis.space], axis.power)
-        parts.append((jnp.asarray(perm), factor))
-    permute = _PERMUTE.get(jax.default_backend(), gather_axes)
-    x = permute(x, dict(zip(moved, (perm for perm, _ in parts), strict=True)))
-    for position, (_, factor) in zip(moved, parts, strict=True):
-        if factor is not None:
-            x = x * _along(factor.astype(x.dtype), position, x.ndim)
-    return x
-
-
-def _along(vector: Array, axis: int, ndim: int) -> Array:
-    return vector.reshape((1,) * axis + (-1,) + (1,) * (ndim - axis - 1))
-
-
-def gather_axes(x: Array, perms: dict[int, Array]) -> Array:
-    """Permutes several axes of `x` by one gather of scalars, or of its last axes.
-
-    Every axis up to the last one that moves gets an index, those that stay an `arange`.
-    The result then comes out in the order in which it is stored, and the whole leaf is
-    one loop on a CPU; a gather per axis moves the gathered axis to the front and back.
-
-    Measured on 2 cores (`benchmarks/bench_act.py`), processor time of an elementwise
-    pass over 4,096 CNNs (three 3x3 convolutions, 16 channels) over that of `vmap(act)`:
-    a gather per axis 0.55, one index into the flattened axes 0.75 (0.4 for MLPs),
-    one-hot products 0.3, this 0.9.
-
-    Args:
-        x: any array.
-        perms: by axis, `[x.shape[axis]]`, each a permutation (not checked).
-
-    Returns:
-        `y` with `y[i, j, ...] = x[perms[0][i], perms[1][j], ...]`, bit by bit.
-    """
-    ndim = max(perms) + 1
-    index = tuple(
-        _along(perms.get(axis, jnp.arange(size)).astype(jnp.int32), axis, ndim)
-        for axis, size in enumerate(x.shape[:ndim])
-    )
-    # In bounds and unique by construction: the defaults would add a comparison and a
-    # select per element, and a slower scatter to the gradient.
-    return x.at[index].get(
-        mode="promise_in_bounds", unique_indices=True, wrap_negative_indices=False
-    )
-
-
-def multiply_axes(x: Array, perms: dict[int, Array]) -> Array:
-    """Permutes several axes of `x` by products with 0-1 matrices, for matrix units.
-
-    Equal to `gather_axes` for finite `x` (a zero may lose its sign): every sum has one
-    term that is not zero, and the products are not rounded. A non-finite entry spreads.
-    """
-    for axis, perm in perms.items():
-        rows = jax.nn.one_hot(perm, x.shape[axis], dtype=x.dtype)
-        moved = jnp.tensordot(x, rows, ((axis,), (1,)), precision="highest")
-        x = jnp.moveaxis(moved, -1, axis)
-    return x
-
-
-_PERMUTE = {"tpu": multiply_axes}
-"""How axes are permuted by backend, `gather_axes` elsewhere; see the numbers there."""
+    moved = {}
+    for name, x in units.items():
+        space = spec.space_by_name[name]
+        axes = tuple(Axis(n, space.per) for n in spec.per_size(space))
+        leaf = Leaf(name, (*axes, Axis(space.size, name, power)))
+        moved[name] = act_leaf(leaf, spec, g, x)
+    return moved
 
 
 def ravel(spec: WeightSpec, theta: Theta) -> Float[Array, " P"]:
@@ -223,36 +179,40 @@ def unravel(spec: WeightSpec, vector: Float[Array, " P"], like: Theta) -> Theta:
 
 
 def dense_matrix(spec: WeightSpec, g: Elements) -> Float[Array, "P P"]:
-    """Returns `rho(g)` with `ravel(act(g, theta)) == rho(g) @ ravel(theta)`.
+    """Returns `rho(g)`: `ravel(act(g, theta)) == rho(g) @ ravel(theta) + offset(g)`.
 
-    Block diagonal, one block per leaf, each the Kronecker product of the matrices of
-    its axes. For checks at small sizes: it has `P * P` entries.
+    One block per leaf on the diagonal, and one for each route of a shift below it. For
+    checks at small sizes: it has `P * P` entries.
     """
     check_spaces(spec, g)
-    blocks = [_leaf_matrix(leaf, spec, g) for leaf in spec.leaves]
+    dtype = jnp.result_type(float, *_floating(g))
     size, start = spec.num_parameters, 0
-    rho = jnp.zeros((size, size), blocks[0].dtype)
-    for block in blocks:
-        stop = start + block.shape[0]
-        rho = rho.at[start:stop, start:stop].set(block)
-        start = stop
-    return rho
+    rows: Leaves = {}
+    for leaf in spec.leaves:
+        own = jnp.eye(leaf.size, size, start, dtype)
+        rows[leaf.path] = act_leaf(leaf, spec, g, own.reshape(*leaf.view, size))
+        start += leaf.size
+
+    def column(leaves: Leaves) -> Leaves:
+        silent = act_shifts(spec, g, jax.tree.map(jnp.zeros_like, leaves))
+        moved = act_shifts(spec, g, leaves)
+        return jax.tree.map(jnp.subtract, moved, silent)
+
+    if spec.shifts:
+        rows = jax.vmap(column, -1, -1)(rows)
+    flat = [rows[leaf.path].reshape(leaf.size, size) for leaf in spec.leaves]
+    return jnp.concatenate(flat)
 
 
-def _leaf_matrix(leaf: Leaf, spec: WeightSpec, g: Elements) -> Array:
-    dtype = (
-        jnp.result_type(*(_scale(element) for element in g.values())) if g else float
-    )
-    groups = spec.space_by_name
-    factors = [jnp.ones((1, 1), dtype)]
-    for axis in leaf.axes:
-        if axis.space is None:
-            factors.append(jnp.eye(axis.size, dtype=dtype))
-        else:
-            matrix = GROUPS[groups[axis.space].group].matrix
-            factors.append(matrix(g[axis.space], axis.power))
-    return functools.reduce(jnp.kron, factors)
+def offset(spec: WeightSpec, g: Elements) -> Float[Array, " P"]:
+    """Returns what `act` adds to any weights: zero for a spec without shifts."""
+    check_spaces(spec, g)
+    dtype = jnp.result_type(float, *_floating(g))
+    zeros = {leaf.path: jnp.zeros(leaf.view, dtype) for leaf in spec.leaves}
+    shifted = act_shifts(spec, g, zeros)
+    return jnp.concatenate([shifted[leaf.path].reshape(-1) for leaf in spec.leaves])
 
 
-def _scale(element: Monomial) -> Array:
-    return element.scale
+def _floating(g: Elements) -> list[Array]:
+    leaves = jax.tree.leaves(g)
+    return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]

@@ -7,7 +7,7 @@ flows between two layers, so that no layer needs to know its position.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qejax.spaces._spec import Axis, Leaf
+from qejax.spaces._spec import Axis, Leaf, Shift, UnitSpace, WeightSpec
 
 
 @dataclass(frozen=True)
@@ -21,24 +21,65 @@ class Wire:
             power `-degree`. 1 for odd activations.
         blocks: how many fixed positions each feature was flattened with; 1 unless
             a spatial map was flattened, features fastest.
+        scale: a space of one unit per feature: the scale between a norm and what
+            reads it; `None` if there is none.
     """
 
     size: int
     space: str | None = None
     degree: int = 1
     blocks: int = 1
+    scale: str | None = None
 
-    def read(self) -> Axis:
-        """The axis along which a leaf reads this wire."""
+    def reads(self) -> tuple[Axis, ...]:
+        """The axes along which a leaf reads this wire."""
         if self.space is None:
-            return Axis(self.size)
-        return Axis(self.size, self.space, -self.degree)
+            axes = (Axis(self.size),)
+        else:
+            axes = (Axis(self.size, self.space, -self.degree),)
+        if self.blocks != 1:
+            axes = (Axis(self.blocks), *axes)
+        return axes if self.scale is None else (*axes, Axis(1, self.scale, -1))
 
     def write(self) -> Axis:
         """The axis along which a leaf writes this wire."""
         if self.space is None:
             return Axis(self.size)
         return Axis(self.size, self.space, 1)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a piece of a network adds to its spec; parts add up in network order.
+
+    Attributes:
+        spaces: unit spaces.
+        leaves: leaves.
+        shifts: translations.
+    """
+
+    spaces: tuple[UnitSpace, ...] = ()
+    leaves: tuple[Leaf, ...] = ()
+    shifts: tuple[Shift, ...] = ()
+
+    def __add__(self, other: "Part") -> "Part":
+        """Returns both, this one first."""
+        return Part(
+            self.spaces + other.spaces,
+            self.leaves + other.leaves,
+            self.shifts + other.shifts,
+        )
+
+    def spec(self) -> WeightSpec:
+        """Returns the spec of the network whose parts were added."""
+        return WeightSpec(self.spaces, self.leaves, self.shifts)
+
+
+def stored_as(path: str, axes: Sequence[Axis], shape: Sequence[int]) -> Leaf:
+    """Returns the leaf of an array `[*shape]` whose view has these axes."""
+    view = tuple(axis.size for axis in axes)
+    stored = tuple(shape)
+    return Leaf(path, tuple(axes), None if stored == view else stored)
 
 
 def bias(path: str, out: Wire) -> Leaf:
@@ -65,12 +106,9 @@ def dense(
         >>> kernel.stored, kernel.view
         ((72, 10), (9, 8, 10))
     """
-    axes = (source.read(), out.write())
-    shape = None
-    if source.blocks != 1:
-        axes = (Axis(source.blocks), *axes)
-        shape = (source.blocks * source.size, out.size)
-    kernel = Leaf(f"{path}/kernel", axes, shape)
+    axes = (*source.reads(), out.write())
+    shape = (source.blocks * source.size, out.size)
+    kernel = stored_as(f"{path}/kernel", axes, shape)
     return (kernel, bias(path, out)) if use_bias else (kernel,)
 
 
@@ -92,5 +130,5 @@ def conv(
         The kernel's leaf and, with a bias, the bias's.
     """
     spatial = tuple(Axis(side) for side in window)
-    kernel = Leaf(f"{path}/kernel", (*spatial, source.read(), out.write()))
+    kernel = Leaf(f"{path}/kernel", (*spatial, *source.reads(), out.write()))
     return (kernel, bias(path, out)) if use_bias else (kernel,)

@@ -28,7 +28,8 @@ from qejax.groups import Monomial
 from qejax.spaces import _scaled
 from qejax.spaces._elements import Elements
 from qejax.spaces._scaled import Scaled
-from qejax.spaces._spec import Leaf, WeightSpec, from_views, views
+from qejax.spaces._spec import Leaf, WeightSpec
+from qejax.spaces._views import from_views, views
 
 
 class Canonical(NamedTuple):

@@ -5,24 +5,43 @@ operations are those of the groups, space by space.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
-from qejax._typing import PRNGKeyArray
+from qejax._typing import Array, PRNGKeyArray
 from qejax.groups import GROUPS, Monomial
-from qejax.spaces._spec import WeightSpec
+from qejax.spaces._move import act_leaf
+from qejax.spaces._spec import Shift, UnitSpace, WeightSpec
 
-Elements = dict[str, Monomial]
-"""One group element per unit space, by name."""
+Elements = dict[str, Any]
+"""By unit space, an element of its group (with a leading axis for a space per another
+one), and by shift, an array of the view of the leaf that it moves."""
+
+
+def _each(space: UnitSpace, function: Callable[..., Any]) -> Any:
+    """`function` of elements, for every unit of the space that this one is per."""
+    return function if space.per is None else jax.vmap(function)
+
+
+def _shape(spec: WeightSpec, shift: Shift) -> tuple[int, ...]:
+    return spec.leaf_by_path[shift.leaf].view
 
 
 def identity(spec: WeightSpec, dtype: DTypeLike = jnp.float32) -> Elements:
     """Returns the element that moves nothing, so that `act` with it changes no bit."""
-    return {s.name: GROUPS[s.group].identity(s.size, dtype) for s in spec.spaces}
+    e: Elements = {}
+    for space in spec.spaces:
+        one = GROUPS[space.group].identity(space.size, dtype)
+        lead = spec.per_size(space)
+        e[space.name] = jax.tree.map(
+            lambda x, lead=lead: jnp.broadcast_to(x, (*lead, *x.shape)), one
+        )
+    return e | {s.name: jnp.zeros(_shape(spec, s), dtype) for s in spec.shifts}
 
 
 def mul(spec: WeightSpec, h: Elements, g: Elements) -> Elements:
@@ -33,7 +52,17 @@ def mul(spec: WeightSpec, h: Elements, g: Elements) -> Elements:
     """
     check_spaces(spec, h)
     check_spaces(spec, g)
-    return {s.name: GROUPS[s.group].mul(h[s.name], g[s.name]) for s in spec.spaces}
+    product: Elements = {}
+    for space in spec.spaces:
+        first = g[space.name]
+        if space.per is not None:
+            first = _gathered(first, h[space.per].perm)
+        times = _each(space, GROUPS[space.group].mul)
+        product[space.name] = times(h[space.name], first)
+    for shift in spec.shifts:
+        moved = act_leaf(spec.leaf_by_path[shift.leaf], spec, h, g[shift.name])
+        product[shift.name] = h[shift.name] + moved
+    return product
 
 
 def inv(spec: WeightSpec, g: Elements) -> Elements:
@@ -43,7 +72,20 @@ def inv(spec: WeightSpec, g: Elements) -> Elements:
         ValueError: if `g` does not fit `spec` (see `check_spaces`).
     """
     check_spaces(spec, g)
-    return {s.name: GROUPS[s.group].inv(g[s.name]) for s in spec.spaces}
+    inverse: Elements = {}
+    for space in spec.spaces:
+        one = _each(space, GROUPS[space.group].inv)(g[space.name])
+        if space.per is not None:
+            one = _gathered(one, inverse[space.per].perm)
+        inverse[space.name] = one
+    for shift in spec.shifts:
+        leaf = spec.leaf_by_path[shift.leaf]
+        inverse[shift.name] = -act_leaf(leaf, spec, inverse, g[shift.name])
+    return inverse
+
+
+def _gathered(element: Any, perm: Array) -> Any:
+    return jax.tree.map(lambda x: x[perm], element)
 
 
 def sample(
@@ -58,11 +100,12 @@ def sample(
         key: consumed.
         spec: the weight space.
         spread: at least 1 and finite; positive scales are log-uniform in
-            `[1/spread, spread]`.
-        dtype: of the scales.
+            `[1/spread, spread]`, invertible matrices have condition number `spread`.
+        dtype: of scales, matrices and shifts.
 
     Returns:
-        One element per unit space, permutations uniform, signs fair.
+        One element per unit space, permutations uniform, signs fair, rotations uniform;
+        shifts are normal with deviation 1.
 
     Raises:
         ValueError: if `spread` is below 1, infinite or NaN.
@@ -79,24 +122,41 @@ def sample(
             f"sample(spread=...): scales are drawn from [1/spread, spread], so spread "
             f"should be at least 1 and finite, got {spread}."
         )
-    keys = jax.random.split(key, max(len(spec.spaces), 1))
-    return {
-        space.name: GROUPS[space.group].sample(key, space.size, spread, dtype)
-        for key, space in zip(keys, spec.spaces, strict=False)
-    }
+    rows = (*spec.spaces, *spec.shifts)
+    keys = dict(
+        zip(
+            (row.name for row in rows),
+            jax.random.split(key, max(len(rows), 1)),
+            strict=False,
+        )
+    )
+    g: Elements = {}
+    for space in spec.spaces:
+        own = keys[space.name]
+        lead = spec.per_size(space)
+        own = jax.random.split(own, lead) if lead else own
+
+        def draw(key: PRNGKeyArray, space: UnitSpace = space) -> Any:
+            return GROUPS[space.group].sample(key, space.size, spread, dtype)
+
+        g[space.name] = _each(space, draw)(own)
+    for shift in spec.shifts:
+        g[shift.name] = jax.random.normal(keys[shift.name], _shape(spec, shift), dtype)
+    return g
 
 
 def check_spaces(spec: WeightSpec, g: Elements) -> None:
-    """Raises unless `g` has one element of the right form per unit space.
+    """Raises unless `g` has one element of the right form per unit space and shift.
 
     A `Monomial` each, with an integer `perm` and a floating `scale`, both of shape
-    `(size,)`. Looks at structure, shapes and dtypes, never at values, so it works on
+    `(size,)`, or the array of a matrix group; with a leading axis for a space per
+    another one. Looks at structure, shapes and dtypes, never at values, so it works on
     traced values.
 
     Raises:
         ValueError: names the unit space, what was expected and what was found.
     """
-    expected = [space.name for space in spec.spaces]
+    expected = [row.name for row in (*spec.spaces, *spec.shifts)]
     if not isinstance(g, Mapping) or sorted(g) != sorted(expected):
         found = list(g) if isinstance(g, Mapping) else type(g).__name__
         raise ValueError(
@@ -104,22 +164,46 @@ def check_spaces(spec: WeightSpec, g: Elements) -> None:
             f"{found}. Inputs and outputs never move; leave them out."
         )
     for space in spec.spaces:
-        one = g[space.name]
+        one, group = g[space.name], GROUPS[space.group]
         where = f"group element of unit space {space.name!r}"
-        if not isinstance(one, Monomial):
+        lead = spec.per_size(space)
+        parts: dict[str, tuple[Any, Any, tuple[int, ...]]]
+        if group.monomial is None:
+            wants = group.identity(space.size, jnp.float32).shape
+            parts = {"matrix": (one, jnp.floating, (*lead, *wants))}
+        elif not isinstance(one, Monomial):
             raise ValueError(
                 f"{where}: expected a Monomial(perm, scale), got a "
                 f"{type(one).__name__}. Make it with qejax.spaces.sample or identity."
             )
-        for name, kind in (("perm", jnp.integer), ("scale", jnp.floating)):
-            part: Any = getattr(one, name)
-            shape, dtype = jnp.shape(part), jnp.result_type(part)
-            if shape != (space.size,) or not jnp.issubdtype(dtype, kind):
-                raise ValueError(
-                    f"{where}: `{name}` should be {kind.__name__} of shape "
-                    f"({space.size},), one entry per unit, got {dtype} of shape "
-                    f"{shape}. For a batch of elements use jax.vmap."
-                )
+        else:
+            shape = (*lead, space.size)
+            parts = {
+                "perm": (one.perm, jnp.integer, shape),
+                "scale": (one.scale, jnp.floating, shape),
+            }
+        for name, (part, kind, shape) in parts.items():
+            _check_part(where, name, part, kind, shape)
+    for shift in spec.shifts:
+        where = f"group element of shift {shift.name!r}"
+        shape = _shape(spec, shift)
+        _check_part(where, "array", g[shift.name], jnp.floating, shape)
+
+
+def _check_part(
+    where: str, name: str, part: Any, kind: Any, wants: tuple[int, ...]
+) -> None:
+    shape = getattr(part, "shape", None)
+    if shape != wants or not jnp.issubdtype(part.dtype, kind):
+        found = (
+            f"{part.dtype} of shape {shape}"
+            if hasattr(part, "dtype")
+            else f"a {type(part).__name__}"
+        )
+        raise ValueError(
+            f"{where}: `{name}` should be {kind.__name__} of shape {wants}, one entry "
+            f"per unit, got {found}. For a batch of elements use jax.vmap."
+        )
 
 
 def check_elements(spec: WeightSpec, g: Elements) -> None:
@@ -132,7 +216,16 @@ def check_elements(spec: WeightSpec, g: Elements) -> None:
     """
     check_spaces(spec, g)
     for space in spec.spaces:
-        try:
-            GROUPS[space.group].check(g[space.name], space.size)
-        except ValueError as error:
-            raise ValueError(f"unit space {space.name!r}: {error}") from error
+        lead = spec.per_size(space)
+        for index in np.ndindex(*lead):
+            one = jax.tree.map(lambda x, index=index: x[index], g[space.name])
+            try:
+                GROUPS[space.group].check(one, space.size)
+            except ValueError as error:
+                raise ValueError(f"unit space {space.name!r}: {error}") from error
+    for shift in spec.shifts:
+        if not np.all(np.isfinite(np.asarray(g[shift.name]))):
+            raise ValueError(
+                f"shift {shift.name!r}: entries should be finite, got "
+                f"{np.asarray(g[shift.name]).tolist()}."
+            )

@@ -5,6 +5,10 @@ together) and, for every axis of every leaf, which unit space moves it and with 
 power of the unit's scale. Everything else - the action, random elements, dense
 matrices, canonical forms, layers, checks - derives from it.
 
+A space can be `per` another one: it then has one element for each unit of that space,
+which moves with that unit. An attention head has a GL(d) element for its queries and
+keys; permuting heads permutes those elements.
+
 Powers: an axis along which a leaf *writes* units (outputs of a kernel, a bias) has
 power 1; an axis along which it *reads* them through an activation that is homogeneous
 of degree `k` has power `-k`. Odd activations have degree 1.
@@ -14,17 +18,16 @@ arXiv:2409.11697 (scales and signs); Navon et al. 2023, arXiv:2301.12780.
 """
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from qejax import _trees
-from qejax._typing import Leaves, Theta
+from qejax._typing import Theta
 from qejax.groups import GROUPS
 
 
@@ -36,11 +39,14 @@ class UnitSpace:
         name: unique in its spec.
         size: number of units, `n_s >= 1`.
         group: a name in `qejax.groups.GROUPS`.
+        per: name of an earlier unit space of `m` units; an element then has a leading
+            axis, `[m, ...]`, indexed by the new position of those units.
     """
 
     name: str
     size: int
     group: str = "permutation"
+    per: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,46 +114,80 @@ class Leaf:
         """Whether this leaf reads the units of `space`."""
         return any(axis.space == space and axis.power < 0 for axis in self.axes)
 
+    def before(self, position: int, space: str) -> int | None:
+        """The nearest axis before `position` that `space` moves, if there is one."""
+        found = [p for p in range(position) if self.axes[p].space == space]
+        return found[-1] if found else None
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a shift goes: `bias -= einsum(subscripts, shift, kernel)`.
+
+    Attributes:
+        kernel: path of the weights that read what was shifted.
+        bias: path of the bias that makes up for it.
+        subscripts: of `jnp.einsum`, views of the shifted leaf, the kernel and the bias.
+    """
+
+    kernel: str
+    bias: str
+    subscripts: str
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A translation that the function does not see.
+
+    An element is an array of the view of `leaf`, which it is added to.
+
+    Attributes:
+        name: unique among unit spaces and shifts.
+        leaf: path of the leaf that is shifted.
+        routes: what makes up for it; none where the function does not see the leaf at
+            all (a key bias, which the softmax drops).
+    """
+
+    name: str
+    leaf: str
+    routes: tuple[Route, ...] = ()
+
 
 @dataclass(frozen=True)
 class WeightSpec:
     """The weight space of one architecture with its symmetry group.
 
-    The group is the product over unit spaces; an element is a dict from the name of
-    a unit space to an element of its group. Hashable, so a spec can be a static
-    argument of `jax.jit` and an attribute of a module.
+    The group is the product over unit spaces and shifts (semidirect: unit spaces move
+    shifts); an element is a dict from their names to an element of each. Hashable, so a
+    spec can be a static argument of `jax.jit` and an attribute of a module.
 
     Attributes:
         spaces: unit spaces in the order in which the network computes them.
         leaves: leaves in the order in which the network applies them.
+        shifts: translations, in the order in which the network applies their leaves.
 
     Raises:
         ValueError: at construction, if names repeat, a group is unknown, an axis
-            names a space that is missing or has another size, or a stored shape does
-            not hold as many scalars as its view.
+            names a space that is missing or has another size, a space is per one that
+            is not earlier or a leaf lacks its axis, a shift names a missing leaf, or a
+            stored shape does not hold as many scalars as its view.
     """
 
     spaces: tuple[UnitSpace, ...]
     leaves: tuple[Leaf, ...]
+    shifts: tuple[Shift, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks names, sizes and groups."""
-        _check_unique("unit spaces", (space.name for space in self.spaces))
+        names = [row.name for row in (*self.spaces, *self.shifts)]
+        _check_unique("unit spaces", names)
         _check_unique("leaves", (leaf.path for leaf in self.leaves))
-        sizes = {space.name: space.size for space in self.spaces}
-        for space in self.spaces:
-            if space.group not in GROUPS:
-                raise ValueError(
-                    f"unit space {space.name!r}: group should be one of "
-                    f"{list(GROUPS)}, got {space.group!r}."
-                )
-            if space.size < 1:
-                raise ValueError(
-                    f"unit space {space.name!r}: size should be at least 1, got "
-                    f"{space.size}."
-                )
+        for number, space in enumerate(self.spaces):
+            _check_space(space, self.spaces[:number])
         for leaf in self.leaves:
-            _check_leaf(leaf, sizes)
+            _check_leaf(leaf, self.space_by_name)
+        for shift in self.shifts:
+            _check_shift(shift, self.leaf_by_path)
 
     @cached_property
     def space_by_name(self) -> dict[str, UnitSpace]:
@@ -173,13 +213,41 @@ class WeightSpec:
             }
         )
 
-    def permutations_only(self) -> "WeightSpec":
-        """Returns the same spaces and leaves under permutations alone.
+    def per_axis(self, leaf: Leaf, position: int) -> int | None:
+        """The axis of `leaf` whose units tell which element moves axis `position`.
 
-        This is the symmetry that a canonical form of scales and signs leaves.
+        `None` for an axis that does not move or whose space is not per another one.
         """
-        spaces = tuple(UnitSpace(s.name, s.size) for s in self.spaces)
-        return WeightSpec(spaces, self.leaves)
+        space = self.space_by_name.get(str(leaf.axes[position].space))
+        if space is None or space.per is None:
+            return None
+        return leaf.before(position, space.per)
+
+    def per_size(self, space: UnitSpace) -> tuple[int, ...]:
+        """Leading shape of the elements of a space, `()` or `(m,)`."""
+        return () if space.per is None else (self.space_by_name[space.per].size,)
+
+    def permutations_only(self) -> "WeightSpec":
+        """Returns the same leaves under the permutations alone.
+
+        This is the symmetry that a canonical form leaves: scales and signs are fixed,
+        and so are the axes that matrices moved.
+        """
+        kept = {s.name for s in self.spaces if GROUPS[s.group].monomial is not None}
+        spaces = tuple(
+            UnitSpace(s.name, s.size, per=s.per) for s in self.spaces if s.name in kept
+        )
+        leaves = tuple(
+            replace(
+                leaf,
+                axes=tuple(
+                    axis if axis.space in kept else Axis(axis.size)
+                    for axis in leaf.axes
+                ),
+            )
+            for leaf in self.leaves
+        )
+        return WeightSpec(spaces, leaves)
 
 
 def _check_unique(what: str, names: Iterable[str]) -> None:
@@ -190,93 +258,73 @@ def _check_unique(what: str, names: Iterable[str]) -> None:
         seen.add(name)
 
 
-def _check_leaf(leaf: Leaf, sizes: dict[str, int]) -> None:
+def _check_space(space: UnitSpace, earlier: Sequence[UnitSpace]) -> None:
+    if space.group not in GROUPS:
+        raise ValueError(
+            f"unit space {space.name!r}: group should be one of {list(GROUPS)}, got "
+            f"{space.group!r}."
+        )
+    if space.size < 1:
+        raise ValueError(
+            f"unit space {space.name!r}: size should be at least 1, got {space.size}."
+        )
+    if space.group == "rotary" and space.size % 2:
+        raise ValueError(
+            f"unit space {space.name!r}: rotary embedding turns pairs of units, the "
+            f"size should be even, got {space.size}."
+        )
+    hosts = [
+        row.name
+        for row in earlier
+        if row.per is None and GROUPS[row.group].monomial is not None
+    ]
+    if space.per is not None and space.per not in hosts:
+        raise ValueError(
+            f"unit space {space.name!r}: `per` should be one of the unit spaces before "
+            f"it whose units only permute and scale, {hosts}, got {space.per!r}."
+        )
+
+
+def _check_shift(shift: Shift, leaves: dict[str, Leaf]) -> None:
+    paths = [shift.leaf]
+    for route in shift.routes:
+        paths += [route.kernel, route.bias]
+    for path in paths:
+        if path not in leaves:
+            raise ValueError(
+                f"shift {shift.name!r}: expected paths of {list(leaves)}, got {path!r}."
+            )
+
+
+def _check_leaf(leaf: Leaf, spaces: dict[str, UnitSpace]) -> None:
     for position, axis in enumerate(leaf.axes):
         if axis.space is None:
             continue
-        if axis.space not in sizes:
+        if axis.space not in spaces:
             raise ValueError(
                 f"leaf {leaf.path!r}, axis {position}: expected one of the unit "
-                f"spaces {list(sizes)}, got {axis.space!r}. Add it to `spaces`."
+                f"spaces {list(spaces)}, got {axis.space!r}. Add it to `spaces`."
             )
-        if axis.size != sizes[axis.space]:
+        space = spaces[axis.space]
+        if axis.size != space.size:
             raise ValueError(
-                f"leaf {leaf.path!r}, axis {position}: expected size "
-                f"{sizes[axis.space]} of unit space {axis.space!r}, got {axis.size}."
+                f"leaf {leaf.path!r}, axis {position}: expected size {space.size} of "
+                f"unit space {axis.space!r}, got {axis.size}."
+            )
+        if space.per is not None and leaf.before(position, space.per) is None:
+            raise ValueError(
+                f"leaf {leaf.path!r}, axis {position}: unit space {space.name!r} is "
+                f"per {space.per!r}, expected an axis of that space before it, got "
+                f"{[a.space for a in leaf.axes]}."
+            )
+        if GROUPS[space.group].monomial is None and abs(axis.power) != 1:
+            raise ValueError(
+                f"leaf {leaf.path!r}, axis {position}: an axis that matrices of the "
+                f"group {space.group!r} move should have power 1 or -1, got "
+                f"{axis.power}."
             )
     if math.prod(leaf.stored) != math.prod(leaf.view):
         raise ValueError(
             f"leaf {leaf.path!r}: a stored shape {leaf.stored} should hold as many "
             f"scalars as its view {leaf.view}."
         )
-
-
-def check_theta(spec: WeightSpec, theta: Theta) -> None:
-    """Raises unless `theta` has exactly the leaves and shapes of `spec`.
-
-    Looks at structure only, so it works on traced values and costs nothing at run
-    time. Dtypes are not checked beyond being floating.
-
-    Args:
-        spec: the weight space.
-        theta: weights of one network, no batch axis (batch with `jax.vmap`).
-
-    Raises:
-        ValueError: names the first leaf that is missing, unexpected, has the wrong
-            shape or is not floating.
-    """
-    leaves = _trees.flatten(theta)
-    expected = spec.leaf_by_path
-    missing = [path for path in expected if path not in leaves]
-    extra = [path for path in leaves if path not in expected]
-    if missing or extra:
-        raise ValueError(
-            f"theta does not fit its spec: missing leaves {missing}, unexpected leaves "
-            f"{extra}; expected {list(expected)}. Rename the leaves, or build the spec "
-            f"from this network."
-        )
-    for path, leaf in expected.items():
-        got: Any = leaves[path]
-        if tuple(got.shape) != leaf.stored:
-            raise ValueError(
-                f"theta does not fit its spec: leaf {path!r} should have shape "
-                f"{leaf.stored}, got {tuple(got.shape)}. One network has no batch "
-                f"axis: use jax.vmap for many."
-            )
-        if not jnp.issubdtype(got.dtype, jnp.floating):
-            raise ValueError(
-                f"theta does not fit its spec: leaf {path!r} should be floating, got "
-                f"{got.dtype}."
-            )
-
-
-def views(spec: WeightSpec, theta: Theta) -> Leaves:
-    """Returns the leaves of `theta` by path, in the order and views of the spec.
-
-    Args:
-        spec: the weight space.
-        theta: weights of one network.
-
-    Returns:
-        A dict from path to an array of shape `leaf.view`.
-
-    Raises:
-        ValueError: as `check_theta`.
-    """
-    check_theta(spec, theta)
-    leaves = _trees.flatten(theta)
-    return {leaf.path: leaves[leaf.path].reshape(leaf.view) for leaf in spec.leaves}
-
-
-def from_views(spec: WeightSpec, leaves: Leaves, like: Theta) -> Theta:
-    """Returns a tree with the structure of `like` and the values of `leaves`.
-
-    The inverse of `views`: `from_views(spec, views(spec, theta), theta)` is `theta`.
-    """
-    flat, structure = jax.tree_util.tree_flatten_with_path(like)
-    by_path = spec.leaf_by_path
-    ordered = []
-    for key_path, _ in flat:
-        path = _trees.path_of(key_path)
-        ordered.append(leaves[path].reshape(by_path[path].stored))
-    return jax.tree.unflatten(structure, ordered)

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 
 from qejax._typing import Array, Float, Theta
 from qejax.spaces._canonical import Canonical, canonical_form, log_norm_paths
-from qejax.spaces._spec import WeightSpec, views
+from qejax.spaces._spec import WeightSpec
+from qejax.spaces._views import views
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 

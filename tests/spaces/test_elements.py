@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qejax import spaces
-from qejax.spaces._act import gather_axes, multiply_axes
+from qejax.spaces._move import gather_axes, multiply_axes
 from tests.registry import NETS, element_of, theta_of
 
 SPEC = NETS["mixed"].net.spec

@@ -1,0 +1,144 @@
+"""What a transformer is, as data."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from qejax.nets._activations import activation as find_activation
+from qejax.nets._config import NetConfig, check_choice, sizes
+
+NORMS = ("layer", "rms", "none")
+PLACEMENTS = ("pre", "post")
+POSITIONS = ("learned", "sine", "rotary", "none")
+POOLS = ("mean", "class", "tokens")
+
+
+@dataclass(frozen=True)
+class TransformerConfig(NetConfig):
+    """An encoder of images, or a decoder-only language model.
+
+    A block is attention and then a feed-forward layer, each with a norm before it or
+    behind it, and each added to its input if `residual`.
+
+    Attributes:
+        dim: width of the stream, `D`.
+        depth: number of blocks, `L`.
+        heads: number of heads, `H`.
+        hidden: width of the feed-forward layers; 0 for none.
+        num_outputs: of the head.
+        image: `(height, width, channels)` of images, cut into patches; `None` for
+            tokens.
+        patch: side of the patches.
+        vocabulary: number of tokens, without images.
+        length: number of positions of a sequence of tokens.
+        kv_heads: number of key and value heads, which divide the heads; `None` for as
+            many as heads.
+        head_dim: width of a head; `None` for `D / H`.
+        activation: of the feed-forward layers.
+        gated: whether they are `(f(x gate) * (x up)) down`.
+        norm: "layer", "rms" or "none".
+        affine: whether norms have a scale, and of layer norms a bias.
+        placement: whether norms stand before their layer ("pre", one more at the end
+            if residual) or behind ("post").
+        residual: whether layers are added to what they read.
+        attention_bias: of queries, keys, values and outputs.
+        mlp_bias: of feed-forward layers and the head.
+        position: "learned", "sine" (fixed), "rotary" or "none".
+        pool: "mean" over positions, a "class" token, or "tokens": outputs at every
+            position.
+        causal: whether positions see earlier ones only.
+        head_hidden: width of a hidden layer with ReLU before the outputs; 0 for none.
+        epsilon: in the variance of the norms.
+
+    Raises:
+        ValueError: at construction; names the field, what was expected and found.
+    """
+
+    kind: ClassVar[str] = "transformer"
+    dim: int
+    depth: int
+    heads: int
+    hidden: int
+    num_outputs: int = 10
+    image: tuple[int, int, int] | None = None
+    patch: int = 4
+    vocabulary: int | None = None
+    length: int | None = None
+    kv_heads: int | None = None
+    head_dim: int | None = None
+    activation: str = "gelu"
+    gated: bool = False
+    norm: str = "layer"
+    affine: bool = True
+    placement: str = "pre"
+    residual: bool = True
+    attention_bias: bool = True
+    mlp_bias: bool = True
+    position: str = "learned"
+    pool: str = "mean"
+    causal: bool = False
+    head_hidden: int = 0
+    epsilon: float = 1e-6
+
+    def __post_init__(self) -> None:
+        """Checks, and fills in the head's width and the number of positions."""
+        find_activation(self.activation)
+        for field, choices in (
+            ("norm", NORMS),
+            ("placement", PLACEMENTS),
+            ("position", POSITIONS),
+            ("pool", POOLS),
+        ):
+            check_choice(f"transformer {field}", getattr(self, field), choices)
+        sizes(
+            "transformer dim, depth, heads, num_outputs",
+            (self.dim, self.depth, self.heads, self.num_outputs),
+        )
+        sizes("transformer hidden, head_hidden", (self.hidden, self.head_hidden), 0)
+        self._fill("kv_heads", self.heads if self.kv_heads is None else self.kv_heads)
+        sizes("transformer kv_heads", (self.kv_heads,))
+        if self.heads % int(self.kv_heads or 1):
+            raise ValueError(
+                f"transformer kv_heads: key and value heads should divide the "
+                f"{self.heads} heads, got {self.kv_heads}."
+            )
+        if self.head_dim is None:
+            if self.dim % self.heads:
+                raise ValueError(
+                    f"transformer heads: expected a divisor of dim={self.dim}, got "
+                    f"{self.heads}. Change it, or pass head_dim."
+                )
+            self._fill("head_dim", self.dim // self.heads)
+        sizes("transformer head_dim", (self.head_dim,))
+        if self.position == "rotary" and int(self.head_dim or 0) % 2:
+            raise ValueError(
+                f"transformer head_dim: rotary embedding turns pairs, expected an even "
+                f"number, got {self.head_dim}."
+            )
+        self._check_inputs()
+
+    def _check_inputs(self) -> None:
+        if (self.image is None) == (self.vocabulary is None):
+            raise ValueError(
+                f"transformer inputs: expected one of image=(height, width, channels) "
+                f"and vocabulary=..., got image={self.image} and "
+                f"vocabulary={self.vocabulary}."
+            )
+        if self.image is None:
+            if self.length is None:
+                raise ValueError(
+                    "transformer length: tokens need a number of positions, got None."
+                )
+            sizes("transformer vocabulary, length", (self.vocabulary, self.length))
+            return
+        image = sizes("transformer image", self.image)
+        sizes("transformer patch", (self.patch,))
+        if len(image) != 3 or image[0] % self.patch or image[1] % self.patch:
+            raise ValueError(
+                f"transformer image: expected (height, width, channels) with sides "
+                f"that patch={self.patch} divides, got {image}."
+            )
+        self._fill("image", image)
+        self._fill("length", image[0] // self.patch * (image[1] // self.patch))
+
+    def _fill(self, field: str, value: Any) -> None:
+        object.__setattr__(self, field, value)

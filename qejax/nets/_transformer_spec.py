@@ -1,0 +1,204 @@
+"""The weight space of a transformer: every symmetry that we know of it.
+
+What the stream allows depends on what stands between the layers that write it and those
+that read it: nothing (any invertible map), a norm without a scale (rotations; those
+that fix the ones-vector where the norm centres), a norm with one (permutations, and a
+scale between each norm and its readers). A fixed sine encoding pins the stream that it
+is added to.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from qejax import spaces
+from qejax.nets._activations import activation as find_activation
+from qejax.nets._transformer_config import TransformerConfig
+from qejax.spaces import Axis, Leaf, Part, Shift, UnitSpace, WeightSpec, Wire
+
+_STREAMS = {
+    ("none", False): "linear_stream",
+    ("none", True): "linear_stream",
+    ("layer", False): "orthogonal_ones",
+    ("rms", False): "orthogonal",
+    ("layer", True): "permutation",
+    ("rms", True): "permutation",
+}
+"""Group of a stream by its norm and whether that has a scale."""
+
+
+@dataclass
+class _Spec:
+    """Collects parts in network order, and who writes and reads what.
+
+    `readers` are linear layers `(path, stream, norm)`; `biases` are what may be
+    shifted: `(path of a leaf, stream or None, norm or None, readers so far)`, or the
+    shifts of an attention layer.
+    """
+
+    config: TransformerConfig
+    part: Part = Part()
+    streams: int = 0
+    biases: list[tuple[Any, ...]] = field(default_factory=list)
+    readers: list[tuple[str, str | None, str | None]] = field(default_factory=list)
+
+    def add(self, part: Part) -> None:
+        self.part = self.part + replace(part, shifts=())
+        self.biases += [(shift,) for shift in part.shifts]
+
+    def stream(self) -> Wire:
+        config, name = self.config, f"stream_{self.streams}"
+        self.streams += 1
+        if config.position == "sine" and self.streams == 1:
+            return Wire(config.dim)
+        group = _STREAMS[config.norm, config.affine]
+        self.add(Part((UnitSpace(name, config.dim, group),)))
+        return Wire(config.dim, name)
+
+    def norm(self, path: str, source: Wire, read_only: bool) -> Wire:
+        config = self.config
+        if config.norm == "none" or not config.affine:
+            return source
+        use_bias = config.norm == "layer"
+        part, wire = spaces.norm(path, source, use_bias=use_bias, read_only=read_only)
+        self.add(part)
+        if use_bias and read_only:
+            self.biases.append((f"{path}/bias", None, path, len(self.readers)))
+        return wire
+
+    def reads(self, prefixes: tuple[str, ...], source: Wire, norm: str | None) -> None:
+        self.readers += [(prefix, source.space, norm) for prefix in prefixes]
+
+    def wrote(self, path: str, out: Wire, use_bias: bool) -> None:
+        if use_bias:
+            self.biases.append((f"{path}/bias", out.space, None, len(self.readers)))
+
+    def shifts(self) -> tuple[Shift, ...]:
+        """Every bias that its readers' biases can make up for."""
+        leaves = {leaf.path: leaf for leaf in self.part.leaves}
+        groups = {space.name: space.group for space in self.part.spaces}
+        found: list[Shift] = []
+        for entry in self.biases:
+            if len(entry) == 1:
+                found.append(entry[0])
+                continue
+            path, stream, norm, start = entry
+            if norm is None and groups.get(stream) != "linear_stream":
+                continue
+            readers = [
+                prefix
+                for prefix, source, behind in self.readers[start:]
+                if (source == stream if norm is None else behind == norm)
+            ]
+            if all(f"{reader}/bias" in leaves for reader in readers):
+                name = f"{path.replace('/', '.')}.shift"
+                found.append(spaces.shift_through(name, leaves, path, readers))
+        return tuple(found)
+
+
+def transformer_spec_of(config: TransformerConfig) -> WeightSpec:
+    """Returns the spec of a configuration."""
+    net = _Spec(config)
+    stream, norm = _embedding(net), None
+    for number in range(config.depth):
+        path = f"block_{number:02d}"
+        kinds = [("norm_1", "attention", _attention), ("norm_2", "mlp", _feed_forward)]
+        for name, layer, build in kinds[: 1 + bool(config.hidden)]:
+            before = f"{path}/{name}"
+            if config.placement == "pre":
+                norm = before
+                source = net.norm(norm, stream, read_only=True)
+                out = stream if config.residual else net.stream()
+                build(net, f"{path}/{layer}", source, out, norm)
+                stream = out
+            else:
+                out = stream if config.residual else net.stream()
+                build(net, f"{path}/{layer}", stream, out, norm)
+                last = number == config.depth - 1 and (name, layer, build) == kinds[-1]
+                norm = before
+                stream = net.norm(norm, out, read_only=not config.residual or last)
+    if has_final_norm(config):
+        norm = "norm"
+        stream = net.norm(norm, stream, read_only=True)
+    _head(net, stream, norm)
+    return WeightSpec(net.part.spaces, net.part.leaves, net.shifts())
+
+
+def has_final_norm(config: TransformerConfig) -> bool:
+    """Whether a norm stands between the last block and the head."""
+    return config.placement == "pre" and config.residual and config.norm != "none"
+
+
+def _embedding(net: _Spec) -> Wire:
+    config = net.config
+    stream = net.stream()
+    if config.image is None:
+        axes = (Axis(int(config.vocabulary or 0)), stream.write())
+        net.add(Part(leaves=(Leaf("embed/embedding", axes),)))
+    else:
+        pixels = Wire(config.patch**2 * config.image[2])
+        # A learned table of positions is a bias already.
+        use_bias = config.position != "learned"
+        leaves = spaces.dense("embed", pixels, stream, use_bias=use_bias)
+        net.add(Part(leaves=leaves))
+        net.wrote("embed", stream, use_bias and config.pool != "class")
+    if config.position == "learned":
+        axes = (Axis(int(config.length or 0)), stream.write())
+        net.add(Part(leaves=(Leaf("position/embedding", axes),)))
+    if config.pool == "class":
+        net.add(Part(leaves=(Leaf("class_token", (stream.write(),)),)))
+    return stream
+
+
+def _attention(
+    net: _Spec, path: str, source: Wire, out: Wire, norm: str | None
+) -> None:
+    config = net.config
+    net.add(
+        spaces.attention(
+            path,
+            source,
+            out,
+            config.heads,
+            int(config.head_dim or 0),
+            kv_heads=config.kv_heads,
+            use_bias=config.attention_bias,
+            qk="rotary" if config.position == "rotary" else "general_linear",
+        )
+    )
+    names = tuple(f"{path}/{name}" for name in ("query", "key", "value"))
+    net.reads(names, source, norm)
+    net.wrote(f"{path}/out", out, config.attention_bias)
+
+
+def _feed_forward(
+    net: _Spec, path: str, source: Wire, out: Wire, norm: str | None
+) -> None:
+    config = net.config
+    row = find_activation(config.activation)
+    hidden = UnitSpace(path.replace("/", "."), config.hidden, row.group)
+    wire = Wire(config.hidden, hidden.name, row.degree)
+    net.add(Part((hidden,)))
+    if config.gated:
+        net.add(spaces.gated(path, source, wire, out, use_bias=config.mlp_bias))
+        net.reads((f"{path}/gate", f"{path}/up"), source, norm)
+    else:
+        leaves = spaces.dense(f"{path}/up", source, wire, use_bias=config.mlp_bias)
+        leaves += spaces.dense(f"{path}/down", wire, out, use_bias=config.mlp_bias)
+        net.add(Part(leaves=leaves))
+        net.reads((f"{path}/up",), source, norm)
+    net.wrote(f"{path}/down", out, config.mlp_bias)
+
+
+def _head(net: _Spec, stream: Wire, norm: str | None) -> None:
+    config, outputs = net.config, Wire(net.config.num_outputs)
+    first = "head_hidden" if config.head_hidden else "head"
+    net.reads((first,), stream, norm)
+    if config.head_hidden:
+        row = find_activation("relu")
+        hidden = UnitSpace("head_hidden", config.head_hidden, row.group)
+        wire = Wire(config.head_hidden, hidden.name)
+        leaves = spaces.dense("head_hidden", stream, wire, use_bias=config.mlp_bias)
+        net.add(Part((hidden,), leaves))
+        stream = wire
+    leaves = spaces.dense("head", stream, outputs, use_bias=config.mlp_bias)
+    net.add(Part(leaves=leaves))

@@ -1,0 +1,285 @@
+"""Builders of attention, norms, gated layers and low-rank adapters.
+
+Leaves are named and shaped as Flax does, in Linen and in NNX: `query/kernel [E, H, d]`,
+`query/bias [H, d]`, the same for `key` and `value`, `out/kernel [H, d, E]`, `out/bias`;
+`scale` and `bias` of a norm. What a head computes allows any invertible change of its
+queries and keys together, and of its values and what reads them.
+
+Sources: Tran et al. 2024, arXiv:2410.04209 (heads); Ainslie et al. 2023,
+arXiv:2305.13245 (grouped queries); Hu et al. 2021, arXiv:2106.09685 (low rank). The
+shifts of biases and the scales of norms are our own.
+"""
+
+import string
+from collections.abc import Sequence
+from dataclasses import replace
+
+from qejax.spaces._build import Part, Wire, bias, stored_as
+from qejax.spaces._spec import Axis, Leaf, Route, Shift, UnitSpace
+
+
+def space_of(path: str, name: str) -> str:
+    """Returns the name of a unit space of the piece at `path`; no `/` in it."""
+    return f"{path}/{name}".strip("/").replace("/", ".")
+
+
+def norm(
+    path: str, source: Wire, *, use_bias: bool = True, read_only: bool = True
+) -> tuple[Part, Wire]:
+    """Returns a norm with a learned scale, and the wire behind it.
+
+    Args:
+        path: prefix of the leaf paths.
+        source: the stream that it reads; it permutes, or never moves.
+        use_bias: whether it has a bias.
+        read_only: whether all that follows is linear readers, so that the scale of
+            every coordinate is free: its sign and size can be moved into them. Not so
+            where the result is added to something.
+
+    Returns:
+        The part and the wire. A stream that never moves keeps its scale: nothing is
+        claimed there.
+    """
+    out, spaces = source, ()
+    lead: tuple[Axis, ...] = (source.write(),)
+    if read_only and source.space is not None:
+        name = space_of(path, "scale")
+        spaces = (UnitSpace(name, 1, "absorbed", source.space),)
+        lead, out = (*lead, Axis(1, name, 1)), replace(source, scale=name)
+    names = ("scale", "bias") if use_bias else ("scale",)
+    leaves = tuple(stored_as(f"{path}/{name}", lead, (source.size,)) for name in names)
+    return Part(spaces, leaves), out
+
+
+def route(
+    shifted: Leaf,
+    kernel: Leaf,
+    into: Leaf,
+    contracted: Sequence[int],
+    summed: Sequence[int] = (),
+) -> Route:
+    """Returns the route of a shift through a kernel.
+
+    Args:
+        shifted: the leaf that is shifted.
+        kernel: what reads it.
+        into: the bias behind the kernel.
+        contracted: axes of the kernel's view, one for each axis of `shifted`.
+        summed: further axes that are summed over (queries that share a value).
+    """
+    letters = string.ascii_letters[: len(kernel.axes)]
+    left = "".join(letters[p] for p in contracted)
+    gone = {*contracted, *summed}
+    right = "".join(letter for p, letter in enumerate(letters) if p not in gone)
+    assert (len(left), len(right)) == (len(shifted.axes), len(into.axes))
+    return Route(kernel.path, into.path, f"{left},{letters}->{right}")
+
+
+def shift_through(
+    name: str, leaves: dict[str, Leaf], path: str, readers: Sequence[str]
+) -> Shift:
+    """Returns the shift of a bias whose readers are all linear maps with biases.
+
+    Args:
+        name: of the shift.
+        leaves: by path.
+        path: of the bias that is shifted.
+        readers: prefixes of the layers that read it and nothing else does; their
+            kernels' first axes are those of the bias.
+    """
+    shifted = leaves[path]
+    width = range(len(shifted.axes))
+    routes = tuple(
+        route(shifted, leaves[f"{r}/kernel"], leaves[f"{r}/bias"], tuple(width))
+        for r in readers
+    )
+    return Shift(name, path, routes)
+
+
+def attention(
+    path: str,
+    source: Wire,
+    out: Wire,
+    heads: int,
+    head_dim: int,
+    *,
+    kv_heads: int | None = None,
+    use_bias: bool = True,
+    use_out_bias: bool | None = None,
+    qk: str | None = "general_linear",
+) -> Part:
+    """Returns multi-head or grouped-query attention.
+
+    Args:
+        path: prefix of the leaf paths; may be empty.
+        source: what queries, keys and values read.
+        out: what it writes.
+        heads: number of query heads, `H`.
+        head_dim: width of a head, `d`.
+        kv_heads: number of key and value heads, `G`; `H` by default. Every group of
+            `H / G` queries shares one, and permutes within itself.
+        use_bias: whether queries, keys and values have biases.
+        use_out_bias: whether the output has one; as `use_bias` by default.
+        qk: group of queries and keys per head: "rotary" with rotary embedding, `None`
+            if something nonlinear stands between (a norm of the queries).
+
+    Returns:
+        The part. Key biases are free where `qk` is general linear, value biases where
+        the output has a bias.
+
+    Raises:
+        ValueError: if the key and value heads do not divide the heads.
+
+    Example:
+        >>> part = attention("", Wire(8), Wire(8), heads=2, head_dim=4)
+        >>> [space.name for space in part.spaces], part.leaves[0].path
+        (['heads', 'vo', 'qk'], 'query/kernel')
+    """
+    groups = heads if kv_heads is None else kv_heads
+    if groups < 1 or heads % groups:
+        raise ValueError(
+            f"attention {path!r}: key and value heads should divide the heads, got "
+            f"kv_heads={groups} and heads={heads}."
+        )
+    use_out_bias = use_bias if use_out_bias is None else use_out_bias
+    queries = heads // groups
+    head = UnitSpace(space_of(path, "heads"), groups)
+    vo = UnitSpace(space_of(path, "vo"), head_dim, "general_linear", head.name)
+    spaces = [head, vo]
+    write = (Axis(groups, head.name, 1),)
+    read = (Axis(groups, head.name, -1),)
+    inner_write, inner_read = (), ()
+    if queries > 1:
+        inner = UnitSpace(space_of(path, "queries"), queries, per=head.name)
+        spaces.append(inner)
+        inner_write = (Axis(queries, inner.name, 1),)
+        inner_read = (Axis(queries, inner.name, -1),)
+    if qk is not None:
+        spaces.append(UnitSpace(space_of(path, "qk"), head_dim, qk, head.name))
+    name = None if qk is None else space_of(path, "qk")
+    units = {
+        "query": (*write, *inner_write, _unit(head_dim, name, 1)),
+        "key": (*write, _unit(head_dim, name, -1)),
+        "value": (*write, _unit(head_dim, vo.name, 1)),
+    }
+    leaves: dict[str, Leaf] = {}
+    for part, axes in units.items():
+        where = f"{path}/{part}".strip("/")
+        count = heads if part == "query" else groups
+        leaves[f"{part}/kernel"] = stored_as(
+            f"{where}/kernel",
+            (*source.reads(), *axes),
+            (source.size, count, head_dim),
+        )
+        if use_bias:
+            leaves[f"{part}/bias"] = stored_as(f"{where}/bias", axes, (count, head_dim))
+    where = f"{path}/out".strip("/")
+    axes = (*read, *inner_read, _unit(head_dim, vo.name, -1), out.write())
+    leaves["out/kernel"] = stored_as(
+        f"{where}/kernel", axes, (heads, head_dim, out.size)
+    )
+    if use_out_bias:
+        leaves["out/bias"] = bias(where, out)
+    shifts = []
+    if use_bias and qk == "general_linear":
+        shifts.append(Shift(space_of(path, "key_shift"), leaves["key/bias"].path))
+    if use_bias and use_out_bias:
+        last = len(axes) - 2
+        through = route(
+            leaves["value/bias"],
+            leaves["out/kernel"],
+            leaves["out/bias"],
+            (0, last),
+            tuple(range(1, last)),
+        )
+        name = space_of(path, "value_shift")
+        shifts.append(Shift(name, leaves["value/bias"].path, (through,)))
+    return Part(tuple(spaces), tuple(leaves.values()), tuple(shifts))
+
+
+def _unit(size: int, space: str | None, power: int) -> Axis:
+    return Axis(size) if space is None else Axis(size, space, power)
+
+
+def gated(
+    path: str,
+    source: Wire,
+    hidden: Wire,
+    out: Wire,
+    *,
+    names: tuple[str, str, str] = ("gate", "up", "down"),
+    use_bias: bool = False,
+) -> Part:
+    """Returns a gated layer, `(f(x gate) * (x up)) down`.
+
+    Args:
+        path: prefix of the leaf paths.
+        source: what it reads.
+        hidden: its units; the space and degree of the gate's activation `f`.
+        out: what it writes.
+        names: of the three dense layers.
+        use_bias: whether they have biases.
+
+    Returns:
+        The part, with a space of one scale per unit: `up` times a number and `down`
+        divided by it is the same function, whatever its sign.
+    """
+    assert hidden.space is not None
+    scale = UnitSpace(space_of(path, "scale"), 1, "absorbed", hidden.space)
+    gate, up, down = (f"{path}/{name}" for name in names)
+    n, unit = hidden.size, hidden.write()
+    scaled = (replace(unit, power=0), Axis(1, scale.name, 1))
+    leaves = [stored_as(f"{gate}/kernel", (*source.reads(), unit), (source.size, n))]
+    if use_bias:
+        leaves.append(bias(gate, hidden))
+    leaves.append(
+        stored_as(f"{up}/kernel", (*source.reads(), *scaled), (source.size, n))
+    )
+    if use_bias:
+        leaves.append(stored_as(f"{up}/bias", scaled, (n,)))
+    reads = replace(hidden, scale=scale.name).reads()
+    leaves.append(stored_as(f"{down}/kernel", (*reads, out.write()), (n, out.size)))
+    if use_bias:
+        leaves.append(bias(down, out))
+    return Part((scale,), tuple(leaves))
+
+
+def low_rank(
+    kernel: Leaf,
+    rank: int,
+    reads: int,
+    *,
+    names: tuple[str, str] = ("lora_a", "lora_b"),
+) -> Part:
+    """Returns a low-rank adapter of a kernel, `kernel + a b`.
+
+    Args:
+        kernel: the leaf that it adapts.
+        rank: `r`.
+        reads: how many axes of the kernel's *view* are read; the rest is written.
+        names: of the two leaves, beside the kernel; `a` is `[*read, r]`, `b`
+            `[r, *written]`.
+
+    Returns:
+        The part, with a general linear space of `r` units.
+    """
+    path = kernel.path.rsplit("/", 1)[0]
+    space = UnitSpace(space_of(path, names[0]), rank, "general_linear")
+    size, split = 1, 0
+    total = 1
+    for axis in kernel.axes[:reads]:
+        total *= axis.size
+    while size < total:
+        size *= kernel.stored[split]
+        split += 1
+    a = stored_as(
+        f"{path}/{names[0]}",
+        (*kernel.axes[:reads], Axis(rank, space.name, 1)),
+        (*kernel.stored[:split], rank),
+    )
+    b = stored_as(
+        f"{path}/{names[1]}",
+        (Axis(rank, space.name, -1), *kernel.axes[reads:]),
+        (rank, *kernel.stored[split:]),
+    )
+    return Part((space,), (a, b))

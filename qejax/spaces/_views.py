@@ -1,0 +1,81 @@
+"""From weights to the leaves of a spec and back, with every mismatch named."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from qejax import _trees
+from qejax._typing import Leaves, Theta
+from qejax.spaces._spec import WeightSpec
+
+
+def check_theta(spec: WeightSpec, theta: Theta) -> None:
+    """Raises unless `theta` has exactly the leaves and shapes of `spec`.
+
+    Looks at structure only, so it works on traced values and costs nothing at run
+    time. Dtypes are not checked beyond being floating.
+
+    Args:
+        spec: the weight space.
+        theta: weights of one network, no batch axis (batch with `jax.vmap`).
+
+    Raises:
+        ValueError: names the first leaf that is missing, unexpected, has the wrong
+            shape or is not floating.
+    """
+    leaves = _trees.flatten(theta)
+    expected = spec.leaf_by_path
+    missing = [path for path in expected if path not in leaves]
+    extra = [path for path in leaves if path not in expected]
+    if missing or extra:
+        raise ValueError(
+            f"theta does not fit its spec: missing leaves {missing}, unexpected leaves "
+            f"{extra}; expected {list(expected)}. Rename the leaves, or build the spec "
+            f"from this network."
+        )
+    for path, leaf in expected.items():
+        got: Any = leaves[path]
+        if tuple(got.shape) != leaf.stored:
+            raise ValueError(
+                f"theta does not fit its spec: leaf {path!r} should have shape "
+                f"{leaf.stored}, got {tuple(got.shape)}. One network has no batch "
+                f"axis: use jax.vmap for many."
+            )
+        if not jnp.issubdtype(got.dtype, jnp.floating):
+            raise ValueError(
+                f"theta does not fit its spec: leaf {path!r} should be floating, got "
+                f"{got.dtype}."
+            )
+
+
+def views(spec: WeightSpec, theta: Theta) -> Leaves:
+    """Returns the leaves of `theta` by path, in the order and views of the spec.
+
+    Args:
+        spec: the weight space.
+        theta: weights of one network.
+
+    Returns:
+        A dict from path to an array of shape `leaf.view`.
+
+    Raises:
+        ValueError: as `check_theta`.
+    """
+    check_theta(spec, theta)
+    leaves = _trees.flatten(theta)
+    return {leaf.path: leaves[leaf.path].reshape(leaf.view) for leaf in spec.leaves}
+
+
+def from_views(spec: WeightSpec, leaves: Leaves, like: Theta) -> Theta:
+    """Returns a tree with the structure of `like` and the values of `leaves`.
+
+    The inverse of `views`: `from_views(spec, views(spec, theta), theta)` is `theta`.
+    """
+    flat, structure = jax.tree_util.tree_flatten_with_path(like)
+    by_path = spec.leaf_by_path
+    ordered = []
+    for key_path, _ in flat:
+        path = _trees.path_of(key_path)
+        ordered.append(leaves[path].reshape(by_path[path].stored))
+    return jax.tree.unflatten(structure, ordered)
