@@ -36,7 +36,7 @@ class _Spec:
     """
 
     config: TransformerConfig
-    part: Part = Part()
+    part: Part = field(default_factory=Part)
     streams: int = 0
     biases: list[tuple[Any, ...]] = field(default_factory=list)
     readers: list[tuple[str, str | None, str | None]] = field(default_factory=list)
