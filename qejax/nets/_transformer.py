@@ -13,7 +13,7 @@ from qejax.nets._activations import activation as find_activation
 from qejax.nets._attention import attend, normalise, rotate, sine_positions
 from qejax.nets._network import After, Layer, Network
 from qejax.nets._transformer_config import TransformerConfig
-from qejax.nets._transformer_spec import has_final_norm, transformer_spec_of
+from qejax.nets._transformer_spec import transformer_spec_of
 from qejax.spaces import Leaf, WeightSpec, check_theta
 
 
@@ -68,7 +68,7 @@ class Transformer(Network):
                     return self._feed_forward(layer, x, name, after)
 
                 x = self._sublayer(block, "norm_2", x, feed)
-        if has_final_norm(config):
+        if config.final_norm:
             x = self._norm(theta.get("norm"), x)
         if config.pool == "mean":
             x = x.mean(1)

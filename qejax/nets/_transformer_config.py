@@ -37,8 +37,7 @@ class TransformerConfig(NetConfig):
         gated: whether they are `(f(x gate) * (x up)) down`.
         norm: "layer", "rms" or "none".
         affine: whether norms have a scale, and of layer norms a bias.
-        placement: whether norms stand before their layer ("pre", one more at the end
-            if residual) or behind ("post").
+        placement: whether norms stand before their layer ("pre") or behind ("post").
         residual: whether layers are added to what they read.
         attention_bias: of queries, keys, values and outputs.
         mlp_bias: of feed-forward layers and the head.
@@ -48,6 +47,8 @@ class TransformerConfig(NetConfig):
         causal: whether positions see earlier ones only.
         head_hidden: width of a hidden layer with ReLU before the outputs; 0 for none.
         epsilon: in the variance of the norms.
+        final_norm: whether one more norm stands behind the last block, with norms
+            before their layers; `None` for where layers are added.
 
     Raises:
         ValueError: at construction; names the field, what was expected and found.
@@ -78,9 +79,10 @@ class TransformerConfig(NetConfig):
     causal: bool = False
     head_hidden: int = 0
     epsilon: float = 1e-6
+    final_norm: bool | None = None
 
     def __post_init__(self) -> None:
-        """Checks, and fills in the head's width and the number of positions."""
+        """Checks, and fills in what is `None`."""
         find_activation(self.activation)
         for field, choices in (
             ("norm", NORMS),
@@ -114,7 +116,18 @@ class TransformerConfig(NetConfig):
                 f"transformer head_dim: rotary embedding turns pairs, expected an even "
                 f"number, got {self.head_dim}."
             )
+        self._check_final_norm()
         self._check_inputs()
+
+    def _check_final_norm(self) -> None:
+        possible = self.placement == "pre" and self.norm != "none"
+        if self.final_norm is None:
+            self._fill("final_norm", possible and self.residual)
+        if self.final_norm and not possible:
+            raise ValueError(
+                f"transformer final_norm: expected norms before their layers, got "
+                f"norm={self.norm!r} and placement={self.placement!r}. Leave it out."
+            )
 
     def _check_inputs(self) -> None:
         if (self.image is None) == (self.vocabulary is None):

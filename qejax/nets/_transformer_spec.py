@@ -50,9 +50,14 @@ class _Spec:
         self.streams += 1
         if config.position == "sine" and self.streams == 1:
             return Wire(config.dim)
-        group = _STREAMS[config.norm, config.affine]
-        self.add(Part((UnitSpace(name, config.dim, group),)))
         return Wire(config.dim, name)
+
+    def announce(self, stream: Wire) -> None:
+        """Adds the space of a stream, behind those of what first writes it."""
+        known = {space.name for space in self.part.spaces}
+        if stream.space is not None and stream.space not in known:
+            group = _STREAMS[self.config.norm, self.config.affine]
+            self.add(Part((UnitSpace(stream.space, stream.size, group),)))
 
     def norm(self, path: str, source: Wire, read_only: bool) -> Wire:
         config = self.config
@@ -102,35 +107,35 @@ def transformer_spec_of(config: TransformerConfig) -> WeightSpec:
     for number in range(config.depth):
         path = f"block_{number:02d}"
         kinds = [("norm_1", "attention", _attention), ("norm_2", "mlp", _feed_forward)]
-        for name, layer, build in kinds[: 1 + bool(config.hidden)]:
+        kinds = kinds[: 1 + bool(config.hidden)]
+        for name, layer, build in kinds:
             before = f"{path}/{name}"
             if config.placement == "pre":
                 norm = before
                 source = net.norm(norm, stream, read_only=True)
                 out = stream if config.residual else net.stream()
                 build(net, f"{path}/{layer}", source, out, norm)
+                net.announce(out)
                 stream = out
             else:
                 out = stream if config.residual else net.stream()
                 build(net, f"{path}/{layer}", stream, out, norm)
+                net.announce(out)
                 last = number == config.depth - 1 and (name, layer, build) == kinds[-1]
                 norm = before
                 stream = net.norm(norm, out, read_only=not config.residual or last)
-    if has_final_norm(config):
-        norm = "norm"
-        stream = net.norm(norm, stream, read_only=True)
+    if config.placement == "pre":
+        norm = "norm" if config.final_norm else None
+    if config.final_norm:
+        stream = net.norm("norm", stream, read_only=True)
     _head(net, stream, norm)
     return WeightSpec(net.part.spaces, net.part.leaves, net.shifts())
-
-
-def has_final_norm(config: TransformerConfig) -> bool:
-    """Whether a norm stands between the last block and the head."""
-    return config.placement == "pre" and config.residual and config.norm != "none"
 
 
 def _embedding(net: _Spec) -> Wire:
     config = net.config
     stream = net.stream()
+    net.announce(stream)
     if config.image is None:
         axes = (Axis(int(config.vocabulary or 0)), stream.write())
         net.add(Part(leaves=(Leaf("embed/embedding", axes),)))

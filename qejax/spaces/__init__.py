@@ -23,6 +23,7 @@ from qejax.spaces._canonical import canonical_element as canonical_element
 from qejax.spaces._canonical import canonical_form as canonical_form
 from qejax.spaces._canonical import log_norm_paths as log_norm_paths
 from qejax.spaces._canonical import restore as restore
+from qejax.spaces._canonical import settled as settled
 from qejax.spaces._elements import Elements as Elements
 from qejax.spaces._elements import check_elements as check_elements
 from qejax.spaces._elements import check_spaces as check_spaces
@@ -33,6 +34,8 @@ from qejax.spaces._elements import sample as sample
 from qejax.spaces._map_networks import in_batches as in_batches
 from qejax.spaces._map_networks import map_networks as map_networks
 from qejax.spaces._move import act_leaf as act_leaf
+from qejax.spaces._settle import has_matrices as has_matrices
+from qejax.spaces._settle import settled_spec as settled_spec
 from qejax.spaces._spec import Axis as Axis
 from qejax.spaces._spec import Leaf as Leaf
 from qejax.spaces._spec import Route as Route
@@ -75,6 +78,7 @@ __all__ = [
     "dense_matrix",
     "from_views",
     "gated",
+    "has_matrices",
     "identity",
     "in_batches",
     "inv",
@@ -89,6 +93,8 @@ __all__ = [
     "raw_statistics",
     "restore",
     "sample",
+    "settled",
+    "settled_spec",
     "shift_through",
     "statistic_names",
     "stored_as",

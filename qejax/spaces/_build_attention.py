@@ -256,30 +256,49 @@ def low_rank(
     Args:
         kernel: the leaf that it adapts.
         rank: `r`.
-        reads: how many axes of the kernel's *view* are read; the rest is written.
-        names: of the two leaves, beside the kernel; `a` is `[*read, r]`, `b`
-            `[r, *written]`.
+        reads: how many axes of the *stored* kernel are read, the rest is written: 1
+            of a dense kernel or a query, 2 of `out/kernel: [H, d, E]`.
+        names: of the two leaves, beside the kernel; `a` is stored as `[*read, r]`,
+            `b` as `[r, *written]`.
 
     Returns:
-        The part, with a general linear space of `r` units.
+        The part, with a general linear space of `r` units. Axes of the kernel's view
+        go to the leaf that stores them; a scale between a norm and the kernel to `a`.
+
+    Example:
+        >>> kernel = Leaf("out/kernel", (Axis(2), Axis(4), Axis(8)))
+        >>> [leaf.stored for leaf in low_rank(kernel, 3, 2).leaves]
+        [(2, 4, 3), (3, 8)]
     """
     path = kernel.path.rsplit("/", 1)[0]
     space = UnitSpace(space_of(path, names[0]), rank, "general_linear")
-    size, split = 1, 0
-    total = 1
-    for axis in kernel.axes[:reads]:
-        total *= axis.size
-    while size < total:
-        size *= kernel.stored[split]
-        split += 1
+    split = _view_axes(kernel, reads)
     a = stored_as(
         f"{path}/{names[0]}",
-        (*kernel.axes[:reads], Axis(rank, space.name, 1)),
-        (*kernel.stored[:split], rank),
+        (*kernel.axes[:split], Axis(rank, space.name, 1)),
+        (*kernel.stored[:reads], rank),
     )
     b = stored_as(
         f"{path}/{names[1]}",
-        (Axis(rank, space.name, -1), *kernel.axes[reads:]),
-        (rank, *kernel.stored[split:]),
+        (Axis(rank, space.name, -1), *kernel.axes[split:]),
+        (rank, *kernel.stored[reads:]),
     )
     return Part((space,), (a, b))
+
+
+def _view_axes(leaf: Leaf, stored: int) -> int:
+    """How many axes of the view the first `stored` axes of the array stand for."""
+    end = 0
+    for number, size in enumerate(leaf.stored[:stored]):
+        total, start = 1, end
+        while end == start or total < size:
+            total *= leaf.axes[end].size
+            end += 1
+        # Scales of what is read; every later axis keeps one of its own.
+        while (
+            len(leaf.axes) - end > len(leaf.stored) - number - 1
+            and leaf.axes[end].size == 1
+            and leaf.axes[end].power < 0
+        ):
+            end += 1
+    return end

@@ -1,4 +1,4 @@
-"""Canonical form: the point of an orbit at which scales and signs are fixed.
+"""Canonical form: the point of an orbit at which everything but order is fixed.
 
 `kappa(g theta) = p kappa(theta) g^-1` with `p` a permutation, so that after
 `canonical_form` only permutations are left. One sweep over the unit spaces in the order
@@ -6,6 +6,10 @@ of the network: a positively scaled unit is divided by the norm of its incoming 
 and bias, a signed unit multiplied by the sign of an odd statistic of them, both taken
 after the units before it are canonical. There is no trainable part, so run it once per
 zoo.
+
+Where matrices act, weights are settled first (`_settle.py`), and what a head or an
+adapter computes is split evenly between its two sides: `Q K^T = U S V^T` becomes
+`U S^(1/2)` and `V S^(1/2)`, singular values in descending order.
 
 Units are fixed by the first leaves, in network order, that write them with a non-zero
 value. A dead unit (no leaf writes it) computes zero, so what reads it is left out of
@@ -25,9 +29,16 @@ import numpy as np
 
 from qejax._typing import Array, Leaves, Scalar, Theta
 from qejax.groups import Monomial
-from qejax.spaces import _scaled
+from qejax.spaces import _frames, _scaled
 from qejax.spaces._elements import Elements
 from qejax.spaces._scaled import Scaled
+from qejax.spaces._settle import (
+    has_matrices,
+    nested,
+    settle,
+    settled_spec,
+    telling_of,
+)
 from qejax.spaces._spec import Leaf, WeightSpec
 from qejax.spaces._views import from_views, views
 
@@ -67,8 +78,15 @@ def canonical_form(spec: WeightSpec, theta: Theta) -> Canonical:
     the last bits) is decided by its outgoing weights, and kept as it is if they have
     none either.
 
-    Differentiable, with the exponents and signs constant. Where a unit dies the form
-    is not continuous; gradients are finite there, those of a dead unit's norm zero.
+    Differentiable where no matrices act, with the exponents and signs constant. Where a
+    unit dies the form is not continuous; gradients are finite there, those of a dead
+    unit's norm zero.
+
+    Matrices: a zero singular value makes a zero pair of columns, and the result is then
+    on the closure of the orbit, not on it; it computes the same function. Where two
+    singular values (or two principal axes of a stream) are equal their columns are some
+    basis of the plane, and the form is one of several. Between close values rounding
+    is amplified by one over their relative distance.
 
     Args:
         spec: the weight space; spaces of the group `permutation` are left alone.
@@ -92,11 +110,15 @@ def canonical_form(spec: WeightSpec, theta: Theta) -> Canonical:
         [1.0, 1.0, 1.0]
     """
     leaves = views(spec, theta)
-    sizes = _sweep(spec, leaves)
+    size: dict[str, Scaled] = {}
+    if has_matrices(spec):
+        leaves = _framed(spec, leaves)
+    else:
+        size = _sweep(spec, leaves, _scaled_spaces(spec)).size
     normal: Leaves = {}
     log_norm: dict[str, Scalar] = {}
     for leaf in spec.leaves:
-        moved = _rescaled(leaf, leaves[leaf.path], sizes.size)
+        moved = _rescaled(leaf, leaves[leaf.path], size)
         if _is_output(leaf):
             flat = _scaled.reshape(moved, (-1,))
             total = _scaled.norm(flat, axis=0)
@@ -126,7 +148,14 @@ def canonical_element(spec: WeightSpec, theta: Theta) -> Elements:
     Permutations are the identity. Scales are plain numbers here and can leave the
     range of the dtype where `canonical_form` does not.
     """
-    sizes = _sweep(spec, views(spec, theta)).size
+    if has_matrices(spec):
+        raise ValueError(
+            f"canonical_element: expected a spec of permutations, scales and signs, "
+            f"got the groups {sorted({s.group for s in spec.spaces})} and "
+            f"{len(spec.shifts)} shifts. Where a singular value is zero no element "
+            f"leads to the normal form: use canonical_form."
+        )
+    sizes = _sweep(spec, views(spec, theta), _scaled_spaces(spec)).size
     return {
         name: Monomial(
             jnp.arange(size.mantissa.shape[0]), _scaled.join(_scaled.power(size, -1))
@@ -152,12 +181,84 @@ def _like_one(x: Scaled) -> tuple[Array, Array]:
     return jnp.ones_like(x.mantissa), jnp.zeros_like(x.exponent)
 
 
-def _sweep(spec: WeightSpec, leaves: Leaves) -> _Sizes:
+def settled(spec: WeightSpec, theta: Theta) -> Theta:
+    """Returns the settled weights of one network, of `settled_spec(spec)`.
+
+    For every `g` of the group of `spec` there is one of the group of
+    `settled_spec(spec)` that brings `settled(spec, theta)` to
+    `settled(spec, act(spec, g, theta))`: shifts, scales of norms, rotary heads and
+    rotations of streams are gone; permutations, scales and signs of units, and general
+    linear maps of heads and adapters are as they came.
+
+    Args:
+        spec: the weight space.
+        theta: finite weights of one network, no batch axis (batch with `jax.vmap`).
+
+    Returns:
+        `theta` itself where there is nothing to settle, else a nested dict.
+
+    Raises:
+        ValueError: if `theta` does not fit `spec`, or the normal form of a stream
+            cannot be told from it.
+    """
+    reduced = settled_spec(spec)
+    if reduced is spec:
+        return theta
+    both = settle(spec, views(spec, theta), _resized)
+    return nested(reduced, both.given)
+
+
+def _framed(spec: WeightSpec, leaves: Leaves) -> Leaves:
+    """The normal form where matrices act: settled, signs fixed, heads balanced."""
+    white = settle(spec, leaves, _resized).white
+    open_signs = {s.name for s in spec.spaces if s.group in ("sign", "general_linear")}
+    for space in spec.spaces:
+        name = space.name
+        if space.group == "sign":
+            white = _resized(spec, white, frozenset({name}), frozenset())
+        if space.group == "general_linear":
+            both = _frames.touches(spec, name)
+            parts = [tuple(t for t in both if t.writes == w) for w in (True, False)]
+            rows = [_frames.stacked(white, part) for part in parts]
+            for part, new in zip(parts, _frames.balanced(*rows), strict=True):
+                white = _frames.replaced(white, part, new)
+            telling = telling_of(both, name, open_signs - {name})
+            sign = _frames.column_signs(white, telling)
+            sign = sign[..., None] * jnp.eye(space.size, dtype=sign.dtype)
+            white = _frames.transformed(white, both, sign, sign)
+        open_signs -= {name}
+    return white
+
+
+def _resized(
+    spec: WeightSpec, leaves: Leaves, free: frozenset[str], pending: frozenset[str]
+) -> Leaves:
+    size = _sweep(spec, leaves, free, pending).size
+    size = {name: size[name] for name in free}
+    return {
+        leaf.path: _scaled.join(_rescaled(leaf, leaves[leaf.path], size))
+        if any(axis.space in free for axis in leaf.axes)
+        else leaves[leaf.path]
+        for leaf in spec.leaves
+    }
+
+
+def _scaled_spaces(spec: WeightSpec) -> frozenset[str]:
+    return frozenset(s.name for s in spec.spaces if s.group != "permutation")
+
+
+def _sweep(
+    spec: WeightSpec,
+    leaves: Leaves,
+    free: frozenset[str],
+    pending: frozenset[str] = frozenset(),
+) -> _Sizes:
+    """Sizes of the units of `free`; leaves that touch `pending` spaces are left out."""
     dtype = jnp.result_type(*leaves.values())
-    free = {s.name for s in spec.spaces if s.group != "permutation"}
+    unknown = free | pending
     sizes = _Sizes(
         {s.name: _scaled.ones(s.size, dtype) for s in spec.spaces},
-        {s.name: jnp.full(s.size, s.name not in free) for s in spec.spaces},
+        {s.name: jnp.full(s.size, s.name not in unknown) for s in spec.spaces},
     )
     for name, group in itertools.groupby(spec.leaves, _written):
         if name in free:
@@ -183,7 +284,7 @@ def _rescaled(leaf: Leaf, x: Array, size: dict[str, Scaled]) -> Scaled:
     """The leaf divided by the sizes of the units it writes and times those it reads."""
     out = _scaled.split(x)
     for position, axis in enumerate(leaf.axes):
-        if axis.space is not None:
+        if axis.space in size:
             shape = tuple(-1 if p == position else 1 for p in range(x.ndim))
             factor = _scaled.power(size[axis.space], -axis.power)
             out = _scaled.mul(out, _scaled.reshape(factor, shape))

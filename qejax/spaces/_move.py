@@ -48,12 +48,19 @@ def act_leaf(leaf: Leaf, spec: WeightSpec, g: dict[str, Any], x: Array) -> Array
     for places, factor in factors:
         x = x * _along(factor.astype(x.dtype), places, x.ndim)
     for position, matrix in matrices:
-        x = _multiply(x, matrix, position, spec.per_axis(leaf, position))
+        x = multiply_axis(x, matrix, position, spec.per_axis(leaf, position))
     return x
 
 
-def _multiply(x: Array, matrix: Array, position: int, host: int | None) -> Array:
-    """`x` with axis `position` multiplied by `[n, n]`, or by `[m, n, n]` per host."""
+def multiply_axis(x: Array, matrix: Array, position: int, host: int | None) -> Array:
+    """Returns `x` with one axis multiplied by a matrix.
+
+    Args:
+        x: any array.
+        matrix: `[n, n]`, or `[m, n, n]` with one for each index of the host.
+        position: of the axis of `n`.
+        host: of the axis of `m`, if there is one.
+    """
     labels = list(range(x.ndim))
     new = [x.ndim, position] if host is None else [host, x.ndim, position]
     out = [x.ndim if label == position else label for label in labels]
@@ -121,7 +128,7 @@ def multiply_axes(
     # Hosts first: the others are indexed by their new positions.
     for axis in sorted(perms, key=lambda axis: axis in per):
         rows = jax.nn.one_hot(perms[axis], x.shape[axis], dtype=x.dtype)
-        x = _multiply(x, rows, axis, per.get(axis))
+        x = multiply_axis(x, rows, axis, per.get(axis))
     return x
 
 
