@@ -3,6 +3,9 @@
 from qejax.layers._alpha import GaugeAlpha as GaugeAlpha
 from qejax.layers._alpha import LearnedGauge as LearnedGauge
 from qejax.layers._alpha import RelativeAlpha as RelativeAlpha
+from qejax.layers._bonds import Bonds as Bonds
+from qejax.layers._conjugation import Conjugation as Conjugation
+from qejax.layers._conjugation import pair_of as pair_of
 from qejax.layers._covariant import CovariantStream as CovariantStream
 from qejax.layers._covariant import InvariantUnits as InvariantUnits
 from qejax.layers._covariant import feature_template as feature_template
@@ -41,6 +44,7 @@ from qejax.layers._scales import Scales as Scales
 from qejax.layers._scales import act_scales as act_scales
 from qejax.layers._scales import check_scales as check_scales
 from qejax.layers._scales import elements as elements
+from qejax.layers._scales import linear_spaces as linear_spaces
 from qejax.layers._scales import scaled_spaces as scaled_spaces
 from qejax.layers._terms import CONSTANT as CONSTANT
 from qejax.layers._terms import Mixer as Mixer
@@ -52,6 +56,8 @@ from qejax.layers._transport import Transport as Transport
 
 __all__ = [
     "CONSTANT",
+    "Bonds",
+    "Conjugation",
     "CovariantStream",
     "Embed",
     "Features",
@@ -93,7 +99,9 @@ __all__ = [
     "key_of",
     "layer_norm",
     "linear",
+    "linear_spaces",
     "mixers",
+    "pair_of",
     "pool_graph",
     "scaled_spaces",
     "smooth_inputs",

@@ -10,6 +10,7 @@ follow from the classification of all such maps, `alpha_c = kappa gamma_c` with
 `kappa` arbitrary and shared, and `gamma_c(g U) = g gamma_c(U) g^-1`.
 """
 
+import math
 from typing import Literal
 
 import jax
@@ -18,11 +19,12 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from qejax._typing import Array
-from qejax.layers._covariant import InvariantUnits
+from qejax.layers._conjugation import Conjugation, pair_of
+from qejax.layers._covariant import InvariantUnits, Read
 from qejax.layers._features import Features, check_features
 from qejax.layers._linear import linear
-from qejax.layers._scales import Scales, act_scales, scaled_spaces
-from qejax.spaces import WeightSpec
+from qejax.layers._scales import Scales, act_scales, linear_spaces, scaled_spaces
+from qejax.spaces import UnitSpace, WeightSpec
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Of every leaf, read by `GaugeAlpha` beside mean and variance."""
@@ -49,10 +51,11 @@ class GaugeAlpha(nnx.Module):
     """One group element for all channels, from raw statistics of every leaf.
 
     Mean, variance and quantiles (0, .25, .5, .75, 1) of each leaf, over entries and
-    channels, go through a small MLP to `1 + eps sin(.)` per scaled unit. Permutations
-    and signs stay the identity. `g' = alpha(g U) g alpha(U)^-1` is free; the output of
-    equivariant layers with an invariant head does not depend on it, so its parameters
-    get a zero gradient there.
+    channels, go through a small MLP to `1 + eps sin(.)` per scaled unit and to
+    `I + (eps / d) sin(.)` per head of width `d`, which is invertible: every row of the
+    second term sums to less than 1. Permutations and signs stay the identity.
+    `g' = alpha(g U) g alpha(U)^-1` is free; the output of equivariant layers with an
+    invariant head does not depend on it, so its parameters get a zero gradient there.
 
     Args:
         spec: the weight space.
@@ -88,16 +91,32 @@ class GaugeAlpha(nnx.Module):
         self.scales = nnx.Dict(
             {s.name: linear(hidden, s.size, **options) for s in scaled_spaces(spec)}
         )
+        self.matrices = nnx.Dict(
+            {
+                s.name: linear(hidden, math.prod(_matrix_shape(spec, s)), **options)
+                for s in linear_spaces(spec)
+            }
+        )
 
     def __call__(self, feats: Features) -> Scales:
-        """Returns `[n_s]` by scaled unit space."""
+        """Returns `[n_s]` by scaled unit space, matrices by general linear one."""
         check_features(self.spec, feats, self.in_channels, "GaugeAlpha")
         statistics = [_statistics(feats[leaf.path]) for leaf in self.spec.leaves]
         h = jax.nn.silu(self.hidden(jnp.concatenate(statistics)))
-        return {
+        found = {
             name: _positive(read(h), self.eps, "sin")
             for name, read in self.scales.items()
         }
+        for space in linear_spaces(self.spec):
+            turn = jnp.sin(self.matrices[space.name](h))
+            turn = turn.reshape(_matrix_shape(self.spec, space))
+            eye = jnp.eye(space.size, dtype=turn.dtype)
+            found[space.name] = eye + self.eps / space.size * turn
+        return found
+
+
+def _matrix_shape(spec: WeightSpec, space: UnitSpace) -> tuple[int, ...]:
+    return (*spec.per_size(space), space.size, space.size)
 
 
 class RelativeAlpha(nnx.Module):
@@ -106,7 +125,9 @@ class RelativeAlpha(nnx.Module):
     `gamma_c[j] = 1 + eps sin(phi_c(n_j))` with `n_j` invariant to scales and signs and
     moved by permutations, so `gamma_c(g U) = g gamma_c(U) g^-1`: a layer multiplied by
     it stays strictly equivariant, and the ratios of channels change, which invariants
-    see.
+    see. Of heads, `gamma_c = I + eps (a_c1 X + a_c2 X^2)` with `X` conjugated by
+    changes of basis and of spectral radius at most 1 (`_conjugation.py`), and
+    invariant `|a_c1| + |a_c2| < 1`; the identity where no such `X` can be made.
 
     Args:
         spec: the weight space.
@@ -144,15 +165,40 @@ class RelativeAlpha(nnx.Module):
         self.scales = nnx.Dict(
             {s.name: linear(hidden, channels, **options) for s in scaled_spaces(spec)}
         )
+        self.channels = channels
+        self.conjugations, self.powers = nnx.Dict(), nnx.Dict()
+        for space in linear_spaces(spec):
+            pair = pair_of(spec, space)
+            if pair is not None:
+                conjugation = Conjugation(spec, pair, in_channels, **options)
+                self.conjugations[space.name] = conjugation
+                self.powers[space.name] = linear(hidden, 2 * channels, **options)
 
     def __call__(self, feats: Features) -> Scales:
-        """Returns `[n_s, C']` by scaled unit space."""
+        """Returns `[n_s, C']` by scaled unit space, matrices by general linear one."""
         check_features(self.spec, feats, self.in_channels, "RelativeAlpha")
-        units = self.read(feats).units
-        return {
-            name: _positive(phi(units[name]), self.eps, self.bound)
+        found = self.read(feats)
+        scales = {
+            name: _positive(phi(found.units[name]), self.eps, self.bound)
             for name, phi in self.scales.items()
         }
+        for space in linear_spaces(self.spec):
+            scales[space.name] = self._matrices(space, feats, found)
+        return scales
+
+    def _matrices(self, space: UnitSpace, feats: Features, found: Read) -> Array:
+        """`[m, d, d, C']` of a space per another one of `m` units, else without `m`."""
+        lead, n = self.spec.per_size(space), space.size
+        eye = jnp.eye(n, dtype=found.globe.dtype)
+        gamma = jnp.broadcast_to(eye[..., None], (*lead, n, n, self.channels))
+        if space.name not in self.conjugations:
+            return gamma
+        x = self.conjugations[space.name](feats)
+        host = found.globe if space.per is None else found.units[space.per]
+        a = jnp.tanh(self.powers[space.name](host)) / 2
+        a = a.reshape(*lead, 1, 1, self.channels, 2)
+        series = a[..., 0] * x[..., None] + a[..., 1] * (x @ x)[..., None]
+        return gamma + self.eps * series
 
 
 class LearnedGauge(nnx.Module):

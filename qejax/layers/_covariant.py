@@ -12,6 +12,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from qejax._typing import Array, Float
+from qejax.layers._bonds import Bonds
 from qejax.layers._features import Features, check_features
 from qejax.layers._invariants import (
     collapse,
@@ -39,8 +40,9 @@ class Read(NamedTuple):
     """Learned invariants of one network.
 
     Attributes:
-        entries: by leaf path, `[*sizes of moved axes, 2 C]`; not learned.
-        units: by unit space, `[n_s, H]`.
+        entries: by path of the leaves and of products in the place of those that
+            matrices move, `[*sizes of moved axes, 2 C]`; not learned.
+        units: by unit space, `[n_s, H]`, or `[m, n_s, H]` of a space per another one.
         globe: `[H]`, of the network.
     """
 
@@ -52,15 +54,17 @@ class Read(NamedTuple):
 class InvariantUnits(nnx.Module):
     """Learned invariants of units and of the network, from features.
 
-    Axes that never move are first reduced to means and mean magnitudes, so that only
-    one pass is made over the features; then two small dense layers read what
-    `unit_invariants` and `global_invariants` collect. Permutations move the units;
+    What general linear maps move is replaced by products (`Bonds`). Axes that never
+    move are first reduced to means and mean magnitudes, so that only one pass is made
+    over the features; then two small dense layers read what `unit_invariants` and
+    `global_invariants` collect. Permutations move the units;
     scales and signs change nothing.
 
     Args:
         spec: the weight space.
         in_channels: `C` of the features.
         channels: of the results, `H`.
+        probes: as in `Bonds`.
         param_dtype: of the parameters.
         rngs: the stream `params` is used.
     """
@@ -71,25 +75,27 @@ class InvariantUnits(nnx.Module):
         in_channels: int,
         channels: int,
         *,
+        probes: int = 8,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        self.spec = spec
         self.channels = channels
+        options = {"param_dtype": param_dtype, "rngs": rngs}
+        self.bonds = Bonds(spec, in_channels, probes=probes, **options)
+        self.spec = self.bonds.spec
         template = feature_template(spec, in_channels)
         _, units, globe = jax.eval_shape(self._collect, template)
-        options = {"param_dtype": param_dtype, "rngs": rngs}
         self.globe = linear(globe.shape[0], channels, **options)
         self.units = nnx.Dict(
             {
-                name: linear(x.shape[1] + channels, channels, **options)
+                name: linear(x.shape[-1] + channels, channels, **options)
                 for name, x in units.items()
             }
         )
 
     def _collect(self, feats: Features) -> tuple[Features, dict[str, Array], Array]:
         small = collapsed_spec(self.spec)
-        found = invariants(small, collapse(self.spec, feats))
+        found = invariants(small, collapse(self.spec, self.bonds(feats)))
         units = unit_invariants(small, found)
         return found.entries, units, global_invariants(small, found)
 
@@ -99,7 +105,7 @@ class InvariantUnits(nnx.Module):
         globe = jax.nn.silu(self.globe(raw_globe))
         units = {}
         for name, x in raw.items():
-            beside = jnp.broadcast_to(globe[None], (x.shape[0], self.channels))
+            beside = jnp.broadcast_to(globe, (*x.shape[:-1], self.channels))
             both = jnp.concatenate([x, beside], -1)
             units[name] = jax.nn.silu(self.units[name](both))
         return Read(entries, units, globe)
@@ -110,7 +116,8 @@ class CovariantStream(nnx.Module):
 
     `linear` is a `MonomialLinear`. The gate of an entry lies in `(0, 2)` and reads the
     invariants of that entry, of the units at its ends and of the network; positions
-    along axes that never move share it. It is 1 where all of them are zero.
+    along axes that never move share it, and so do those along axes that matrices move,
+    where an entry alone has no invariant. It is 1 where all of them are zero.
 
     One network, no batch axis (batch with `jax.vmap`); dtype of the features.
 
@@ -162,10 +169,12 @@ class CovariantStream(nnx.Module):
         self.entry, self.units = nnx.Dict(), nnx.Dict()
         # One product for the gates of all leaves, where nothing moves.
         self.globe = linear(width, width * len(spec.leaves), **options)
+        kept = self.read.spec.leaf_by_path
         for leaf in spec.leaves:
             key = leaf.path.replace("/", ".")
-            self.entry[key] = linear(2 * in_channels, width, **options)
-            for position in leaf.moved():
+            if leaf.path in kept:
+                self.entry[key] = linear(2 * in_channels, width, **options)
+            for position in self._gated(leaf):
                 self.units[f"{key}[{position}]"] = linear(width, width, **options)
 
     def __call__(self, feats: Features) -> Features:
@@ -183,18 +192,25 @@ class CovariantStream(nnx.Module):
             for leaf, globe in zip(self.spec.leaves, globes, strict=True)
         }
 
+    def _gated(self, leaf: Leaf) -> tuple[int, ...]:
+        """Axes whose units have invariants."""
+        known = self.read.spec.space_by_name
+        return tuple(p for p in leaf.moved() if leaf.axes[p].space in known)
+
     def _gate(self, leaf: Leaf, found: Read, globe: Float[Array, " H"]) -> Array:
         """Returns the gate of a leaf, `[*leaf.view, C']` with 1 for fixed axes."""
-        key, moved = leaf.path.replace("/", "."), leaf.moved()
-        gate = self.entry[key](found.entries[leaf.path])
-        gate = gate + globe.reshape([1] * len(moved) + [-1])
-        for place, position in enumerate(moved):
-            name = leaf.axes[position].space
-            assert name is not None
+        key, moved = leaf.path.replace("/", "."), self._gated(leaf)
+        gate = globe.reshape([1] * len(moved) + [-1])
+        if key in self.entry:
+            gate = self.entry[key](found.entries[leaf.path]) + gate
+        for position in moved:
+            axis, host = leaf.axes[position], self.spec.per_axis(leaf, position)
             shape = [1] * len(moved) + [self.out_channels]
-            shape[place] = leaf.axes[position].size
-            gate = gate + self.units[f"{key}[{position}]"](found.units[name]).reshape(
-                shape
-            )
-        sizes = [1 if axis.space is None else axis.size for axis in leaf.axes]
+            for place in (position,) if host is None else (host, position):
+                shape[moved.index(place)] = leaf.axes[place].size
+            part = self.units[f"{key}[{position}]"](found.units[str(axis.space)])
+            gate = gate + part.reshape(shape)
+        sizes = [n if p in moved else 1 for p, n in enumerate(leaf.view)]
+        full = [leaf.view[p] for p in moved]
+        gate = jnp.broadcast_to(gate, (*full, self.out_channels))
         return 2 * jax.nn.sigmoid(gate).reshape(*sizes, self.out_channels)

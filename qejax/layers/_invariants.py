@@ -138,17 +138,23 @@ def unit_invariants(spec: WeightSpec, found: Invariants) -> dict[str, Array]:
     """Returns features of units: means and root mean squares of what touches them.
 
     Returns:
-        By unit space, `[n_s, 2 C a]` with `a` the number of axes in that space.
+        By unit space, `[n_s, 2 C a]` with `a` the number of axes in that space;
+        `[m, n_s, 2 C a]` for a space per another one of `m` units.
     """
+    dtype = jnp.result_type(*found.entries.values())
     units: dict[str, Array] = {}
     for space in spec.spaces:
-        parts = []
+        shape = (*spec.per_size(space), space.size)
+        parts = [jnp.zeros((*shape, 0), dtype)]
         for leaf in spec.leaves:
             x = found.entries[leaf.path]
             for position, axis in enumerate(leaf.axes):
                 if axis.space == space.name:
-                    rows = jnp.moveaxis(x, position, 0)
-                    parts += _moments(rows.reshape(axis.size, -1, x.shape[-1]), 1)
+                    host = spec.per_axis(leaf, position)
+                    own = (position,) if host is None else (host, position)
+                    rows = jnp.moveaxis(x, own, range(len(own)))
+                    rows = rows.reshape(*shape, -1, x.shape[-1])
+                    parts += _moments(rows, len(shape))
         units[space.name] = jnp.concatenate(parts, -1)
     return units
 

@@ -12,6 +12,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from qejax._typing import Array, Float
+from qejax.layers._bonds import Bonds
 from qejax.layers._covariant import feature_template
 from qejax.layers._features import Features, check_features
 from qejax.layers._graph import GraphFeatures
@@ -37,13 +38,15 @@ class InvariantPool(nnx.Module):
     """Maps features to a vector that is invariant to the whole group of the spec.
 
     `pool(act_features(spec, g, U)) == pool(U)` at any scale. Scales and signs are taken
-    out entry by entry (`qejax.layers.invariants`); what is left only permutes: a layer
-    on every entry, then mean and root mean square over units.
+    out entry by entry (`qejax.layers.invariants`), general linear maps by products
+    (`Bonds`); what is left only permutes: a layer on every entry, then mean and root
+    mean square over units.
 
     Args:
         spec: the weight space.
         in_channels: of the features, `C`.
         channels: of the result per leaf.
+        probes: as in `Bonds`.
         param_dtype: of the parameters.
         rngs: `params` is used.
 
@@ -57,17 +60,24 @@ class InvariantPool(nnx.Module):
         in_channels: int,
         channels: int,
         *,
+        probes: int = 8,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
         self.spec = spec
         self.in_channels = in_channels
         self.channels = channels
-        template = feature_template(spec, in_channels)
-        logs = jax.eval_shape(lambda f: invariants(spec, f).log_size, template)
-        self.size = 2 * channels * len(spec.leaves) + logs.shape[0]
+        self.bonds = Bonds(
+            spec, in_channels, probes=probes, param_dtype=param_dtype, rngs=rngs
+        )
+        leaves = self.bonds.spec.leaves
+        template = feature_template(self.bonds.spec, in_channels)
+        logs = jax.eval_shape(
+            lambda f: invariants(self.bonds.spec, f).log_size, template
+        )
+        self.size = 2 * channels * len(leaves) + logs.shape[0]
         self.entry = nnx.Dict()
-        for leaf in spec.leaves:
+        for leaf in leaves:
             fixed = math.prod(leaf.axes[p].size for p in leaf.fixed())
             self.entry[key_of(leaf.path)] = nnx.Linear(
                 fixed * in_channels, channels, param_dtype=param_dtype, rngs=rngs
@@ -83,9 +93,9 @@ class InvariantPool(nnx.Module):
             ValueError: if the features do not fit the spec or the channels.
         """
         check_features(self.spec, feats, self.in_channels, "InvariantPool")
-        found = invariants(self.spec, feats)
+        found = invariants(self.bonds.spec, self.bonds(feats))
         parts = [found.log_size]
-        for leaf in self.spec.leaves:
+        for leaf in self.bonds.spec.leaves:
             moved = leaf.moved()
             x = found.entries[leaf.path]
             x = x.transpose(*moved, *leaf.fixed(), len(leaf.axes))

@@ -16,6 +16,12 @@ summed, one of `b` alone is broadcast. A term therefore factors into a `Pattern`
 and one of `b` with equal keys, and *every* such pair is a term. That is what makes the
 engine small: one matrix product per key, whatever the number of terms.
 
+A matrix group couples axes in pairs: an axis of `a` with one of `b` of the same power,
+whose index is then shared and whose matrices cancel; nothing else about them commutes
+with all invertible matrices. Where the space is per another one (a matrix for each
+head), the units of that space have to be shared as well. So these are patterns in
+which axes that matrices move are shared one by one, each with its host.
+
 Axes that never move are mixed freely: they are channels. A constant leaf (no axes,
 value 1) gives the biases.
 
@@ -194,12 +200,36 @@ def _patterns(spec: WeightSpec, leaf: Leaf) -> Iterator[tuple[Pattern, bool]]:
             own = [b for b, shared in enumerate(mask) if not shared]
             if any(kinds[b][2] != 0 for b in own):
                 continue
+            if not _hosted(spec, leaf, blocks, mask):
+                continue
             shared = sorted(
                 (b for b, shared in enumerate(mask) if shared), key=kinds.__getitem__
             )
             key = tuple(kinds[b][1:] for b in shared)
             for count, order in enumerate(_orders(shared, kinds)):
                 yield Pattern(leaf, _labels(blocks, [*order, *own]), key), count == 0
+
+
+def _hosted(
+    spec: WeightSpec,
+    leaf: Leaf,
+    blocks: Sequence[Sequence[int]],
+    mask: Sequence[bool],
+) -> bool:
+    """Whether matrices meet one by one, and shared axes share their hosts."""
+    moved = leaf.moved()
+    shared = {i for block, one in zip(blocks, mask, strict=True) if one for i in block}
+    for block, is_shared in zip(blocks, mask, strict=True):
+        for i in block:
+            axis = leaf.axes[moved[i]]
+            space = spec.space_by_name[str(axis.space)]
+            matrix = GROUPS[space.group].monomial is None
+            if matrix and not (is_shared and len(block) == 1):
+                return False
+            host = spec.per_axis(leaf, moved[i])
+            if is_shared and host is not None and moved.index(host) not in shared:
+                return False
+    return True
 
 
 def _kind(spec: WeightSpec, axes: Sequence[Axis]) -> tuple[int, str, int]:

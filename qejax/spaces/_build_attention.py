@@ -10,6 +10,7 @@ arXiv:2305.13245 (grouped queries); Hu et al. 2021, arXiv:2106.09685 (low rank).
 shifts of biases and the scales of norms are our own.
 """
 
+import math
 import string
 from collections.abc import Sequence
 from dataclasses import replace
@@ -141,64 +142,86 @@ def attention(
             f"attention {path!r}: key and value heads should divide the heads, got "
             f"kv_heads={groups} and heads={heads}."
         )
-    use_out_bias = use_bias if use_out_bias is None else use_out_bias
     queries = heads // groups
     head = UnitSpace(space_of(path, "heads"), groups)
     vo = UnitSpace(space_of(path, "vo"), head_dim, "general_linear", head.name)
     spaces = [head, vo]
-    write = (Axis(groups, head.name, 1),)
-    read = (Axis(groups, head.name, -1),)
-    inner_write, inner_read = (), ()
+    inner = None
     if queries > 1:
         inner = UnitSpace(space_of(path, "queries"), queries, per=head.name)
         spaces.append(inner)
-        inner_write = (Axis(queries, inner.name, 1),)
-        inner_read = (Axis(queries, inner.name, -1),)
-    if qk is not None:
-        spaces.append(UnitSpace(space_of(path, "qk"), head_dim, qk, head.name))
     name = None if qk is None else space_of(path, "qk")
+    if name is not None:
+        spaces.append(UnitSpace(name, head_dim, str(qk), head.name))
+
+    def lead(power: int) -> tuple[Axis, ...]:
+        axes = (Axis(groups, head.name, power),)
+        return axes if inner is None else (*axes, Axis(queries, inner.name, power))
+
+    unit = Axis(head_dim) if name is None else Axis(head_dim, name, 1)
     units = {
-        "query": (*write, *inner_write, _unit(head_dim, name, 1)),
-        "key": (*write, _unit(head_dim, name, -1)),
-        "value": (*write, _unit(head_dim, vo.name, 1)),
+        "query": (*lead(1), unit),
+        "key": (*lead(1)[:1], replace(unit, power=-unit.power)),
+        "value": (*lead(1)[:1], Axis(head_dim, vo.name, 1)),
+        "out": (*lead(-1), Axis(head_dim, vo.name, -1)),
     }
+    biases = [part for part in units if use_bias and part != "out"]
+    if use_bias if use_out_bias is None else use_out_bias:
+        biases.append("out")
+    leaves = _head_leaves(path, source, out, units, biases)
+    shifts = _head_shifts(path, leaves, use_bias and qk == "general_linear")
+    return Part(tuple(spaces), tuple(leaves.values()), shifts)
+
+
+def _head_leaves(
+    path: str,
+    source: Wire,
+    out: Wire,
+    units: dict[str, tuple[Axis, ...]],
+    biases: Sequence[str],
+) -> dict[str, Leaf]:
+    """Leaves of attention by what follows its path.
+
+    Args:
+        path: of the attention.
+        source: what is read.
+        out: what is written.
+        units: axes of heads and their units by layer; several axes of heads (groups
+            and the queries of each) are stored as one.
+        biases: layers with a bias.
+    """
     leaves: dict[str, Leaf] = {}
     for part, axes in units.items():
         where = f"{path}/{part}".strip("/")
-        count = heads if part == "query" else groups
-        leaves[f"{part}/kernel"] = stored_as(
-            f"{where}/kernel",
-            (*source.reads(), *axes),
-            (source.size, count, head_dim),
-        )
-        if use_bias:
-            leaves[f"{part}/bias"] = stored_as(f"{where}/bias", axes, (count, head_dim))
-    where = f"{path}/out".strip("/")
-    axes = (*read, *inner_read, _unit(head_dim, vo.name, -1), out.write())
-    leaves["out/kernel"] = stored_as(
-        f"{where}/kernel", axes, (heads, head_dim, out.size)
-    )
-    if use_out_bias:
-        leaves["out/bias"] = bias(where, out)
+        *counts, width = (axis.size for axis in axes)
+        shape: tuple[int, ...] = (math.prod(counts), width)
+        behind = axes
+        if part == "out":
+            kernel, stored = (*axes, out.write()), (*shape, out.size)
+            behind, shape = (out.write(),), (out.size,)
+        else:
+            kernel, stored = (*source.reads(), *axes), (source.size, *shape)
+        leaves[f"{part}/kernel"] = stored_as(f"{where}/kernel", kernel, stored)
+        if part in biases:
+            leaves[f"{part}/bias"] = stored_as(f"{where}/bias", behind, shape)
+    return leaves
+
+
+def _head_shifts(
+    path: str, leaves: dict[str, Leaf], free_key: bool
+) -> tuple[Shift, ...]:
+    """Shifts of the key bias, and of the value bias where the output has one."""
     shifts = []
-    if use_bias and qk == "general_linear":
+    if free_key:
         shifts.append(Shift(space_of(path, "key_shift"), leaves["key/bias"].path))
-    if use_bias and use_out_bias:
-        last = len(axes) - 2
-        through = route(
-            leaves["value/bias"],
-            leaves["out/kernel"],
-            leaves["out/bias"],
-            (0, last),
-            tuple(range(1, last)),
-        )
-        name = space_of(path, "value_shift")
-        shifts.append(Shift(name, leaves["value/bias"].path, (through,)))
-    return Part(tuple(spaces), tuple(leaves.values()), tuple(shifts))
-
-
-def _unit(size: int, space: str | None, power: int) -> Axis:
-    return Axis(size) if space is None else Axis(size, space, power)
+    if {"value/bias", "out/bias"} <= set(leaves):
+        kernel = leaves["out/kernel"]
+        last = len(kernel.axes) - 2
+        contracted, summed = (0, last), tuple(range(1, last))
+        value = leaves["value/bias"]
+        through = route(value, kernel, leaves["out/bias"], contracted, summed)
+        shifts.append(Shift(space_of(path, "value_shift"), value.path, (through,)))
+    return tuple(shifts)
 
 
 def gated(

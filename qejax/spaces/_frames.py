@@ -184,13 +184,13 @@ def principal_frame(leaves: Leaves, touching: tuple[Touch, ...], ones: bool) -> 
         touching: the axes.
         ones: whether the vector of ones stays fixed.
     """
-    gram: Array | float = 0.0
+    grams = []
     for number, touch in enumerate(touching):
         rows = touch.rows(leaves[touch.leaf.path])
         total = jnp.sum(rows * rows)
         share = (1 + 0.5 * np.sin(number)) / jnp.where(total > 0, total, 1)
-        gram = gram + share * (rows.T @ rows)
-    assert not isinstance(gram, float)
+        grams.append(share * (rows.T @ rows))
+    gram = jnp.sum(jnp.stack(grams), 0)
     size = gram.shape[0]
     if not ones:
         return jnp.linalg.eigh(gram)[1][:, ::-1].T

@@ -30,9 +30,10 @@ def check_theta(spec: WeightSpec, theta: Theta) -> None:
     extra = [path for path in leaves if path not in expected]
     if missing or extra:
         raise ValueError(
-            f"theta does not fit its spec: missing leaves {missing}, unexpected leaves "
-            f"{extra}; expected {list(expected)}. Rename the leaves, or build the spec "
-            f"from this network."
+            f"theta does not fit its spec: the first difference is at "
+            f"{(missing or extra)[0]!r}: missing leaves {_first(missing)}, unexpected "
+            f"leaves {_first(extra)}; expected {_first(list(expected))}. Rename the "
+            f"leaves, or build the spec from this network."
         )
     for path, leaf in expected.items():
         got: Any = leaves[path]
@@ -47,6 +48,13 @@ def check_theta(spec: WeightSpec, theta: Theta) -> None:
                 f"theta does not fit its spec: leaf {path!r} should be floating, got "
                 f"{got.dtype}."
             )
+
+
+def _first(paths: list[str], most: int = 6) -> str:
+    """Some of the paths, and how many there are."""
+    if len(paths) <= most:
+        return str(paths)
+    return f"{str(paths[:most])[:-1]}, ...] ({len(paths)} in all)"
 
 
 def views(spec: WeightSpec, theta: Theta) -> Leaves:
