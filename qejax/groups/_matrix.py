@@ -81,7 +81,8 @@ def _inverse(g: Array) -> Array:
 
 def _rotation(key: PRNGKeyArray, size: int, dtype: DTypeLike) -> Array:
     q, r = jnp.linalg.qr(jax.random.normal(key, (size, size), dtype))
-    return q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(dtype)
+    sign = jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(dtype)
+    return q * sign[None, :]
 
 
 def _sample_linear(
@@ -93,7 +94,7 @@ def _sample_linear(
         exponent = exponent.at[:2].set(jnp.asarray([-0.5, 0.5], dtype))
     values = jnp.asarray(spread, dtype) ** exponent
     return _product(
-        _rotation(left, size, dtype) * values, _rotation(right, size, dtype)
+        _rotation(left, size, dtype) * values[None, :], _rotation(right, size, dtype)
     )
 
 
@@ -129,7 +130,7 @@ def _complex_product(h: Array, g: Array) -> Array:
 
 
 def _complex_inverse(g: Array) -> Array:
-    conjugate = g * jnp.asarray([1, -1], g.dtype)
+    conjugate = g * jnp.asarray([[1, -1]], g.dtype)
     return conjugate / jnp.sum(g * g, -1, keepdims=True)
 
 

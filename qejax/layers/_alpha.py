@@ -110,7 +110,7 @@ class GaugeAlpha(nnx.Module):
         for space in linear_spaces(self.spec):
             turn = jnp.sin(self.matrices[space.name](h))
             turn = turn.reshape(_matrix_shape(self.spec, space))
-            eye = jnp.eye(space.size, dtype=turn.dtype)
+            eye = jnp.broadcast_to(jnp.eye(space.size, dtype=turn.dtype), turn.shape)
             found[space.name] = eye + self.eps / space.size * turn
         return found
 
@@ -236,7 +236,7 @@ class LearnedGauge(nnx.Module):
         self.eps = eps
         self.bound: Bound = bound
         options = {"param_dtype": param_dtype, "rngs": rngs}
-        free = spec.permutations_only()
+        free = self.free = spec.permutations_only()
         self.read = InvariantUnits(free, in_channels, hidden, **options)
         self.scales = nnx.Dict(
             {s.name: linear(hidden, 1, **options) for s in scaled_spaces(spec)}
@@ -244,7 +244,9 @@ class LearnedGauge(nnx.Module):
 
     def alpha(self, feats: Features) -> Scales:
         """Returns `[n_s]` by scaled unit space."""
-        units = self.read(feats).units
+        views = {leaf.path: leaf.view for leaf in self.free.leaves}
+        merged = {p: x.reshape(*views[p], x.shape[-1]) for p, x in feats.items()}
+        units = self.read(merged).units
         return {
             name: _positive(phi(units[name])[:, 0], self.eps, self.bound)
             for name, phi in self.scales.items()

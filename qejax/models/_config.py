@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from qejax.models._trunks import TRUNKS
-from qejax.nets import CNNConfig, Network
+from qejax.nets import CNNConfig, Network, TransformerConfig
+from qejax.spaces import WeightSpec, has_matrices
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class PredictorConfig:
         eps: of group-valued maps, in (0, 1).
         statistics: names of `models.STATISTICS` that the head reads; `None` for the
             default: none for kinds on raw weights, else those of the normal form, of
-            the paths if the network is known, and of the probes if there are any.
+            singular values if matrices act, of the paths if the network is known and a
+            chain of layers, and of the probes if there are any.
         sketches: names of `models.SKETCHES`, likewise.
         components: directions per sketch; `None` for 8, or 16 with probes.
         probes: number of fixed random inputs that statistics and sketches are taken on.
@@ -52,8 +54,15 @@ class PredictorConfig:
     dropout: tuple[float, float] = (0.3, 0.3)
     param_dtype: DTypeLike = jnp.float32
 
-    def filled(self, quasi: str, network: Network | None) -> "FilledConfig":
+    def filled(
+        self, quasi: str, network: Network | None, spec: WeightSpec
+    ) -> "FilledConfig":
         """Returns the configuration with its defaults filled in.
+
+        Args:
+            quasi: kind of the trunk.
+            network: the architecture, if known.
+            spec: of the weights.
 
         Raises:
             ValueError: if probes are asked for and the network is not known.
@@ -72,12 +81,16 @@ class PredictorConfig:
         normal = TRUNKS[quasi].normal
         if statistics is None:
             statistics = ("canonical", "log_norms") if normal else ()
-            if normal and network is not None:
+            if normal and has_matrices(spec):
+                statistics = (*statistics, "spectra")
+            if normal and network is not None and network.layers:
                 statistics = (*statistics, "paths")
             if self.probes:
                 statistics = (*statistics, "outputs", "sensitivity")
         if sketches is None:
-            sketches = ("filters", "classes") if normal and network is not None else ()
+            sketches = ("classes",) if normal and network is not None else ()
+            if sketches and network is not None and network.layers:
+                sketches = ("filters", *sketches)
             if self.probes:
                 sketches = (*sketches, "probabilities", "logits")
         shape = self.shape
@@ -120,4 +133,6 @@ def input_shape(network: Network, image: tuple[int, int] = (32, 32)) -> tuple[in
     config = network.config
     if isinstance(config, CNNConfig):
         return (*(config.image or image), config.in_channels)
+    if isinstance(config, TransformerConfig):
+        return (int(config.length or 0),) if config.image is None else config.image
     return (network.spec.leaves[0].axes[0].size,)

@@ -29,6 +29,9 @@ from qejax.spaces import (
     log_norms,
     raw_statistics,
     restore,
+    select,
+    settled,
+    settled_spec,
     views,
 )
 
@@ -40,11 +43,13 @@ class Row(NamedTuple):
         read: from the subject to a vector.
         probes: whether the network is run.
         network: whether it needs the network and not only its spec.
+        layers: whether that has to be a chain of `Layer`s.
     """
 
     read: Callable[["Subject"], Array]
     probes: bool = False
     network: bool = False
+    layers: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,21 @@ class Subject:
     def normal(self) -> Canonical:
         """The normal form."""
         return canonical_form(self.spec, self.theta)
+
+    @cached_property
+    def free(self) -> WeightSpec:
+        """Of settled weights."""
+        return settled_spec(self.spec)
+
+    @cached_property
+    def settled(self) -> Theta:
+        """Settled weights."""
+        return settled(self.spec, self.theta)
+
+    @cached_property
+    def reduced(self) -> Canonical:
+        """The normal form without the leaves that are constant in it."""
+        return self.normal._replace(theta=select(self.free, self.normal.theta))
 
     @cached_property
     def scale(self) -> Array:
@@ -106,7 +126,7 @@ class Subject:
 
 
 def _canonical(subject: Subject) -> Array:
-    return raw_statistics(subject.spec, subject.normal.theta)
+    return raw_statistics(subject.free, subject.reduced.theta)
 
 
 def _log_norms(subject: Subject) -> Array:
@@ -126,7 +146,8 @@ STATISTICS: dict[str, Row] = {
     "raw": Row(_raw),
     "canonical": Row(_canonical),
     "log_norms": Row(_log_norms),
-    "paths": Row(_paths, network=True),
+    "paths": Row(_paths, network=True, layers=True),
+    "spectra": Row(lambda s: _statistics.spectra(s.free, s.reduced.theta)),
     "outputs": Row(
         lambda s: _statistics.output_statistics(s.outputs[0]), probes=True, network=True
     ),
@@ -139,7 +160,9 @@ STATISTICS: dict[str, Row] = {
 """Pooled readings; all but `raw` are invariant to the whole group."""
 
 SKETCHES: dict[str, Row] = {
-    "filters": Row(lambda s: _sketches.filter_sketch(s.sums[0]), network=True),
+    "filters": Row(
+        lambda s: _sketches.filter_sketch(s.sums[0]), network=True, layers=True
+    ),
     "classes": Row(lambda s: _sketches.class_sketch(s.last_kernel)),
     "logits": Row(
         lambda s: _sketches.output_sketch(s.outputs[0]), probes=True, network=True
@@ -176,6 +199,12 @@ def check_names(
                 raise ValueError(
                     f"Predictor({what}=...): {name!r} needs the network and not only "
                     f"its spec, got network=None. Pass network=..., or leave it out."
+                )
+            if table[name].layers and not (network is None or network.layers):
+                raise ValueError(
+                    f"Predictor({what}=...): {name!r} follows paths through layers, "
+                    f"got a network of kind {network.config.kind!r} that is no chain "
+                    f"of layers. Leave it out."
                 )
             if table[name].probes and not probes:
                 raise ValueError(

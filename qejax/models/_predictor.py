@@ -19,7 +19,13 @@ from qejax.models._config import PredictorConfig
 from qejax.models._exact import SKETCHES, STATISTICS, Row, Subject, check_names
 from qejax.models._trunks import TRUNKS, Quasi, TrunkConfig
 from qejax.nets import Network
-from qejax.spaces import WeightSpec, canonical_form, map_networks, restore
+from qejax.spaces import (
+    WeightSpec,
+    canonical_form,
+    map_networks,
+    restore,
+    settled_spec,
+)
 
 PROBE_SEED = 5
 """Of the fixed probes: the same for every predictor, so that readings can be shared."""
@@ -37,7 +43,8 @@ class Predictor(nnx.Module):
     """Predicts a property of a network, such as its test accuracy, from its weights.
 
     `predictor(act(spec, g, theta)) == predictor(theta)` for every `g` of the group of
-    `spec`, at any scale, for every kind `quasi`. Works for any spec.
+    `spec`, at any scale, for every kind `quasi`. Works for any spec: shifts, scales of
+    norms and rotations of streams are taken out first (`qejax.spaces.settled`).
 
     One network, no batch axis (batch with `jax.vmap`). `predictor(theta)` is
     `read(prepare(theta))`.
@@ -79,7 +86,7 @@ class Predictor(nnx.Module):
             raise ValueError(
                 f"Predictor(quasi=...) should be one of {list(TRUNKS)}, got {quasi!r}."
             )
-        config = (config or PredictorConfig()).filled(quasi, network)
+        config = (config or PredictorConfig()).filled(quasi, network, spec)
         check_names(config.statistics, config.sketches, network, config.probes)
         self.spec, self.network, self.config = spec, network, config
         self.quasi = quasi
@@ -99,7 +106,8 @@ class Predictor(nnx.Module):
             self.stream = layers.ProbeStream(
                 network, config.shape, config.stream, param_dtype=dtype, rngs=rngs
             )
-            names = [*(s.name for s in spec.spaces), f"outputs_{_outputs(spec)}"]
+            shapes = jax.eval_shape(self.stream.__call__, spec.template())
+            names = [*shapes[1], f"outputs_{_outputs(spec)}"]
             extra = dict.fromkeys(names, config.stream)
         self.trunk: Any = nnx.data(None)
         if channels:
@@ -113,7 +121,7 @@ class Predictor(nnx.Module):
                 extra=tuple(sorted(extra.items())),
                 param_dtype=dtype,
             )
-            self.trunk = TRUNKS[quasi].build(spec, trunk, rngs)
+            self.trunk = TRUNKS[quasi].build(settled_spec(spec), trunk, rngs)
         self._init_constants()
         self.head = layers.InvariantHead(
             (
@@ -182,7 +190,7 @@ class Predictor(nnx.Module):
             "sketches": {n: take(SKETCHES, n) for n in self.config.sketches},
         }
         if self.trunk is not None:
-            found["features"] = self.trunk.features(theta, subject.normal)
+            found["features"] = self.trunk.features(subject.settled, subject.reduced)
         if self.stream is not None:
             found["theta"] = restore(self.spec, canonical_form(self.spec, theta))
         return found

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from qejax._typing import Array, Float, PRNGKeyArray, Theta
 from qejax.layers import smooth_inputs
 from qejax.nets import Network
+from qejax.spaces import WeightSpec, views
 
 FINE_QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 TINY = 1e-12
@@ -109,6 +110,46 @@ def sensitivity_statistics(
     kept = same.astype(outputs.dtype).mean()
     ratio = log(square.mean()) - log((spread**2).sum(1).mean())
     return jnp.concatenate([summary(log(root(square), 1e-9)), jnp.stack([ratio, kept])])
+
+
+def spectra(spec: WeightSpec, theta: Theta) -> Float[Array, " F"]:
+    """Returns statistics of singular values of a normal form.
+
+    Of every head and adapter, pooled over heads: the shares of its singular values and
+    the logarithm of its norm; of every other kernel, flattened to the matrix of its
+    last axis, the same. Invariant to the whole group.
+
+    Args:
+        spec: of settled weights.
+        theta: a normal form, in which what a head computes is split evenly between two
+            leaves, so that columns have the singular values as square norms.
+    """
+    parts: list[Array] = []
+    leaves = views(spec, theta)
+    bonds = {s.name: s for s in spec.spaces if s.group == "general_linear"}
+    seen: set[str] = set()
+    for leaf in spec.leaves:
+        x = leaves[leaf.path]
+        for position, axis in enumerate(leaf.axes):
+            if axis.space in bonds and axis.space not in seen and axis.power > 0:
+                seen.add(axis.space)
+                host = spec.per_axis(leaf, position)
+                kept = {position} if host is None else {position, host}
+                square = jnp.sum(x * x, [p for p in range(x.ndim) if p not in kept])
+                parts += _spread_of(square.reshape(-1, axis.size))
+        if len(leaf.axes) > 1 and not any(axis.space in bonds for axis in leaf.axes):
+            values = jnp.linalg.svd(x.reshape(-1, x.shape[-1]), compute_uv=False)
+            parts += _spread_of(values[None])
+    return jnp.concatenate(parts)
+
+
+def _spread_of(values: Float[Array, "h d"]) -> list[Array]:
+    """Statistics of descending singular values, pooled over heads."""
+    total = values.sum(1)
+    shares = values / jnp.where(total > 0, total, 1)[:, None]
+    entropy = -(shares * log(shares)).sum(1)
+    rows = jnp.stack([log(total, LEAST), entropy, shares.max(1)])
+    return [rows.mean(1), root(rows.var(1)), summary(shares)]
 
 
 def summary(x: Array) -> Float[Array, "9"]:

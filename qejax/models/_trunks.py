@@ -59,7 +59,12 @@ class Trunk(Protocol):
     size: int
 
     def features(self, theta: Theta, normal: Canonical) -> Any:
-        """Returns exact features of one network; nothing trained, nothing fitted."""
+        """Returns exact features of one network; nothing trained, nothing fitted.
+
+        Args:
+            theta: settled weights.
+            normal: the normal form, leaves of settled weights only.
+        """
         ...
 
     def fit_scale(self, features: Any) -> None:
@@ -97,7 +102,7 @@ class LayerTrunk(nnx.Module):
         self.size = self.pool.size
 
     def features(self, theta: Theta, normal: Canonical) -> Features:
-        """Returns the raw weights."""
+        """Returns the settled weights."""
         del normal
         return layers.features(self.spec, theta)
 
@@ -195,10 +200,13 @@ class GraphTrunk(nnx.Module):
         return layers.layer_norm(layers.pool_graph(mixed))
 
     def _arranged(self, theta: Theta) -> GraphFeatures:
-        return layers.arrange(self.graph, views(self.spec, theta))
+        return layers.arrange(self.graph, views(self.graph.spec, theta))
 
     def _from_features(self, features: Features) -> GraphFeatures:
-        leaves = {path: x[..., 0] for path, x in features.items()}
+        leaves = {
+            leaf.path: features[leaf.path][..., 0].reshape(leaf.view)
+            for leaf in self.graph.spec.leaves
+        }
         return layers.arrange(self.graph, leaves)
 
     def _scaled(self, features: GraphFeatures) -> GraphFeatures:

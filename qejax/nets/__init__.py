@@ -3,6 +3,12 @@
 from qejax.nets._activations import ACTIVATIONS as ACTIVATIONS
 from qejax.nets._activations import Activation as Activation
 from qejax.nets._activations import activation as activation
+from qejax.nets._adapter import Adapted as Adapted
+from qejax.nets._adapter import Adapter as Adapter
+from qejax.nets._adapter import adapted as adapted
+from qejax.nets._adapter import adapter as adapter
+from qejax.nets._adapter_config import AdaptedConfig as AdaptedConfig
+from qejax.nets._adapter_config import AdapterConfig as AdapterConfig
 from qejax.nets._batch_norm import fold_batch_norm as fold_batch_norm
 from qejax.nets._build import build as build
 from qejax.nets._cnn import cnn as cnn
@@ -10,6 +16,7 @@ from qejax.nets._cnn import cnn_spec as cnn_spec
 from qejax.nets._config import CNNConfig as CNNConfig
 from qejax.nets._config import MLPConfig as MLPConfig
 from qejax.nets._config import NetConfig as NetConfig
+from qejax.nets._flax import flax_spec as flax_spec
 from qejax.nets._mlp import mlp as mlp
 from qejax.nets._mlp import mlp_spec as mlp_spec
 from qejax.nets._network import Layer as Layer
@@ -24,6 +31,10 @@ from qejax.nets._transformer_config import TransformerConfig as TransformerConfi
 __all__ = [
     "ACTIVATIONS",
     "Activation",
+    "Adapted",
+    "AdaptedConfig",
+    "Adapter",
+    "AdapterConfig",
     "CNNConfig",
     "Layer",
     "MLPConfig",
@@ -31,11 +42,14 @@ __all__ = [
     "Network",
     "TransformerConfig",
     "activation",
+    "adapted",
+    "adapter",
     "build",
     "cnn",
     "cnn_spec",
     "config_from_dict",
     "convolve",
+    "flax_spec",
     "fold_batch_norm",
     "mlp",
     "mlp_spec",

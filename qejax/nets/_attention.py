@@ -40,16 +40,27 @@ def attend(
     scores = jnp.einsum("ntgrd,nsgd->ngrts", query, key) / math.sqrt(width)
     if causal:
         seen = np.tril(np.ones((x.shape[1], x.shape[1]), bool))
-        scores = jnp.where(seen, scores, -jnp.inf)
+        scores = jnp.where(_behind(seen, scores), scores, -jnp.inf)
     mixed = jnp.einsum("ngrts,nsgd->ntgrd", jax.nn.softmax(scores), value)
     mixed = mixed.reshape(*mixed.shape[:2], -1, width)
     out = jnp.einsum("nthd,hdm->ntm", mixed, weights["out"]["kernel"])
-    return out + weights["out"]["bias"] if "bias" in weights["out"] else out
+    return add_bias(weights["out"], out)
 
 
 def _heads(weights: Any, x: Array) -> Array:
-    y = jnp.einsum("nte,ehd->nthd", x, weights["kernel"])
-    return y + weights["bias"] if "bias" in weights else y
+    return add_bias(weights, jnp.einsum("nte,ehd->nthd", x, weights["kernel"]))
+
+
+def add_bias(weights: Any, x: Array) -> Array:
+    """Returns `x` with the bias of a layer added along its last axes, if it has one."""
+    if "bias" not in weights:
+        return x
+    return x + _behind(weights["bias"], x)
+
+
+def _behind(row: Any, x: Array) -> Array:
+    """`row` with leading axes of size 1, so that it has as many as `x`."""
+    return row.reshape((1,) * (x.ndim - row.ndim) + row.shape)
 
 
 def rotate(x: Float[Array, "N T H d"]) -> Float[Array, "N T H d"]:
@@ -60,7 +71,11 @@ def rotate(x: Float[Array, "N T H d"]) -> Float[Array, "N T H d"]:
     half = x.shape[-1] // 2
     rates = _WAVELENGTH ** (-np.arange(half) / half)
     angles = np.arange(x.shape[1])[:, None] * rates
-    cos, sin = (jnp.asarray(f(angles)[:, None], x.dtype) for f in (np.cos, np.sin))
+    angles = angles[None, :, None]
+    cos, sin = (
+        jnp.asarray(np.cos(angles), x.dtype),
+        jnp.asarray(np.sin(angles), x.dtype),
+    )
     first, second = x[..., :half], x[..., half:]
     return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], -1)
 
@@ -81,8 +96,8 @@ def normalise(kind: str, weights: Any, x: Array, epsilon: float) -> Array:
     x = x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + epsilon)
     weights = weights or {}
     if "scale" in weights:
-        x = x * weights["scale"]
-    return x + weights["bias"] if "bias" in weights else x
+        x = x * _behind(weights["scale"], x)
+    return add_bias(weights, x)
 
 
 def sine_positions(length: int, dim: int) -> Float[np.ndarray, "T D"]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from qejax.nets._adapter import build_adapted, build_adapter
 from qejax.nets._cnn import build_cnn
 from qejax.nets._config import NetConfig
 from qejax.nets._mlp import build_mlp
@@ -14,6 +15,8 @@ BUILDERS: dict[str, Callable[[Any], Network]] = {
     "mlp": build_mlp,
     "cnn": build_cnn,
     "transformer": build_transformer,
+    "adapted": lambda config: build_adapted(config, build(config.base)),
+    "adapter": lambda config: build_adapter(config, build(config.base)),
 }
 """Builders by the kind of their configuration."""
 

@@ -1,13 +1,16 @@
 """Configurations by kind, and the trip to a dict and back: a new kind is a new row."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from qejax.nets._adapter_config import AdaptedConfig, AdapterConfig
 from qejax.nets._config import CNNConfig, MLPConfig, NetConfig, tuples
 from qejax.nets._transformer_config import TransformerConfig
 
 CONFIGS: dict[str, type[NetConfig]] = {
-    row.kind: row for row in (MLPConfig, CNNConfig, TransformerConfig)
+    row.kind: row
+    for row in (MLPConfig, CNNConfig, TransformerConfig, AdaptedConfig, AdapterConfig)
 }
 """Configurations by kind."""
 
@@ -16,7 +19,8 @@ def config_from_dict(values: dict[str, Any]) -> NetConfig:
     """Returns the configuration that `to_dict` wrote, also after a trip to JSON.
 
     Args:
-        values: the kind under "kind", and its fields; lists stand for tuples.
+        values: the kind under "kind", and its fields; lists stand for tuples, a dict
+            for a configuration.
 
     Raises:
         ValueError: if the kind is unknown or missing, or a field is.
@@ -32,7 +36,13 @@ def config_from_dict(values: dict[str, Any]) -> NetConfig:
             f"network config: field 'kind' should be one of {list(CONFIGS)}, got "
             f"{kind!r}."
         )
-    rest = {name: tuples(value) for name, value in values.items() if name != "kind"}
+    rest = {
+        name: config_from_dict(dict(value))
+        if isinstance(value, Mapping)
+        else tuples(value)
+        for name, value in values.items()
+        if name != "kind"
+    }
     known = [field.name for field in fields(CONFIGS[kind])]
     unknown = [name for name in rest if name not in known]
     if unknown:

@@ -10,7 +10,13 @@ from jax.typing import DTypeLike
 from qejax import _trees
 from qejax._typing import Array, PRNGKeyArray, Theta
 from qejax.nets._activations import activation as find_activation
-from qejax.nets._attention import attend, normalise, rotate, sine_positions
+from qejax.nets._attention import (
+    add_bias,
+    attend,
+    normalise,
+    rotate,
+    sine_positions,
+)
 from qejax.nets._network import After, Layer, Network
 from qejax.nets._transformer_config import TransformerConfig
 from qejax.nets._transformer_spec import transformer_spec_of
@@ -84,11 +90,12 @@ class Transformer(Network):
         config = self.config
         x = self._tokens(theta["embed"], x)
         if config.position == "learned":
-            x = x + theta["position"]["embedding"][: x.shape[1]]
+            x = x + theta["position"]["embedding"][None, : x.shape[1]]
         if config.position == "sine":
-            x = x + jnp.asarray(sine_positions(x.shape[1], config.dim), x.dtype)
+            x = x + jnp.asarray(sine_positions(x.shape[1], config.dim), x.dtype)[None]
         if config.pool == "class":
-            token = jnp.broadcast_to(theta["class_token"], (x.shape[0], 1, config.dim))
+            token = theta["class_token"][None, None]
+            token = jnp.broadcast_to(token, (x.shape[0], 1, config.dim))
             x = jnp.concatenate([token.astype(x.dtype), x], 1)
         return x
 
@@ -139,8 +146,7 @@ class Transformer(Network):
 
 
 def _dense(weights: Any, x: Array) -> Array:
-    y = x @ weights["kernel"]
-    return y + weights["bias"] if "bias" in weights else y
+    return add_bias(weights, x @ weights["kernel"])
 
 
 def _start(leaf: Leaf, draw: Array, gain: int) -> Array:

@@ -48,6 +48,7 @@ from qejax.spaces._statistics import raw_statistics as raw_statistics
 from qejax.spaces._statistics import statistic_names as statistic_names
 from qejax.spaces._views import check_theta as check_theta
 from qejax.spaces._views import from_views as from_views
+from qejax.spaces._views import select as select
 from qejax.spaces._views import views as views
 
 __all__ = [
@@ -93,6 +94,7 @@ __all__ = [
     "raw_statistics",
     "restore",
     "sample",
+    "select",
     "settled",
     "settled_spec",
     "shift_through",

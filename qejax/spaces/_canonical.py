@@ -223,8 +223,7 @@ def _framed(spec: WeightSpec, leaves: Leaves) -> Leaves:
             for part, new in zip(parts, _frames.balanced(*rows), strict=True):
                 white = _frames.replaced(white, part, new)
             telling = telling_of(both, name, open_signs - {name})
-            sign = _frames.column_signs(white, telling)
-            sign = sign[..., None] * jnp.eye(space.size, dtype=sign.dtype)
+            sign = _frames.diagonal(_frames.column_signs(white, telling))
             white = _frames.transformed(white, both, sign, sign)
         open_signs -= {name}
     return white

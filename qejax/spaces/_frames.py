@@ -156,7 +156,7 @@ def odd_sign(entries: Array, weights: np.ndarray) -> Array:
     """
     top = jnp.max(jnp.abs(entries), -1, keepdims=True)
     v = entries / jnp.where(top > 0, top, 1)
-    scale = jnp.asarray(weights, v.dtype)
+    scale = jnp.asarray(weights, v.dtype).reshape(*[1] * (v.ndim - 1), -1)
     floor = 8 * v.shape[-1] * jnp.finfo(v.dtype).eps
     sign = jnp.zeros(v.shape[:-1], v.dtype)
     for moment in (v, v**3):
@@ -164,6 +164,12 @@ def odd_sign(entries: Array, weights: np.ndarray) -> Array:
         clear = jnp.abs(total) > floor * jnp.sum(jnp.abs(scale * moment), -1)
         sign = jnp.where((sign == 0) & clear, jnp.sign(total), sign)
     return sign
+
+
+def diagonal(scale: Array) -> Array:
+    """Returns matrices `[.., d, d]` with the entries `[.., d]` on the diagonal."""
+    eye = jnp.eye(scale.shape[-1], dtype=scale.dtype)
+    return scale[..., None] * jnp.broadcast_to(eye, (*scale.shape, scale.shape[-1]))
 
 
 def column_signs(leaves: Leaves, touching: tuple[Touch, ...]) -> Array:
@@ -188,7 +194,7 @@ def principal_frame(leaves: Leaves, touching: tuple[Touch, ...], ones: bool) -> 
     for number, touch in enumerate(touching):
         rows = touch.rows(leaves[touch.leaf.path])
         total = jnp.sum(rows * rows)
-        share = (1 + 0.5 * np.sin(number)) / jnp.where(total > 0, total, 1)
+        share = float(1 + 0.5 * np.sin(number)) / jnp.where(total > 0, total, 1)
         grams.append(share * (rows.T @ rows))
     gram = jnp.sum(jnp.stack(grams), 0)
     size = gram.shape[0]

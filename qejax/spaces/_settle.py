@@ -152,11 +152,7 @@ def _pair_norms(leaves: Leaves, touching: tuple[Touch, ...]) -> tuple[Array, Arr
     live = (write > 0) & (read > 0)
     ratio = jnp.where(live, read, 1) / jnp.where(live, write, 1)
     scale = jnp.sqrt(jnp.sqrt(jnp.concatenate([ratio, ratio], -1)))
-    return _diagonal(scale), _diagonal(1 / scale)
-
-
-def _diagonal(scale: Array) -> Array:
-    return scale[..., None] * jnp.eye(scale.shape[-1], dtype=scale.dtype)
+    return _frames.diagonal(scale), _frames.diagonal(1 / scale)
 
 
 def _orthonormal_stream(
@@ -192,7 +188,7 @@ def _turned(
     both = _apply(both, touching, frame, frame)
     telling = telling_of(touching, space.name, signed)
     if not ones:
-        sign = _diagonal(_frames.column_signs(both.white, telling))
+        sign = _frames.diagonal(_frames.column_signs(both.white, telling))
         both = _apply(both, touching, sign, sign)
         return _balanced_stream(both, touching, space)
     # Signs of the axes that the frame has, orthogonal to the ones.
@@ -204,7 +200,8 @@ def _turned(
         for t in telling
     }
     sign = _frames.column_signs(inner, telling)
-    turn = basis * sign @ basis.T + jnp.full_like(frame, 1 / space.size)
+    turned = basis @ _frames.diagonal(sign)
+    turn = turned @ basis.T + jnp.full_like(frame, 1 / space.size)
     return _apply(both, touching, turn, turn)
 
 
@@ -223,7 +220,7 @@ def _balanced_stream(
     half = _frames.root_of_clear(size)
     live = jnp.where(half > 0, half, 1)
     inverse = jnp.where(half > 0, 1 / live, 0)
-    return _apply(both, touching, _diagonal(half), _diagonal(inverse))
+    return _apply(both, touching, _frames.diagonal(half), _frames.diagonal(inverse))
 
 
 def telling_of(
@@ -265,7 +262,7 @@ def _signed(
     telling = telling_of(touching, space.name, signed)
     if space.group == "absorbed":
         writers = tuple(t for t in telling if t.writes) or telling
-        sign = _diagonal(_frames.column_signs(both.white, writers))
+        sign = _frames.diagonal(_frames.column_signs(both.white, writers))
         return _apply(both, touching, sign, sign)
     rows = _frames.stacked(both.white, telling)
     weights = np.concatenate([t.weights(n) for n, t in enumerate(telling)])

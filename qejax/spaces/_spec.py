@@ -19,7 +19,7 @@ arXiv:2409.11697 (scales and signs); Navon et al. 2023, arXiv:2301.12780.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import jax
@@ -231,23 +231,30 @@ class WeightSpec:
         """Returns the same leaves under the permutations alone.
 
         This is the symmetry that a canonical form leaves: scales and signs are fixed,
-        and so are the axes that matrices moved.
+        and so are the axes that matrices moved. Units of a space per another one become
+        one set (queries of all groups), which loses to whom they belong.
         """
-        kept = {s.name for s in self.spaces if GROUPS[s.group].monomial is not None}
-        spaces = tuple(
-            UnitSpace(s.name, s.size, per=s.per) for s in self.spaces if s.name in kept
-        )
-        leaves = tuple(
-            replace(
-                leaf,
-                axes=tuple(
-                    axis if axis.space in kept else Axis(axis.size)
-                    for axis in leaf.axes
-                ),
-            )
-            for leaf in self.leaves
-        )
-        return WeightSpec(spaces, leaves)
+        kept = {s.name: s for s in self.spaces if GROUPS[s.group].monomial is not None}
+        sizes = {s.name: math.prod(self.per_size(s)) * s.size for s in kept.values()}
+        leaves = []
+        for leaf in self.leaves:
+            axes: list[Axis] = []
+            for position, axis in enumerate(leaf.axes):
+                host = self.per_axis(leaf, position)
+                if host is not None and axis.space in kept:
+                    if host != len(axes) - 1:
+                        raise ValueError(
+                            f"leaf {leaf.path!r}: units of {axis.space!r} should come "
+                            f"right behind those of the space that it is per, got the "
+                            f"axes {[a.space for a in leaf.axes]}."
+                        )
+                    axes.pop()
+                name = axis.space if axis.space in kept else None
+                size = axis.size if name is None else sizes[name]
+                axes.append(Axis(size, name, 0 if name is None else axis.power))
+            leaves.append(Leaf(leaf.path, tuple(axes), leaf.stored))
+        spaces = tuple(UnitSpace(name, size) for name, size in sizes.items())
+        return WeightSpec(spaces, tuple(leaves))
 
 
 def _check_unique(what: str, names: Iterable[str]) -> None:

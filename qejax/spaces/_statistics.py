@@ -13,8 +13,9 @@ import jax.numpy as jnp
 
 from qejax._typing import Array, Float, Theta
 from qejax.spaces._canonical import Canonical, canonical_form, log_norm_paths
+from qejax.spaces._settle import settled_spec
 from qejax.spaces._spec import WeightSpec
-from qejax.spaces._views import views
+from qejax.spaces._views import select, views
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -36,10 +37,12 @@ def raw_statistics(spec: WeightSpec, theta: Theta) -> Float[Array, " F"]:
 def canonical_statistics(spec: WeightSpec, theta: Theta) -> Float[Array, " F"]:
     """Returns `raw_statistics` of the normal form, and its log norms.
 
-    Invariant to the whole group of `spec`.
+    Invariant to the whole group of `spec`. Leaves that are constant in a normal form
+    are left out.
     """
-    normal = canonical_form(spec, theta)
-    return jnp.concatenate([raw_statistics(spec, normal.theta), log_norms(normal)])
+    normal, free = canonical_form(spec, theta), settled_spec(spec)
+    of_leaves = raw_statistics(free, select(free, normal.theta))
+    return jnp.concatenate([of_leaves, log_norms(normal)])
 
 
 def log_norms(normal: Canonical) -> Float[Array, " l"]:
@@ -65,7 +68,8 @@ def statistic_names(spec: WeightSpec) -> tuple[str, ...]:
         ('layer_00/kernel:quantile=0.25', 'layer_01/kernel:log_norm')
     """
     of_leaf = ("mean", "variance", *(f"quantile={q:g}" for q in QUANTILES))
-    names = [f"{leaf.path}:{name}" for leaf in spec.leaves for name in of_leaf]
+    leaves = settled_spec(spec).leaves
+    names = [f"{leaf.path}:{name}" for leaf in leaves for name in of_leaf]
     return (*names, *(f"{path}:log_norm" for path in log_norm_paths(spec)))
 
 
