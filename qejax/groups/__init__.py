@@ -6,6 +6,11 @@ or the array of a matrix group.
 """
 
 from qejax.groups._group import Group as Group
+from qejax.groups._linalg import eigh as eigh
+from qejax.groups._linalg import inverse as inverse
+from qejax.groups._linalg import qr as qr
+from qejax.groups._linalg import singular_values as singular_values
+from qejax.groups._linalg import svd as svd
 from qejax.groups._matrix import absorbed as absorbed
 from qejax.groups._matrix import fixed_ones_basis as fixed_ones_basis
 from qejax.groups._matrix import general_linear as general_linear
@@ -28,15 +33,20 @@ __all__ = [
     "Monomial",
     "absorbed",
     "check_element",
+    "eigh",
     "fixed_ones_basis",
     "general_linear",
     "group",
+    "inverse",
     "inverse_transpose",
     "linear_stream",
     "orthogonal",
     "orthogonal_ones",
     "permutation",
     "positive_scale",
+    "qr",
     "rotary",
     "sign",
+    "singular_values",
+    "svd",
 ]

@@ -20,16 +20,15 @@ from jax.typing import DTypeLike
 
 from qejax._typing import Array, Float, PRNGKeyArray
 from qejax.groups._group import Group
+from qejax.groups._linalg import inverse, qr
 
 MAX_CONDITION = 1e12
 """Largest condition number of a matrix that still counts as invertible."""
 
 
 def inverse_transpose(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Returns `A^-T`; a 1 x 1 matrix by division."""
-    if matrix.shape[-1] == 1:
-        return 1 / matrix
-    return jnp.linalg.inv(matrix).mT
+    """Returns `A^-T`."""
+    return inverse(matrix).mT
 
 
 def fixed_ones_basis(size: int) -> np.ndarray:
@@ -80,7 +79,7 @@ def _inverse(g: Array) -> Array:
 
 
 def _rotation(key: PRNGKeyArray, size: int, dtype: DTypeLike) -> Array:
-    q, r = jnp.linalg.qr(jax.random.normal(key, (size, size), dtype))
+    q, r = qr(jax.random.normal(key, (size, size), dtype))
     sign = jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(dtype)
     return q * sign[None, :]
 

@@ -9,6 +9,7 @@ from qejax.models._config import input_shape as input_shape
 from qejax.models._exact import SKETCHES as SKETCHES
 from qejax.models._exact import STATISTICS as STATISTICS
 from qejax.models._exact import Subject as Subject
+from qejax.models._exact import readings_of as readings_of
 from qejax.models._flat_mlp import FlatMLP as FlatMLP
 from qejax.models._paths import Paths as Paths
 from qejax.models._paths import path_statistics as path_statistics
@@ -62,6 +63,7 @@ __all__ = [
     "probe_inputs",
     "probe_statistics",
     "raw_statistics",
+    "readings_of",
     "receptive_field",
     "sensitivity_statistics",
     "sizes_for",

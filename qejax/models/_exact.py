@@ -26,6 +26,7 @@ from qejax.spaces import (
     Canonical,
     WeightSpec,
     canonical_form,
+    has_matrices,
     log_norms,
     raw_statistics,
     restore,
@@ -172,6 +173,22 @@ SKETCHES: dict[str, Row] = {
     ),
 }
 """Readings that keep the order of outputs, for templates."""
+
+
+def readings_of(network: Network) -> dict[str, Row]:
+    """Returns the rows of `STATISTICS` and `SKETCHES` that a network has.
+
+    Paths need a chain of layers, spectra are taken where matrices act.
+
+    Example:
+        >>> from qejax import nets
+        >>> sorted(set(STATISTICS) - set(readings_of(nets.mlp((4, 3, 2)))))
+        ['spectra']
+    """
+    rows = {**STATISTICS, **SKETCHES}
+    if not has_matrices(network.spec):
+        del rows["spectra"]
+    return {name: row for name, row in rows.items() if network.layers or not row.layers}
 
 
 def check_names(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from qejax._typing import Array, Float, PRNGKeyArray, Theta
+from qejax.groups import singular_values
 from qejax.layers import smooth_inputs
 from qejax.nets import Network
 from qejax.spaces import WeightSpec, views
@@ -138,7 +139,7 @@ def spectra(spec: WeightSpec, theta: Theta) -> Float[Array, " F"]:
                 square = jnp.sum(x * x, [p for p in range(x.ndim) if p not in kept])
                 parts += _spread_of(square.reshape(-1, axis.size))
         if len(leaf.axes) > 1 and not any(axis.space in bonds for axis in leaf.axes):
-            values = jnp.linalg.svd(x.reshape(-1, x.shape[-1]), compute_uv=False)
+            values = singular_values(x.reshape(-1, x.shape[-1]))
             parts += _spread_of(values[None])
     return jnp.concatenate(parts)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qejax._typing import Array, Leaves
-from qejax.groups import fixed_ones_basis
+from qejax.groups import eigh, fixed_ones_basis, qr, svd
 from qejax.spaces._move import multiply_axis
 from qejax.spaces._spec import Leaf, WeightSpec
 
@@ -117,7 +117,7 @@ def orthonormal(rows: Array) -> tuple[Array, Array]:
 
     With fewer rows than columns, the last columns of `Q` and rows of `R` are zero.
     """
-    q, r = jnp.linalg.qr(rows)
+    q, r = qr(rows)
     missing = rows.shape[-1] - q.shape[-1]
     none = [(0, 0)] * (rows.ndim - 2)
     return (
@@ -126,17 +126,50 @@ def orthonormal(rows: Array) -> tuple[Array, Array]:
     )
 
 
+def split(rows: Array) -> tuple[Array, Array, Array]:
+    """Returns `U [.., m, d]`, `S [.., d]` and `V^T [.., d, d]` with `rows = U S V^T`.
+
+    Singular values that are zero to rounding are zero, and so are their columns of `U`
+    and rows of zeros: nothing in it depends on rounding errors alone.
+    """
+    q, r = orthonormal(rows)
+    u, values, vt = svd(r)
+    seen = is_clear(values)
+    u = q @ jnp.where(seen[..., None, :], u, 0)
+    return _where_live(rows, u), jnp.where(seen, values, 0), vt
+
+
+def _where_live(rows: Array, factor: Array) -> Array:
+    """The factor `[.., m, d]` of rows, zero where they are zero."""
+    return jnp.where(jnp.any(rows != 0, -1, keepdims=True), factor, 0)
+
+
+def product(writers: Array, readers: Array) -> tuple[Array, Array, Array]:
+    """Returns `U`, `S` and `V` with `writers @ readers.T = U S V^T`.
+
+    Singular values descend. One that is zero to rounding is zero, and so are its
+    columns of `U` and `V`: it is told by the rank of either side, which no change of
+    basis blurs.
+    """
+    left, right = split(writers), split(readers)
+    (u, one, first), (v, two, second) = left, right
+    core = (one[..., None] * first) @ (two[..., None] * second).mT
+    turn, values, back = jnp.linalg.svd(core)
+    seen = is_clear(values)
+    u = u @ jnp.where(seen[..., None, :], turn, 0)
+    v = v @ jnp.where(seen[..., None, :], back.mT, 0)
+    return _where_live(writers, u), jnp.where(seen, values, 0), _where_live(readers, v)
+
+
 def balanced(writers: Array, readers: Array) -> tuple[Array, Array]:
     """Returns the factors `U S^(1/2)`, `V S^(1/2)` of `writers @ readers.T = U S V^T`.
 
-    Singular values descend; a pair of zero singular value (to rounding) becomes zero in
-    both. Where two are equal, their columns are some basis of the same plane.
+    A pair of zero singular value is zero in both. Where two are equal, their columns
+    are some basis of the same plane.
     """
-    q, r = orthonormal(writers)
-    p, s = orthonormal(readers)
-    u, values, vt = jnp.linalg.svd(r @ s.mT)
-    half = root_of_clear(values)[..., None, :]
-    return q @ u * half, p @ vt.mT * half
+    u, values, v = product(writers, readers)
+    half = jnp.sqrt(values)[..., None, :]
+    return u * half, v * half
 
 
 def root_of_clear(sizes: Array) -> Array:
@@ -144,9 +177,14 @@ def root_of_clear(sizes: Array) -> Array:
 
     The root of a rounding error of 1e-16 would be 1e-8, another one each time.
     """
-    floor = 16 * sizes.shape[-1] * jnp.finfo(sizes.dtype).eps
-    clear = sizes > floor * jnp.max(sizes, -1, keepdims=True)
+    clear = is_clear(sizes)
     return jnp.where(clear, jnp.sqrt(jnp.where(clear, sizes, 1)), 0)
+
+
+def is_clear(sizes: Array) -> Array:
+    """Returns where sizes are above the rounding of the largest along the last axis."""
+    floor = 16 * sizes.shape[-1] * jnp.finfo(sizes.dtype).eps
+    return sizes > floor * jnp.max(sizes, -1, keepdims=True)
 
 
 def odd_sign(entries: Array, weights: np.ndarray) -> Array:
@@ -199,7 +237,7 @@ def principal_frame(leaves: Leaves, touching: tuple[Touch, ...], ones: bool) -> 
     gram = jnp.sum(jnp.stack(grams), 0)
     size = gram.shape[0]
     if not ones:
-        return jnp.linalg.eigh(gram)[1][:, ::-1].T
+        return eigh(gram)[1][:, ::-1].T
     basis = jnp.asarray(fixed_ones_basis(size), gram.dtype)
-    inner = jnp.linalg.eigh(basis.T @ gram @ basis)[1][:, ::-1]
+    inner = eigh(basis.T @ gram @ basis)[1][:, ::-1]
     return basis @ inner.T @ basis.T + jnp.full_like(gram, 1 / size)

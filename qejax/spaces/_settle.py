@@ -22,7 +22,7 @@ import numpy as np
 
 from qejax import _trees
 from qejax._typing import Array, Leaves, Theta
-from qejax.groups import GROUPS, inverse_transpose
+from qejax.groups import GROUPS
 from qejax.spaces import _frames
 from qejax.spaces._act import act_shifts
 from qejax.spaces._frames import Touch, touches
@@ -123,11 +123,12 @@ def _whitened(spec: WeightSpec, both: Settled, space: UnitSpace) -> Settled:
     if space.group == "linear_stream":
         return _orthonormal_stream(both, touching, space)
     if space.group == "general_linear":
-        writers = tuple(t for t in touching if t.writes)
-        q, r = _frames.orthonormal(_frames.stacked(both.white, writers))
-        white = _frames.replaced(both.white, writers, q)
-        readers = tuple(t for t in touching if not t.writes)
-        return both._replace(white=_frames.transformed(white, readers, r, r))
+        parts = [tuple(t for t in touching if t.writes == w) for w in (True, False)]
+        rows = [_frames.stacked(both.white, part) for part in parts]
+        u, values, v = _frames.product(*rows)
+        white = _frames.replaced(both.white, parts[0], u)
+        white = _frames.replaced(white, parts[1], v * values[..., None, :])
+        return both._replace(white=white)
     return both
 
 
@@ -141,7 +142,7 @@ def _norms(leaves: Leaves, touching: tuple[Touch, ...]) -> tuple[Array, Array]:
 
 
 def _pair_norms(leaves: Leaves, touching: tuple[Touch, ...]) -> tuple[Array, Array]:
-    """Makes queries and keys of a pair of units equally long."""
+    """Makes queries and keys of a pair of units equally long: zero if either is."""
     sizes = []
     for writes in (True, False):
         rows = _frames.stacked(leaves, tuple(t for t in touching if t.writes == writes))
@@ -150,28 +151,37 @@ def _pair_norms(leaves: Leaves, touching: tuple[Touch, ...]) -> tuple[Array, Arr
         sizes.append(square[..., :half] + square[..., half:])
     write, read = sizes
     live = (write > 0) & (read > 0)
-    ratio = jnp.where(live, read, 1) / jnp.where(live, write, 1)
-    scale = jnp.sqrt(jnp.sqrt(jnp.concatenate([ratio, ratio], -1)))
-    return _frames.diagonal(scale), _frames.diagonal(1 / scale)
+    scales = []
+    for over, under in ((read, write), (write, read)):
+        ratio = jnp.where(live, over, 0) / jnp.where(live, under, 1)
+        scales.append(jnp.sqrt(jnp.sqrt(jnp.concatenate([ratio, ratio], -1))))
+    return _frames.diagonal(scales[0]), _frames.diagonal(scales[1])
 
 
 def _orthonormal_stream(
     both: Settled, touching: tuple[Touch, ...], space: UnitSpace
 ) -> Settled:
-    """Columns of what first writes the stream orthonormal."""
+    """Columns of what first writes the stream orthonormal.
+
+    Directions that nothing of it writes stay as they are for later writers, and are
+    zero if there are none.
+    """
     start = next((n for n, t in enumerate(touching) if not t.writes), len(touching))
     first, later = touching[:start], touching[start:]
     rows = sum(t.leaf.size // space.size for t in first)
-    if rows < space.size and any(t.writes for t in later):
+    again = any(t.writes for t in later)
+    if rows < space.size and again:
         raise ValueError(
             f"unit space {space.name!r}: the normal form of a stream without norms "
             f"needs at least {space.size} rows that write it before the first layer "
             f"reads it, got {rows}, from {[t.leaf.path for t in first]}. Use a "
             f"narrower stream, or a norm."
         )
-    q, r = _frames.orthonormal(_frames.stacked(both.white, first))
-    back = inverse_transpose(r) if rows >= space.size else jnp.linalg.pinv(r).mT
-    white = _frames.replaced(both.white, first, q)
+    u, values, vt = _frames.split(_frames.stacked(both.white, first))
+    live = jnp.where(values > 0, values, 1)
+    r = jnp.where(values > 0, values, float(again))[:, None] * vt
+    back = jnp.where(values > 0, 1 / live, float(again))[:, None] * vt
+    white = _frames.replaced(both.white, first, u)
     return Settled(
         _frames.transformed(both.given, touching, back, r),
         _frames.transformed(white, later, back, r),

@@ -252,7 +252,9 @@ class WeightSpec:
                 name = axis.space if axis.space in kept else None
                 size = axis.size if name is None else sizes[name]
                 axes.append(Axis(size, name, 0 if name is None else axis.power))
-            leaves.append(Leaf(leaf.path, tuple(axes), leaf.stored))
+            view = tuple(axis.size for axis in axes)
+            stored = None if view == leaf.stored else leaf.stored
+            leaves.append(Leaf(leaf.path, tuple(axes), stored))
         spaces = tuple(UnitSpace(name, size) for name, size in sizes.items())
         return WeightSpec(spaces, tuple(leaves))
 
