@@ -154,7 +154,7 @@ def product(writers: Array, readers: Array) -> tuple[Array, Array, Array]:
     left, right = split(writers), split(readers)
     (u, one, first), (v, two, second) = left, right
     core = (one[..., None] * first) @ (two[..., None] * second).mT
-    turn, values, back = jnp.linalg.svd(core)
+    turn, values, back = svd(core)
     seen = is_clear(values)
     u = u @ jnp.where(seen[..., None, :], turn, 0)
     v = v @ jnp.where(seen[..., None, :], back.mT, 0)
