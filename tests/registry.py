@@ -15,7 +15,8 @@ import numpy as np
 from flax import nnx
 
 from qejax import _trees, groups, layers, nets, spaces
-from qejax.spaces import Elements, WeightSpec
+from qejax.spaces import Elements, Leaf, WeightSpec
+from tests.layer_specs import fast_jit
 
 RTOL = 1e-10
 """Of every law in float64; what rounding leaves is five orders below."""
@@ -24,14 +25,19 @@ SPREAD = 1e4
 """Scales are drawn from `[1 / SPREAD, SPREAD]`."""
 
 
+COND = 1e2
+"""Condition number of matrices: a product of two loses four digits of sixteen."""
+
+
 class Row(NamedTuple):
-    """An input network and the shape of one of its inputs."""
+    """An input network and the shape of one of its inputs, of integers for tokens."""
 
     net: nets.Network
     inputs: tuple[int, ...]
+    vocabulary: int | None = None
 
 
-NETS: dict[str, Row] = {
+MLPS_AND_CNNS: dict[str, Row] = {
     "linear, no hidden layer": Row(nets.mlp((4, 3)), (4,)),
     "one hidden layer": Row(nets.mlp((3, 5, 2)), (3,)),
     "width one": Row(nets.mlp((2, 1, 1, 2), "leaky_relu"), (2,)),
@@ -83,17 +89,88 @@ NETS: dict[str, Row] = {
     ),
     "residual cnn": Row(nets.cnn(1, (3, 2), blocks=1, num_outputs=2), (6, 6, 1)),
 }
+"""Networks whose units permute, scale and flip, one element for each unit space."""
+
+
+def vision(heads: int = 2, depth: int = 1, **fields: Any) -> Row:
+    """An encoder of images of two patches."""
+    image: dict[str, Any] = {"image": (4, 2, 1), "patch": 2, "num_outputs": 2}
+    return Row(nets.transformer(4, depth, heads, 3, **image, **fields), (4, 2, 1))
+
+
+def language(heads: int, **fields: Any) -> Row:
+    """A decoder-only model of three tokens out of five."""
+    tokens: dict[str, Any] = {"vocabulary": 5, "length": 3, "num_outputs": 5}
+    causal: dict[str, Any] = {"causal": True, "pool": "tokens"}
+    net = nets.transformer(4, 1, heads, 3, **tokens, **causal, **fields)
+    return Row(net, (3,), 5)
+
+
+TRANSFORMERS: dict[str, Row] = {
+    # Permutations of the stream, a scale per coordinate behind each norm, biases that
+    # shift through a norm's readers, keys' and values' shifts.
+    "vit, class token": vision(pool="class"),
+    "post-norm": vision(placement="post", activation="relu", position="none"),
+    "post-norm, no residual, gated": vision(
+        placement="post", residual=False, gated=True, activation="relu"
+    ),
+    # Any linear map of the stream, and a shift of every bias that it carries.
+    "no norm": vision(norm="none", activation="relu", position="none"),
+    # Rotations of the stream; values that two queries share, with biases.
+    "rms without scale, rotary, grouped": vision(
+        4, norm="rms", affine=False, position="rotary", kv_heads=2, head_dim=2
+    ),
+    # As in the Small Transformer Zoo: rotations that fix the ones-vector.
+    "small transformer zoo": vision(
+        depth=2,
+        affine=False,
+        residual=False,
+        position="sine",
+        activation="relu",
+        attention_bias=False,
+        head_hidden=3,
+    ),
+    "language, rotary, grouped, gated": language(
+        4,
+        norm="rms",
+        position="rotary",
+        kv_heads=2,
+        head_dim=2,
+        gated=True,
+        activation="silu",
+        attention_bias=False,
+        mlp_bias=False,
+    ),
+    # Centred rotations of a stream that is added to.
+    "language, layer norm without scale": language(2, affine=False),
+}
+"""Transformers: heads with matrices of their own, streams, and shifts of biases."""
+
+NETS = MLPS_AND_CNNS | TRANSFORMERS
 """Input networks by name, with the shape of one input."""
 
 DEAF = {name: row for name, row in NETS.items() if not row.net.spec.spaces}
 MOVED = {name: row for name, row in NETS.items() if row.net.spec.spaces}
 """Rows without and with hidden units; only the latter have a symmetry."""
 
+MOVED_MLPS_AND_CNNS = {
+    name: row for name, row in MOVED.items() if name in MLPS_AND_CNNS
+}
+"""The rows of `MOVED` whose leaves layers read."""
+
 GROUPS = groups.GROUPS
 """Groups by name; every law of groups runs over all of them."""
 
-SIZES = (1, 2, 5)
+SIZES = {
+    name: (1, 2, 5) if row.monomial else (1, 4) for name, row in GROUPS.items()
+} | {"rotary": (2, 4), "orthogonal_ones": (2, 4)}
 """Numbers of units on which the laws of a group are checked."""
+
+POWERS = {
+    name: (1, 0, -1) if row.monomial is None else (1, 0, -1, -2)
+    for name, row in GROUPS.items()
+}
+"""Powers with which an axis can move; a matrix has no other."""
 
 
 class LayerRow(NamedTuple):
@@ -159,13 +236,22 @@ def theta_of(
         if len(leaf.stored) == 1:
             values = draw.uniform(0.1, 0.6, shape)
         else:
-            values = draw.normal(size=shape) / math.sqrt(math.prod(leaf.stored[:-1]))
+            values = draw.normal(size=shape) / math.sqrt(_fan_in(leaf))
         leaves[leaf.path] = jnp.asarray(values, dtype)
     return _trees.nest(leaves)
 
 
+def _fan_in(leaf: Leaf) -> int:
+    """How many numbers an entry of the next layer sums; heads `[E, H, d]` read `E`."""
+    heads = leaf.path.endswith(("query/kernel", "key/kernel", "value/kernel"))
+    return leaf.stored[0] if heads else math.prod(leaf.stored[:-1])
+
+
 def inputs_of(row: Row, seed: int = 0, number: int = 16, dtype: Any = None) -> Any:
     """Random inputs of a network, `[number, *row.inputs]`."""
+    if row.vocabulary is not None:
+        shape = (number, *row.inputs)
+        return jnp.asarray(rng(1000 + seed).integers(row.vocabulary, size=shape))
     x = rng(1000 + seed).normal(size=(number, *row.inputs))
     return jnp.asarray(x, dtype or jnp.float64)
 
@@ -175,18 +261,54 @@ def element_of(
 ) -> Elements:
     """A random element of the group of a spec, by NumPy: a second sampler."""
     draw = rng(2000 + seed)
-    scales: dict[str, Callable[[int], np.ndarray]] = {
-        "permutation": np.ones,
-        "positive_scale": lambda n: spread ** draw.uniform(-1, 1, n),
-        "sign": lambda n: draw.choice([-1.0, 1.0], n),
+    g: Elements = {}
+    for space in spec.spaces:
+        lead = spec.per_size(space)
+        many = [
+            unit_element(draw, space.group, space.size, spread)
+            for _ in range(math.prod(lead))
+        ]
+        one = jax.tree.map(lambda *x: np.stack(x), *many) if lead else many[0]
+        g[space.name] = jax.tree.map(lambda x: _of_dtype(x, dtype), one)
+    for shift in spec.shifts:
+        view = spec.leaf_by_path[shift.leaf].view
+        g[shift.name] = jnp.asarray(draw.normal(size=view), dtype)
+    return g
+
+
+def _of_dtype(x: np.ndarray, dtype: Any) -> jax.Array:
+    return jnp.asarray(x, None if np.issubdtype(x.dtype, np.integer) else dtype)
+
+
+def unit_element(
+    draw: np.random.Generator, group: str, size: int, spread: float = SPREAD
+) -> Any:
+    """A random element of a group, NumPy arrays; matrices have condition `COND`."""
+    scales: dict[str, Callable[[], np.ndarray]] = {
+        "permutation": lambda: np.ones(size),
+        "positive_scale": lambda: spread ** draw.uniform(-1, 1, size),
+        "sign": lambda: draw.choice([-1.0, 1.0], size),
     }
-    return {
-        space.name: groups.Monomial(
-            jnp.asarray(draw.permutation(space.size)),
-            jnp.asarray(scales[space.group](space.size), dtype),
-        )
-        for space in spec.spaces
-    }
+    if group in scales:
+        perm: Any = draw.permutation(size)
+        scale: Any = scales[group]()
+        return groups.Monomial(perm, scale)
+    sizes = min(spread, COND) ** draw.uniform(-0.5, 0.5, size)
+    if group == "rotary":
+        angles = draw.uniform(-np.pi, np.pi, size // 2)
+        turns = np.stack([np.cos(angles), np.sin(angles)], -1)
+        return sizes[: size // 2, None] * turns
+    if group == "orthogonal":
+        return _orthogonal(draw, size)
+    if group == "orthogonal_ones":
+        basis = groups.fixed_ones_basis(size)
+        return basis @ _orthogonal(draw, size - 1) @ basis.T + 1 / size
+    assert group in ("general_linear", "absorbed", "linear_stream"), group
+    return (_orthogonal(draw, size) * sizes) @ _orthogonal(draw, size)
+
+
+def _orthogonal(draw: np.random.Generator, size: int) -> np.ndarray:
+    return np.linalg.qr(draw.normal(size=(size, size)))[0] * draw.choice([-1, 1], size)
 
 
 class Compiled(NamedTuple):
@@ -204,11 +326,11 @@ def compiled(name: str) -> Compiled:
     """One program per network and function, shared by all laws of a process."""
     net = NETS[name].net
     return Compiled(
-        jax.jit(functools.partial(spaces.act, net.spec)),
-        jax.jit(functools.partial(spaces.mul, net.spec)),
-        jax.jit(functools.partial(spaces.inv, net.spec)),
-        jax.jit(net.apply),
-        jax.jit(functools.partial(spaces.ravel, net.spec)),
+        fast_jit(functools.partial(spaces.act, net.spec)),
+        fast_jit(functools.partial(spaces.mul, net.spec)),
+        fast_jit(functools.partial(spaces.inv, net.spec)),
+        fast_jit(net.apply),
+        fast_jit(functools.partial(spaces.ravel, net.spec)),
     )
 
 
@@ -216,6 +338,15 @@ def gap(got: Any, expected: Any) -> float:
     """Largest difference relative to the largest expected entry, over a tree."""
     pairs = zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
     return max(_gap(np.asarray(a), np.asarray(b)) for a, b in pairs)
+
+
+def same_element(group: str, got: Any, expected: Any) -> None:
+    """Integers exactly, scales entry by entry, matrices relative to the largest."""
+    if GROUPS[group].monomial is None:
+        assert gap(got, expected) <= RTOL, group
+        return
+    np.testing.assert_array_equal(got.perm, expected.perm)
+    np.testing.assert_allclose(got.scale, expected.scale, rtol=RTOL, atol=0)
 
 
 def _gap(a: np.ndarray, b: np.ndarray) -> float:

@@ -17,6 +17,7 @@ from qejax._typing import Array, Float
 
 
 @jax.custom_jvp
+@jax.jit  # An eager loop would be compiled anew at every call.
 def inverse(matrix: Float[Array, "... n n"]) -> Float[Array, "... n n"]:
     """Returns inverses by elimination with partial pivoting; not finite if singular.
 
@@ -57,6 +58,7 @@ def _inverse_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, 
 def _one_by_one(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
     single = jax.custom_batching.sequential_vmap(function)
 
+    @jax.jit  # As `inverse`.
     def of_stack(x: Array) -> Any:
         turn = single
         for _ in range(x.ndim - 2):

@@ -185,7 +185,7 @@ def spectrum(matrix: Float[Array, "n m"], rank: int) -> tuple[Array, Array, Arra
     Returns:
         `[rank]` logarithms, largest first; `[rank]` shares; the entropy of the shares.
     """
-    values = jnp.linalg.svd(matrix, compute_uv=False)
+    values = singular_values(matrix)
     missing = max(rank - values.shape[0], 0)
     values = jnp.pad(values, (0, missing))[:rank]
     values = jnp.maximum(values, 1e-5 * values[0])

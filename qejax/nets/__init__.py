@@ -9,6 +9,7 @@ from qejax.nets._adapter import adapted as adapted
 from qejax.nets._adapter import adapter as adapter
 from qejax.nets._adapter_config import AdaptedConfig as AdaptedConfig
 from qejax.nets._adapter_config import AdapterConfig as AdapterConfig
+from qejax.nets._attention import sine_positions as sine_positions
 from qejax.nets._batch_norm import fold_batch_norm as fold_batch_norm
 from qejax.nets._build import build as build
 from qejax.nets._cnn import cnn as cnn
@@ -54,6 +55,7 @@ __all__ = [
     "mlp",
     "mlp_spec",
     "patches",
+    "sine_positions",
     "transformer",
     "transformer_spec",
 ]

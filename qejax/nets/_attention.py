@@ -103,6 +103,14 @@ def normalise(kind: str, weights: Any, x: Array, epsilon: float) -> Array:
 def sine_positions(length: int, dim: int) -> Float[np.ndarray, "T D"]:
     """Returns the fixed table of sines and cosines, interleaved.
 
+    Args:
+        length: number of positions.
+        dim: width of the stream.
+
+    Example:
+        >>> sine_positions(3, 2).round(2).tolist()
+        [[0.0, 1.0], [0.84, 0.54], [0.91, -0.42]]
+
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5.
     """
     rates = _WAVELENGTH ** (-np.arange(0, dim, 2) / dim)

@@ -116,6 +116,11 @@ class TransformerConfig(NetConfig):
                 f"transformer head_dim: rotary embedding turns pairs, expected an even "
                 f"number, got {self.head_dim}."
             )
+        if self.causal and self.pool == "class":
+            raise ValueError(
+                "transformer pool: a class token comes first, and sees itself alone in "
+                "a causal model: expected 'mean' or 'tokens', got 'class'."
+            )
         self._check_final_norm()
         self._check_inputs()
 

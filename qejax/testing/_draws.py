@@ -1,6 +1,5 @@
 """What the checks are made with: elements that move something, unrelated networks."""
 
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -9,9 +8,8 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from qejax import _trees, spaces
-from qejax._typing import Array, PRNGKeyArray
-from qejax.groups import GROUPS
-from qejax.spaces import Elements, UnitSpace, WeightSpec
+from qejax._typing import Array, PRNGKeyArray, Theta
+from qejax.spaces import Elements, WeightSpec
 
 _TRIES = 16
 
@@ -25,20 +23,21 @@ _act_features = jax.jit(spaces.act_features, static_argnums=0)
 def draw_elements(
     key: PRNGKeyArray, spec: WeightSpec, spread: float, dtype: DTypeLike
 ) -> Elements:
-    """Returns an element that moves every unit space that can be moved.
+    """Returns an element that moves every unit space and shift that can be moved.
 
     One draw can be the identity on a small space; it is drawn again then.
 
     Raises:
         ValueError: if the group of the spec has one element only.
     """
-    g: Elements = {}
-    for number, space in enumerate(spec.spaces):
-        group = GROUPS[space.group]
-        for one in jax.random.split(jax.random.fold_in(key, number), _TRIES):
-            g[space.name] = group.sample(one, space.size, spread, dtype)
-            if not _is_identity(space, g[space.name]):
-                break
+    first, *others = jax.random.split(key, _TRIES)
+    g = spaces.sample(first, spec, spread, dtype)
+    for one in others:
+        stuck = set(g) - set(movable(spec, g))
+        if not stuck:
+            break
+        again = spaces.sample(one, spec, spread, dtype)
+        g |= {name: again[name] for name in stuck}
     if not movable(spec, g):
         raise ValueError(
             f"nothing to check: expected a spec whose group moves something, got the "
@@ -48,38 +47,59 @@ def draw_elements(
     return g
 
 
-def _is_identity(space: UnitSpace, g: Any) -> bool:
-    e = GROUPS[space.group].identity(space.size, g.scale.dtype)
-    pairs = zip(jax.tree.leaves(g), jax.tree.leaves(e), strict=True)
-    return all(bool(np.all(np.asarray(a) == np.asarray(b))) for a, b in pairs)
-
-
 def only(spec: WeightSpec, g: Elements, name: str) -> Elements:
-    """The element that is `g` on one unit space and the identity on the others."""
-    dtype = g[name].scale.dtype
-    return {**spaces.identity(spec, dtype), name: g[name]}
+    """The element that is `g` on one unit space or shift, the identity elsewhere.
+
+    Elements of spaces that are per this one stay the identity too.
+    """
+    floating = [
+        x for x in jax.tree.leaves(g[name]) if jnp.issubdtype(x.dtype, jnp.floating)
+    ]
+    return {**spaces.identity(spec, floating[0].dtype), name: g[name]}
 
 
-def one_sided(spec: WeightSpec, name: str) -> WeightSpec:
-    """The spec in which nothing reads unit space `name`: elements move its writers."""
-    leaves = tuple(
-        replace(
-            leaf,
-            axes=tuple(
-                replace(axis, space=None, power=0)
-                if axis.space == name and axis.power < 0
-                else axis
-                for axis in leaf.axes
-            ),
-        )
-        for leaf in spec.leaves
-    )
-    return replace(spec, leaves=leaves)
+def has_one_side(spec: WeightSpec, name: str) -> bool:
+    """Whether `act_one_sided` changes the function: not what nothing reads."""
+    return all(shift.routes for shift in spec.shifts if shift.name == name)
+
+
+def act_one_sided(spec: WeightSpec, g: Elements, name: str, theta: Theta) -> Theta:
+    """Moves the leaves that write one unit space or shift, and not those that read it.
+
+    Of a unit space, leaves that read it and do not write it stay as they are. A shift
+    is added to its leaf, without the routes that make up for it.
+
+    Args:
+        spec: of `theta`.
+        g: only its part `name` is used.
+        name: of a unit space or a shift.
+        theta: weights of one network.
+
+    Returns:
+        Weights of another function.
+    """
+    shifted = {shift.name: shift.leaf for shift in spec.shifts}
+    leaves = spec.leaf_by_path
+
+    def one(key_path: Any, old: Array, new: Array) -> Array:
+        leaf = leaves[_trees.path_of(key_path)]
+        if name in shifted:
+            return new if leaf.path == shifted[name] else old
+        return old if leaf.reads(name) and not leaf.writes(name) else new
+
+    moved = act(spec, only(spec, g, name), theta)
+    return jax.tree_util.tree_map_with_path(one, theta, moved)
 
 
 def movable(spec: WeightSpec, g: Elements) -> list[str]:
-    """Names of the unit spaces that `g` moves."""
-    return [s.name for s in spec.spaces if not _is_identity(s, g[s.name])]
+    """Names of the unit spaces and shifts that `g` moves."""
+    e = spaces.identity(spec)
+    return [name for name in e if not _equal(g[name], e[name])]
+
+
+def _equal(g: Any, e: Any) -> bool:
+    pairs = zip(jax.tree.leaves(g), jax.tree.leaves(e), strict=True)
+    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in pairs)
 
 
 def unrelated(key: PRNGKeyArray, tree: Any) -> Any:

@@ -10,7 +10,14 @@ import jax.numpy as jnp
 from qejax import spaces
 from qejax._typing import Array, PRNGKeyArray, Theta
 from qejax.spaces import WeightSpec
-from qejax.testing._draws import act, draw_elements, movable, one_sided, only
+from qejax.testing._draws import (
+    act,
+    act_one_sided,
+    draw_elements,
+    has_one_side,
+    movable,
+    only,
+)
 from qejax.testing._report import (
     Control,
     Report,
@@ -34,7 +41,8 @@ def function_kept(
 
     The gap is relative to how far the outputs vary over `x`. Controls: the outputs do
     vary, the weights do move, and for every unit space, an element that only the leaves
-    that *write* the space feel does change the outputs.
+    that *write* the space feel does change the outputs. Likewise for every shift,
+    without its routes; a shift that has none has no such control.
 
     Args:
         apply: `(theta, x) -> y`; `y` is a tree of arrays `[N, ...]`.
@@ -42,7 +50,8 @@ def function_kept(
         theta: weights of one network; at zero or dead units the controls fail.
         x: `[N, ...]`, at least two different data points.
         key: consumed.
-        spread: positive scales are drawn from `[1 / spread, spread]`.
+        spread: positive scales are drawn from `[1 / spread, spread]`, matrices with
+            this condition number.
         tolerance: of the gap; 1e-10 in float64 and 1e-4 in float32 by default.
 
     Returns:
@@ -84,9 +93,10 @@ def function_kept(
         10 * tolerance,
     )
     for name in names:
-        wrong = run(act(one_sided(spec, name), only(spec, g, name), theta))
-        change = relative(wrong, before, varies)
-        controls.append(_one_sided_control(name, change, 10 * tolerance))
+        if has_one_side(spec, name):
+            wrong = run(act_one_sided(spec, g, name, theta))
+            change = relative(wrong, before, varies)
+            controls.append(_one_sided_control(spec, name, change, 10 * tolerance))
     return Report(
         "function_kept",
         "apply(act(spec, g, theta), x) == apply(theta, x), relative to the variation "
@@ -95,9 +105,19 @@ def function_kept(
         tolerance,
         parts,
         tuple(controls),
-        "Look at the leaves around unit space "
-        f"{max(parts, key=lambda name: parts[name])!r}: their axes, their powers, and "
-        f"whether its group is the symmetry of its activation.",
+        _advice(spec, max(parts, key=lambda name: parts[name])),
+    )
+
+
+def _advice(spec: WeightSpec, worst: str) -> str:
+    if worst in spec.space_by_name:
+        return (
+            f"Look at the leaves around unit space {worst!r}: their axes, their "
+            f"powers, and whether its group is the symmetry of its activation."
+        )
+    return (
+        f"Look at shift {worst!r}: whether all that reads its leaf has a route, and "
+        f"nothing nonlinear stands between."
     )
 
 
@@ -119,14 +139,24 @@ def _inert_controls(variation: float, moved: float, floor: float) -> list[Contro
     ]
 
 
-def _one_sided_control(space: str, change: float, floor: float) -> Control:
+def _one_sided_control(
+    spec: WeightSpec, name: str, change: float, floor: float
+) -> Control:
+    if name in spec.space_by_name:
+        return Control(
+            f"the change of the outputs when only the leaves that write {name!r} are "
+            f"moved",
+            change,
+            floor,
+            f"Units of {name!r} are dead, or nothing reads them: the check is blind to "
+            f"them. Use other weights, or more inputs.",
+        )
     return Control(
-        f"the change of the outputs when only the leaves that write {space!r} are "
-        f"moved",
+        f"the change of the outputs when shift {name!r} is added without its routes",
         change,
         floor,
-        f"Units of {space!r} are dead, or nothing reads them: the check is blind to "
-        f"them. Use other weights, or more inputs.",
+        "What reads its leaf is dead: the check is blind to it. Use other weights, or "
+        "more inputs.",
     )
 
 

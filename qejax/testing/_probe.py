@@ -48,7 +48,7 @@ class Probe:
         return check_finite(f"output of the map given to {self.law}", out)
 
     def elements(self) -> dict[str, Elements]:
-        """The element, and by unit space its part there alone."""
+        """By unit space and shift, the part of the element there alone."""
         names = movable(self.spec, self.g)
         return {name: only(self.spec, self.g, name) for name in names}
 
@@ -105,6 +105,7 @@ def report(
 ) -> Report:
     parts = {name: gap(g) for name, g in probe.elements().items()}
     worst = max(parts, key=lambda name: parts[name])
+    what = "unit space" if worst in probe.spec.space_by_name else "shift"
     return Report(
         probe.law,
         statement,
@@ -112,5 +113,5 @@ def report(
         probe.tolerance,
         parts,
         controls,
-        f"{advice} The largest part is unit space {worst!r}.",
+        f"{advice} The largest part is {what} {worst!r}.",
     )

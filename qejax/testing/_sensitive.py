@@ -11,11 +11,10 @@ from qejax import spaces
 from qejax._typing import PRNGKeyArray, Theta
 from qejax.spaces import WeightSpec
 from qejax.testing._draws import (
-    act,
+    act_one_sided,
     draw_elements,
+    has_one_side,
     movable,
-    one_sided,
-    only,
     unrelated,
 )
 from qejax.testing._report import (
@@ -43,14 +42,17 @@ def sensitive(
     There is no gap here, only controls, relative to the spread of `fn` over unrelated
     weights: that spread itself; for each leaf, the change of `fn` when it is redrawn;
     for each unit space, the change when only the leaves that write it are moved, which
-    makes another function.
+    makes another function, and for each shift, the change when it is added without its
+    routes. A leaf that shifts move without a route (a key bias) is left out: no
+    invariant map sees it.
 
     Args:
         fn: `theta -> y`, a tree of arrays.
         spec: of `theta`.
         theta: weights of one network.
         key: consumed.
-        spread: positive scales are drawn from `[1 / spread, spread]`.
+        spread: positive scales are drawn from `[1 / spread, spread]`, matrices with
+            this condition number.
         floor: what every change must exceed; 1e-9 in float64, 1e-3 in float32 by
             default.
 
@@ -84,7 +86,10 @@ def sensitive(
         )
     ]
     old, new = (spaces.views(spec, t) for t in (theta, unrelated(key_leaves, theta)))
+    free = {shift.leaf for shift in spec.shifts if not shift.routes}
     for leaf in spec.leaves:
+        if leaf.path in free:
+            continue
         other = {**old, leaf.path: new[leaf.path]}
         controls.append(
             Control(
@@ -96,17 +101,24 @@ def sensitive(
         )
     g = draw_elements(key_element, spec, spread, jax.tree.leaves(theta)[0].dtype)
     for name in movable(spec, g):
-        wrong = act(one_sided(spec, name), only(spec, g, name), theta)
-        controls.append(
-            Control(
-                f"the change when only the leaves that write {name!r} are moved",
-                relative(run(wrong), out, size),
-                floor,
-                "The map treats leaves one by one, and so takes different functions "
-                "for the same. Check that it couples the leaves of a unit space.",
-            )
-        )
+        if has_one_side(spec, name):
+            change = relative(run(act_one_sided(spec, g, name, theta)), out, size)
+            controls.append(_one_sided_control(spec, name, change, floor))
     return Report("sensitive", "fn tells networks apart", 0.0, 0.0, {}, tuple(controls))
+
+
+def _one_sided_control(
+    spec: WeightSpec, name: str, change: float, floor: float
+) -> Control:
+    return Control(
+        f"the change when only the leaves that write {name!r} are moved"
+        if name in spec.space_by_name
+        else f"the change when shift {name!r} is added without its routes",
+        change,
+        floor,
+        "The map treats leaves one by one, and so takes different functions for the "
+        "same. Check that it couples the leaves of a unit space.",
+    )
 
 
 def assert_sensitive(

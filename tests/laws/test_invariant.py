@@ -11,15 +11,15 @@ from flax import nnx
 
 from qejax import layers, models, nets
 from tests.layer_specs import fast_jit
-from tests.registry import NETS, RTOL, SPREAD, compiled, element_of, theta_of
+from tests.registry import MLPS_AND_CNNS, RTOL, SPREAD, compiled, element_of, theta_of
 
 KINDS = tuple(models.TRUNKS)
 # Every network once and every kind four times at least; all pairs are slow.
-CYCLE = {(KINDS[i % len(KINDS)], name) for i, name in enumerate(NETS)}
+CYCLE = {(KINDS[i % len(KINDS)], name) for i, name in enumerate(MLPS_AND_CNNS)}
 CASES = [
     pytest.param(kind, name, marks=[] if (kind, name) in CYCLE else [pytest.mark.slow])
     for kind in KINDS
-    for name in NETS
+    for name in MLPS_AND_CNNS
 ]
 NUM = 4
 
@@ -32,7 +32,7 @@ def config(**options: Any) -> models.PredictorConfig:
 @functools.cache
 def networks(name: str, dtype: str = "float64") -> tuple[Any, Any]:
     """Unrelated networks, and one more point of each orbit; leaves `[NUM, ...]`."""
-    spec = NETS[name].net.spec
+    spec = MLPS_AND_CNNS[name].net.spec
     plain, moved = [], []
     for seed in range(NUM):
         theta = theta_of(spec, seed, dtype)
@@ -44,7 +44,7 @@ def networks(name: str, dtype: str = "float64") -> tuple[Any, Any]:
 
 
 def predictor(kind: Any, name: str, network: bool = False, **options: Any) -> Any:
-    net = NETS[name].net
+    net = MLPS_AND_CNNS[name].net
     return models.Predictor(
         net.spec,
         4,
@@ -68,7 +68,7 @@ def gap_and_spread(
 
 
 def test_the_cycle_leaves_no_network_and_no_kind_out() -> None:
-    assert {name for _, name in CYCLE} == set(NETS)
+    assert {name for _, name in CYCLE} == set(MLPS_AND_CNNS)
     counts = [sum(kind == other for other, _ in CYCLE) for kind in KINDS]
     assert min(counts) >= 4
 
@@ -86,7 +86,7 @@ def test_invariant_with_every_exact_reading_and_probes(name: str) -> None:
     readings = {
         "statistics": tuple(n for n in models.STATISTICS if n != "raw"),
         "sketches": tuple(models.SKETCHES),
-        "shape": NETS[name].inputs,
+        "shape": MLPS_AND_CNNS[name].inputs,
         "probes": 4,
         "stream": 3,
     }
@@ -107,7 +107,9 @@ def test_float32(kind: str) -> None:
 
 def test_raw_statistics_and_flat_weights_are_caught() -> None:
     raw = predictor("canonical", "cnn, strided, gap", statistics=("raw",))
-    flat = models.FlatMLP(NETS["cnn, strided, gap"].net.spec, (8,), rngs=nnx.Rngs(0))
+    flat = models.FlatMLP(
+        MLPS_AND_CNNS["cnn, strided, gap"].net.spec, (8,), rngs=nnx.Rngs(0)
+    )
     with jax.numpy_dtype_promotion("standard"):
         for broken in (raw, flat):
             gap, _ = gap_and_spread(broken, "cnn, strided, gap")

@@ -1,4 +1,7 @@
-"""The laws can fail: wrong elements, wrong specs and no elements are all seen."""
+"""The laws can fail: wrong elements, wrong specs and no elements are all seen.
+
+Of transformers, `test_function_kept` sees it: by its controls, and on wrong specs.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -9,9 +12,9 @@ import numpy as np
 import pytest
 
 from qejax import spaces
-from qejax.testing._draws import one_sided
+from qejax.testing._draws import act_one_sided
 from tests.registry import (
-    MOVED,
+    MOVED_MLPS_AND_CNNS,
     NETS,
     compiled,
     element_of,
@@ -21,7 +24,7 @@ from tests.registry import (
 )
 
 
-@pytest.mark.parametrize("name", MOVED)
+@pytest.mark.parametrize("name", MOVED_MLPS_AND_CNNS)
 def test_elements_move_the_weights(name):
     spec, run = NETS[name].net.spec, compiled(name)
     theta = theta_of(spec, 0)
@@ -44,7 +47,7 @@ def test_samples_span_what_was_asked():
             assert np.all(scale == 1)
 
 
-@pytest.mark.parametrize("name", MOVED)
+@pytest.mark.parametrize("name", MOVED_MLPS_AND_CNNS)
 def test_other_weights_are_another_function(name):
     row, run = NETS[name], compiled(name)
     x = inputs_of(row)
@@ -52,7 +55,7 @@ def test_other_weights_are_another_function(name):
     assert gap(two, one) > 1e-2
 
 
-@pytest.mark.parametrize("name", MOVED)
+@pytest.mark.parametrize("name", MOVED_MLPS_AND_CNNS)
 def test_every_space_must_be_moved_on_both_sides(name):
     """Space by space: an element that only its writers feel changes the function."""
     row, run = NETS[name], compiled(name)
@@ -66,7 +69,7 @@ def test_every_space_must_be_moved_on_both_sides(name):
         g[space.name] = g[space.name]._replace(
             perm=jnp.arange(space.size)[::-1], scale=jnp.full(space.size, kick)
         )
-        wrong = spaces.act(one_sided(spec, space.name), g, theta)
+        wrong = act_one_sided(spec, g, space.name, theta)
         assert gap(run.apply(wrong, x), before) > 1e-6, space.name
 
 

@@ -27,7 +27,7 @@ from tests.layer_specs import (
     random_module,
     relative_gap,
 )
-from tests.registry import LAYERS, MOVED, QUASI, RTOL
+from tests.registry import LAYERS, MOVED_MLPS_AND_CNNS, QUASI, RTOL
 
 C_IN, C_OUT = 2, 3
 SCALED = [name for name in SPECS if "positive" in name or name in ("mixed",)]
@@ -46,7 +46,7 @@ def sampled(spec: WeightSpec, spread: float = 30.0) -> tuple[Any, Any]:
 # Networks whose group has scales; the others have no gauge.
 NETWORKS = {
     f"net: {name}": row.net.spec
-    for name, row in MOVED.items()
+    for name, row in MOVED_MLPS_AND_CNNS.items()
     if any(space.group == "positive_scale" for space in row.net.spec.spaces)
 }
 FAST = {"net: residual cnn", "net: relu to the tenth", "net: mixed"}

@@ -20,10 +20,12 @@ from tests.layer_specs import (
     random_module,
     relative_gap,
 )
-from tests.registry import LAYERS, MOVED, RTOL, STRICT
+from tests.registry import LAYERS, MOVED_MLPS_AND_CNNS, RTOL, STRICT
 
 C_IN, C_OUT = 2, 3
-WHERE = SPECS | {f"net: {name}": row.net.spec for name, row in MOVED.items()}
+WHERE = SPECS | {
+    f"net: {name}": row.net.spec for name, row in MOVED_MLPS_AND_CNNS.items()
+}
 
 
 # The bounded layer is the same code on another spec.
@@ -66,10 +68,10 @@ def test_commutes_with_the_group(name: str, kind: str) -> None:
 
 
 # Every network once, every layer twice at least; all pairs are slow.
-CYCLE = {(name, STRICT[i % len(STRICT)]) for i, name in enumerate(MOVED)}
+CYCLE = {(name, STRICT[i % len(STRICT)]) for i, name in enumerate(MOVED_MLPS_AND_CNNS)}
 NETWORKS = [
     pytest.param(name, kind, marks=[] if (name, kind) in CYCLE else [pytest.mark.slow])
-    for name in MOVED
+    for name in MOVED_MLPS_AND_CNNS
     for kind in STRICT
 ]
 
@@ -77,7 +79,7 @@ NETWORKS = [
 @pytest.mark.parametrize(("name", "kind"), NETWORKS)
 def test_commutes_with_the_group_of_every_network(name: str, kind: str) -> None:
     run = compiled(f"net: {name}", kind)
-    assert equivariance_gap(run, MOVED[name].net.spec, seeds=1) < RTOL
+    assert equivariance_gap(run, MOVED_MLPS_AND_CNNS[name].net.spec, seeds=1) < RTOL
 
 
 @pytest.mark.parametrize("kind", STRICT)

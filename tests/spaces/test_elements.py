@@ -12,6 +12,8 @@ from qejax.spaces._move import gather_axes, multiply_axes
 from tests.registry import NETS, element_of, theta_of
 
 SPEC = NETS["mixed"].net.spec
+HEADS = NETS["vit, class token"].net.spec
+ROTARY = NETS["language, rotary, grouped, gated"].net.spec
 KEY = jax.random.key(0)
 
 
@@ -72,7 +74,62 @@ def test_elements_must_be_monomials():
         spaces.act(SPEC, nothing, theta_of(SPEC, 0))
 
 
-@pytest.mark.parametrize("name", ["mixed", "cnn, same, flatten", "residual cnn"])
+QK, VALUES = "block_00.attention.qk", "block_00.attention.value_shift"
+MATRICES = {
+    "one matrix for all heads": (QK, jnp.eye(2), r"`matrix`.*\(2, 2, 2\).*\(2, 2\)"),
+    "another width": (QK, jnp.ones((2, 3, 3)), r"`matrix`.*\(2, 2, 2\).*\(2, 3, 3\)"),
+    "integers": (QK, jnp.ones((2, 2, 2), int), "`matrix` should be floating.*got int"),
+    "no array": (QK, None, "`matrix` should be floating .*got a NoneType"),
+    "heads without a scale": (
+        "block_00.attention.heads",
+        jnp.eye(2),
+        "expected a Monomial",
+    ),
+    "a shift of another shape": (
+        VALUES,
+        jnp.ones(4),
+        r"`array` should be floating of shape \(2, 2\).*\(4,\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MATRICES)
+def test_matrices_and_shifts_of_another_form_are_refused(case):
+    name, wrong, says = MATRICES[case]
+    g = spaces.identity(HEADS, jnp.float64)
+    spaces.check_spaces(HEADS, g)
+    with pytest.raises(ValueError, match=f"group element of .*{name}'.*{says}"):
+        spaces.check_spaces(HEADS, {**g, name: wrong})
+
+
+VALUES_THAT_ARE_NOT = {
+    "singular": (QK, lambda a: a.at[1, 0].set(0), "invertible, got a condition"),
+    "not finite": (QK, lambda a: a.at[1].set(jnp.nan), "should be finite, got 4 ent"),
+    "a scale that is zero": (
+        "block_00.norm_1.scale",
+        lambda a: a.at[2].set(0),
+        r"general_linear\(1\): the matrix should be invertible",
+    ),
+    "an infinite shift": (
+        VALUES,
+        lambda a: a.at[1, 1].set(jnp.inf),
+        r"entries should be finite, got \[\[0.0, 0.0\], \[0.0, inf\]\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", VALUES_THAT_ARE_NOT)
+def test_values_of_matrices_and_shifts_are_checked(case):
+    name, change, says = VALUES_THAT_ARE_NOT[case]
+    g = spaces.identity(HEADS, jnp.float64)
+    spaces.check_elements(HEADS, g)
+    with pytest.raises(ValueError, match=f"{name}': .*{says}"):
+        spaces.check_elements(HEADS, {**g, name: change(g[name])})
+
+
+@pytest.mark.parametrize(
+    "name", ["mixed", "cnn, same, flatten", "residual cnn", "no norm"]
+)
 def test_weights_and_elements_of_numpy_are_moved(name):
     """A zoo holds its weights as NumPy arrays."""
     spec = NETS[name].net.spec
@@ -129,6 +186,30 @@ def test_units_move_with_their_power():
             np.testing.assert_allclose(moved[name], expected, rtol=1e-14)
 
 
+def test_units_of_heads_move_with_their_head():
+    """Groups permute, queries within a group, and every head has its own matrix."""
+    spec, at = ROTARY, "block_00.attention"
+    g = element_of(spec, 3)
+    outer, inner = (np.asarray(g[f"{at}.{n}"].perm) for n in ("heads", "queries"))
+    assert outer.tolist() == [1, 0]
+    draw = np.random.default_rng(1)
+    x = {f"{at}.{n}": draw.normal(size=(2, 2, 3)) for n in ("queries", "vo")}
+    x[f"{at}.heads"] = draw.normal(size=(2, 3))
+    units = jax.tree.map(jnp.asarray, x)
+    for power in (1, -1):
+        moved = spaces.act_units(spec, g, units, power)
+        np.testing.assert_array_equal(moved[f"{at}.heads"], x[f"{at}.heads"][outer])
+        for new, old in enumerate(outer):
+            np.testing.assert_array_equal(
+                moved[f"{at}.queries"][new], x[f"{at}.queries"][old][inner[new]]
+            )
+            matrix = np.asarray(g[f"{at}.vo"])[new]
+            matrix = matrix if power == 1 else np.linalg.inv(matrix).T
+            np.testing.assert_allclose(
+                moved[f"{at}.vo"][new], matrix @ x[f"{at}.vo"][old], rtol=1e-12
+            )
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_products_permute_as_gathers_do(dtype):
     """The path of TPUs against the path of the others, without a scale."""
@@ -140,3 +221,16 @@ def test_products_permute_as_gathers_do(dtype):
         moved = permute(x, perms)
         assert moved.dtype == dtype
         np.testing.assert_array_equal(moved, expected)
+
+
+def test_products_permute_units_of_heads_as_gathers_do():
+    """Axis 2 by one of three permutations, that of the new position along axis 1."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4, 5)))
+    draw = np.random.default_rng(1)
+    outer, inner = draw.permutation(3), np.stack([draw.permutation(4) for _ in "abc"])
+    expected = np.stack(
+        [np.asarray(x)[:, old][:, inner[new]] for new, old in enumerate(outer)], 1
+    )
+    perms = {1: jnp.asarray(outer), 2: jnp.asarray(inner)}
+    for permute in (gather_axes, multiply_axes):
+        np.testing.assert_array_equal(permute(x, perms, {2: 1}), expected)

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from qejax import spaces
-from qejax.spaces import Axis, Leaf, UnitSpace, WeightSpec, Wire
-from tests.registry import NETS, theta_of
+from qejax.spaces import Axis, Leaf, Route, Shift, UnitSpace, WeightSpec, Wire
+from tests.registry import MLPS_AND_CNNS, NETS, theta_of
 
 A, B = UnitSpace("a", 2), UnitSpace("b", 3, "sign")
+PER = UnitSpace("m", 3, "general_linear", "a")
+HEADS = spaces.attention("", Wire(3), Wire(2), heads=4, head_dim=3, kv_heads=2)
 
 
 def _leaf(path: str = "k", *axes: Axis, shape: tuple[int, ...] | None = None) -> Leaf:
@@ -45,11 +47,58 @@ def _leaf(path: str = "k", *axes: Axis, shape: tuple[int, ...] | None = None) ->
             (_leaf(shape=(5,)),),
             r"leaf 'k': a stored shape \(5,\) should hold as many .* view \(2, 3\)",
         ),
+        (
+            (UnitSpace("a", 3, "rotary"),),
+            (),
+            "unit space 'a': rotary embedding turns pairs.*should be even, got 3",
+        ),
+        (
+            (UnitSpace("q", 2, per="a"), A),
+            (),
+            r"unit space 'q': `per` should be one of the unit spaces before it .*\[\], "
+            "got 'a'",
+        ),
+        (
+            (A, UnitSpace("q", 2, per="a"), UnitSpace("r", 2, per="q")),
+            (),
+            r"unit space 'r': `per` should be one of .*\['a'\], got 'q'",
+        ),
+        (
+            (UnitSpace("a", 2, "orthogonal"), UnitSpace("q", 2, per="a")),
+            (),
+            r"unit space 'q': `per` .*only permute and scale, \[\], got 'a'",
+        ),
+        (
+            (A, PER),
+            (Leaf("k", (Axis(3, "m", 1), Axis(2, "a", 1))),),
+            r"leaf 'k', axis 0: unit space 'm' is per 'a', expected an axis of that "
+            r"space before it, got \['m', 'a'\]",
+        ),
+        (
+            (A, PER),
+            (Leaf("k", (Axis(2, "a", -1), Axis(3, "m", -2))),),
+            "leaf 'k', axis 1: an axis that matrices of the group 'general_linear' "
+            "move should have power 1 or -1, got -2",
+        ),
     ],
 )
 def test_wrong_specs_are_refused(units, leaves, says):
     with pytest.raises(ValueError, match=says):
         WeightSpec(units, leaves)
+
+
+@pytest.mark.parametrize(
+    ("shift", "says"),
+    [
+        (Shift("k", "c"), r"shift 'k': expected paths of \['k'\], got 'c'"),
+        (Shift("k", "k", (Route("c", "k", "a,ab->b"),)), "expected paths.*got 'c'"),
+        (Shift("k", "k", (Route("k", "d", "a,ab->b"),)), "expected paths.*got 'd'"),
+        (Shift("a", "k"), "names of unit spaces should be unique, got 'a' twice"),
+    ],
+)
+def test_wrong_shifts_are_refused(shift, says):
+    with pytest.raises(ValueError, match=says):
+        WeightSpec((A, B), (_leaf(),), (shift,))
 
 
 def test_specs_are_values():
@@ -75,6 +124,37 @@ def test_permutations_only_keeps_everything_else():
     assert [s.size for s in bare.spaces] == [s.size for s in spec.spaces]
 
 
+def test_permutations_only_of_heads_makes_one_set_of_all_queries():
+    spec = HEADS.spec()
+    bare = spec.permutations_only()
+    assert bare.spaces == (UnitSpace("heads", 2), UnitSpace("queries", 4))
+    assert not bare.shifts
+    assert [leaf.stored for leaf in bare.leaves] == [
+        leaf.stored for leaf in spec.leaves
+    ]
+    query = bare.leaf_by_path["query/kernel"]
+    assert query.axes == (Axis(3), Axis(4, "queries", 1), Axis(3))
+
+
+def test_permutations_only_needs_units_behind_their_host():
+    between = Leaf("k", (Axis(2, "a", 1), Axis(5), Axis(3, "q", 1)))
+    spec = WeightSpec((A, UnitSpace("q", 3, per="a")), (between,))
+    with pytest.raises(ValueError, match="should come right behind those of the space"):
+        spec.permutations_only()
+
+
+def test_axes_know_whose_units_tell_their_element():
+    spec = HEADS.spec()
+    query = spec.leaf_by_path["query/kernel"]
+    names = [axis.space for axis in query.axes]
+    assert names == [None, "heads", "queries", "qk"]
+    assert [spec.per_axis(query, p) for p in range(4)] == [None, None, 1, 1]
+    assert [spec.per_size(space) for space in spec.spaces] == [(), (2,), (2,), (2,)]
+    # The nearest one before: a stream read and written has an element for each side.
+    square = Leaf("k", (*spec.leaves[-2].axes[:1], *query.axes[1:]))
+    assert [square.before(p, "heads") for p in range(4)] == [None, 0, 1, 1]
+
+
 def test_leaves_know_who_moves_them():
     leaf = _leaf("k", Axis(9), Axis(2, "a", -2), Axis(3, "b", 1), shape=(18, 3))
     assert leaf.view == (9, 2, 3)
@@ -86,7 +166,7 @@ def test_leaves_know_who_moves_them():
     assert not leaf.reads("b") and not leaf.writes("a")  # noqa: PT018
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", [*MLPS_AND_CNNS, "vit, class token"])
 def test_views_come_back(name):
     spec = NETS[name].net.spec
     theta = theta_of(spec, 0)

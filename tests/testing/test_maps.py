@@ -172,7 +172,7 @@ def test_zero_input_is_no_evidence():
 
 def alpha(theta: Any) -> Any:
     """Any group-valued map: from statistics that nothing keeps."""
-    seed = jnp.tanh(compiled(NAME).ravel(theta).mean())
+    seed = jnp.tanh(spaces.ravel(SPEC, theta).mean())
     return {
         space.name: Monomial(
             jnp.arange(space.size), 1 + 0.5 * jnp.sin(seed + jnp.arange(space.size))
