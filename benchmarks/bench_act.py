@@ -81,7 +81,9 @@ def act_with(permute: Permute, spec: WeightSpec) -> Callable[[Elements, Any], An
         for position in leaf.moved():
             axis = leaf.axes[position]
             space = spec.space_by_name[str(axis.space)]
-            perm, factor = GROUPS[space.group].monomial(g[space.name], axis.power)
+            monomial = GROUPS[space.group].monomial
+            assert monomial is not None
+            perm, factor = monomial(g[space.name], axis.power)
             perms[position], factors[position] = perm, factor
         if perms:
             x = permute(x, perms)
