@@ -4,6 +4,7 @@ x64 is on and rank promotion raises everywhere. Strict dtype promotion is on onl
 the rooms below: `optax.adam` and float64 `nnx.LayerNorm` promote on purpose.
 """
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -16,6 +17,18 @@ from hypothesis import HealthCheck, settings
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it puts in the background so; tests of Ctrl-C need it heard.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Nearly all of the time is XLA compiling programs that run three times, so it compiles
+# plainly: no optimisation, and not an MLIR module a fusion. Versions of jaxlib that do
+# not know the last option ignore it. `XLA_FLAGS= pytest` compiles as users do.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_parallel_codegen_split_count=1 "
+    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters",
+)
+# The heap is full of programs that stay: walking it again and again finds nothing.
+gc.set_threshold(100_000, 20, 20)
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
