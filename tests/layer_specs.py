@@ -10,7 +10,18 @@ import numpy as np
 from flax import nnx
 
 from qejax._typing import Array
-from qejax.spaces import UnitSpace, WeightSpec, Wire, act_features, conv, dense
+from qejax.spaces import (
+    Part,
+    UnitSpace,
+    WeightSpec,
+    Wire,
+    act_features,
+    attention,
+    conv,
+    dense,
+    low_rank,
+    settled_spec,
+)
 
 GROUP_NAMES = ("permutation", "positive_scale", "sign")
 
@@ -86,6 +97,37 @@ SPECS: dict[str, WeightSpec] = {
     "mixed": mixed(),
     "degree_two": mlp("positive_scale", 2),
 }
+
+
+def heads(stream: Wire, **options: Any) -> WeightSpec:
+    """One attention layer from a stream to itself, without what settling takes out."""
+    units = () if stream.space is None else (UnitSpace(stream.space, stream.size),)
+    part = attention("", stream, stream, head_dim=2, **options)
+    return settled_spec((Part(units) + part).spec())
+
+
+def adapter() -> WeightSpec:
+    """A layer with an adapter, from units that scale to units that flip."""
+    first, second = Wire(3, "relu"), Wire(2, "tanh")
+    leaves = dense("layer_01", first, second)
+    pair = low_rank(leaves[0], 2, 1)
+    return WeightSpec(
+        (
+            UnitSpace("relu", 3, "positive_scale"),
+            *pair.spaces,
+            UnitSpace("tanh", 2, "sign"),
+        ),
+        (*dense("layer_00", Wire(2), first), *leaves, *pair.leaves),
+    )
+
+
+HEADS: dict[str, WeightSpec] = {
+    "heads": heads(Wire(2), heads=2),
+    "heads on a stream": heads(Wire(3, "stream"), heads=2),
+    "grouped": heads(Wire(2), heads=4, kv_heads=2),
+    "adapter": adapter(),
+}
+"""Small weight spaces on which general linear maps act, too."""
 
 
 def random_features(seed: int, spec: WeightSpec, channels: int) -> dict[str, Array]:

@@ -3,7 +3,7 @@
 Each architecture has its own trees, as it has its own metanetwork.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +48,16 @@ TREES = (
     TreeRow("trees_all", ("raw", "canonical", "path", "probe"), True),
 )
 """Trees on statistics."""
+
+
+def tree_rows(buckets: Sequence[Bucket]) -> tuple[TreeRow, ...]:
+    """Returns the rows of `TREES` without those that have nothing of their own here.
+
+    No statistics of paths are taken of networks that are not chains of layers.
+    """
+    chains = all(bucket.everything.network.layers for bucket in buckets)
+    return tuple(row for row in TREES if chains or row.statistics[-1] != "path")
+
 
 SAME_INPUTS = {
     "without_probes": TreeRow("trees_inputs", (), False),

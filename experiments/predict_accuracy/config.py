@@ -22,7 +22,7 @@ from qejax import nets
 
 Quasi = Literal["strict", "gauge", "relative", "canonical", "learned_gauge"]
 
-FORMATS = ("small_cnn_zoo",)
+FORMATS = ("small_cnn_zoo", "small_transformer_zoo")
 """Public formats that `--zoo FORMAT:DIR` reads."""
 
 GENERATED = ("digits",)
@@ -37,6 +37,7 @@ class Config:
         zoo: `digits` to train one (once), `FORMAT:DIR` for a public format, or the
             directory of a prepared zoo.
         out: where the run writes; re-running with the same `out` resumes.
+        cut_off: networks below this accuracy are left out before the zoo is split.
         zoos: where generated zoos are kept, shared by all runs.
         seed: decides everything random, the generated zoo included.
         seeds: metanetworks trained per row of the table.
@@ -65,6 +66,7 @@ class Config:
     """
 
     zoo: str = "digits"
+    cut_off: float = 0.0
     out: Path = Path("runs/predict_accuracy")
     zoos: Path = Path("runs/zoos")
     seed: int = 0
@@ -166,6 +168,7 @@ _RANGES = (
     ("channels", 0, 1024),
     ("stream", 0, 1024),
     ("dropout", 0, 1),
+    ("cut_off", 0, 1),
 )
 
 _DIGITS = Config(out=Path("runs/predict_accuracy/digits"))
@@ -176,6 +179,12 @@ _PUBLIC = Config(
     baseline_channels=0,
     baseline_depth=2,
     baseline_steps=450,
+)
+_PUBLIC_TRANSFORMERS = dataclasses.replace(
+    _PUBLIC,
+    zoo="small_transformer_zoo:../shared/data/zoos/small_transformer_zoo",
+    out=Path("runs/predict_accuracy/small_transformer_zoo"),
+    images=1000,
 )
 _SMOKE = dataclasses.replace(
     _DIGITS,
@@ -196,6 +205,10 @@ _SMOKE = dataclasses.replace(
 PRESETS: dict[str, tuple[str, Config]] = {
     "digits": ("ReLU and tanh networks trained here on 8 x 8 digits.", _DIGITS),
     "small_cnn_zoo": ("CNNs in the public Small CNN Zoo format.", _PUBLIC),
+    "small_transformer_zoo": (
+        "Transformers in the public Small Transformer Zoo format.",
+        _PUBLIC_TRANSFORMERS,
+    ),
     "smoke": ("The digits experiment in a few minutes; numbers mean nothing.", _SMOKE),
 }
 """Presets by name: what it is, and its config. The first is the default."""

@@ -4,18 +4,20 @@ import jax
 import jax.numpy as jnp
 
 from qejax._typing import PRNGKeyArray, Theta
-from qejax.groups import Monomial
-from qejax.spaces import Elements, WeightSpec, act
+from qejax.groups import GROUPS, Monomial
+from qejax.spaces import Elements, WeightSpec, act, identity, sample
 
 EXPONENTS = (0, 1, 2, 3, 4)
-"""Of the robustness curve: scales are drawn from U[1, 10^k]."""
+"""Of the robustness curve: scales are drawn from U[1, 10^k], matrices of heads have
+condition number 10^k."""
 
 
 def element(key: PRNGKeyArray, spec: WeightSpec, top: float, permute: bool) -> Elements:
     """Returns a random element with scales in `U[1, top]`.
 
-    Units under signs get a fair sign each unless `top` is 1. Without `permute`, and
-    with `top = 1`, this is the identity.
+    Units under signs get a fair sign each, matrices a condition number of `top` and
+    shifts a deviation of 1, unless `top` is 1. Without `permute`, and with `top = 1`,
+    this is the identity.
 
     Args:
         key: consumed.
@@ -23,19 +25,24 @@ def element(key: PRNGKeyArray, spec: WeightSpec, top: float, permute: bool) -> E
         top: largest scale, at least 1.
         permute: whether units are permuted as well.
     """
-    g: Elements = {}
+    # Matrices and shifts are drawn by the library; the rest is drawn over.
+    g = sample(key, spec, top) if top > 1 else identity(spec)
     keys = jax.random.split(key, 2 * max(len(spec.spaces), 1))
     for i, space in enumerate(spec.spaces):
+        if GROUPS[space.group].monomial is None:
+            continue
         key_perm, key_scale = keys[2 * i], keys[2 * i + 1]
-        shape = (space.size,)
+        shape = (*spec.per_size(space), space.size)
         scale = jnp.ones(shape)
         if space.group == "positive_scale":
             scale = jax.random.uniform(key_scale, shape, minval=1.0, maxval=top)
         elif space.group == "sign" and top > 1:
             scale = jax.random.rademacher(key_scale, shape, scale.dtype)
-        perm = jnp.arange(space.size)
-        if permute:
+        perm = jnp.broadcast_to(jnp.arange(space.size), shape)
+        if permute and space.per is None:
             perm = jax.random.permutation(key_perm, space.size)
+        elif permute:
+            perm = jax.random.permutation(key_perm, perm, axis=-1, independent=True)
         g[space.name] = Monomial(perm, scale)
     return g
 

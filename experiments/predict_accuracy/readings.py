@@ -21,11 +21,13 @@ Statistics = Literal["raw", "canonical", "path", "probe"]
 
 NAMES: dict[Statistics, tuple[str, ...]] = {
     "raw": ("raw",),
-    "canonical": ("canonical", "log_norms"),
+    "canonical": ("canonical", "log_norms", "spectra"),
     "path": ("paths",),
     "probe": ("outputs", "sensitivity"),
 }
-"""Names in `models.STATISTICS` behind each kind; all but `raw` are exact invariants."""
+"""Names in `models.STATISTICS` behind each kind; all but `raw` are exact invariants.
+
+Those that cannot be taken of an architecture are left out (`models.readings_of`)."""
 
 AT_ONCE = 4
 """Networks that are run on probes together: their activations stay in the cache."""
@@ -64,7 +66,7 @@ class Readings:
 
     def statistics(self, kinds: Sequence[Statistics]) -> np.ndarray:
         """Returns the statistics of these kinds side by side, `[B, F]`."""
-        names = [name for kind in kinds for name in NAMES[kind]]
+        names = [name for kind in kinds for name in NAMES[kind] if name in self.known]
         return np.concatenate([self.known[name] for name in names], axis=1)
 
 
@@ -77,7 +79,7 @@ def _reader(
 
     def read(theta: Theta) -> dict[str, jax.Array]:
         subject = models.Subject(network.spec, theta, network, shape, probes)
-        rows = {**models.STATISTICS, **models.SKETCHES}
+        rows = models.readings_of(network)
         return {name: row.read(subject) for name, row in rows.items()}
 
     return chunked(read, AT_ONCE)

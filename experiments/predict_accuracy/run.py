@@ -16,6 +16,7 @@ from experiments.predict_accuracy.baselines import (
     fit_trees,
     inputs_table,
     statistics_table,
+    tree_rows,
 )
 from experiments.predict_accuracy.buckets import TRAIN, VALIDATION, Bucket
 from experiments.predict_accuracy.config import Config
@@ -94,6 +95,7 @@ def run(
         for row in rows
         if row.name not in COLUMNS
     }
+    metrics["cut_off"] = config.cut_off
     metrics["seconds"] = round(log.seconds, 1)
     metrics = plain(metrics)
     files = report.plot(rows, tested, out)
@@ -139,7 +141,7 @@ def train_rows(
         if net.name in SAME_INPUTS:
             tables = {name: inputs_table(one) for name, one in trained.items()}
             trees(SAME_INPUTS[net.name], tables)
-    for row in TREES:
+    for row in tree_rows(buckets):
         trees(row, {bucket.name: statistics_table(row, bucket) for bucket in buckets})
     return rows
 

@@ -17,6 +17,9 @@ from qejax import models, nets, zoo
 COMPILE_SECONDS, STEPS_PER_SECOND = 5.0, 50_000
 """Of one bucket, and training steps of one network each, on two cores."""
 
+FILES = {"small_cnn_zoo": ("*.*",), "small_transformer_zoo": ("*/*.csv", "*/*.pt")}
+"""Files of a directory in a public format."""
+
 LABEL = "test_accuracy"
 """Of the zoo; what is predicted."""
 
@@ -44,10 +47,17 @@ def load(config: Config, bars: Bars) -> list[Bucket]:
     """
     with bars.work("zoo", "zoo") as piece:
         if config.zoo in GENERATED:
-            return _buckets(zoo.read_all(_generate(config, piece.advance)), config)
-        if ":" in config.zoo:
-            return _buckets(zoo.formats.load(config.zoo), config)
-        return _buckets(zoo.read_all(Path(config.zoo)), config)
+            zoos = zoo.read_all(_generate(config, piece.advance))
+        elif ":" in config.zoo:
+            # Its own split, of what is left, is that of the literature.
+            zoos = zoo.formats.load(config.zoo, cut_off=config.cut_off)
+            return _buckets(zoos, config)
+        else:
+            zoos = zoo.read_all(Path(config.zoo))
+        kept = {
+            name: zoo.keep_accurate(one, config.cut_off) for name, one in zoos.items()
+        }
+        return _buckets(kept, config)
 
 
 def digest(config: Config) -> str:
@@ -57,10 +67,12 @@ def digest(config: Config) -> str:
     """
     if config.zoo in GENERATED:
         return ""
-    place = Path(config.zoo.split(":", 1)[-1])
+    kind, _, folder = config.zoo.rpartition(":")
+    place = Path(folder)
     # The manifest of a prepared zoo holds the checksums of all its shards.
     manifest = place / "manifest.json"
-    files = [manifest] if manifest.is_file() else sorted(place.glob("*.*"))
+    found = [path for rule in FILES.get(kind, ("*.*",)) for path in place.glob(rule)]
+    files = [manifest] if manifest.is_file() else sorted(found)
     total = hashlib.sha256()
     for file in files:
         with file.open("rb") as opened:

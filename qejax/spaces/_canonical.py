@@ -86,7 +86,9 @@ def canonical_form(spec: WeightSpec, theta: Theta) -> Canonical:
     on the closure of the orbit, not on it; it computes the same function. Where two
     singular values (or two principal axes of a stream) are equal their columns are some
     basis of the plane, and the form is one of several. Between close values rounding
-    is amplified by one over their relative distance.
+    is amplified by one over their relative distance. Likewise one of several: the signs
+    of a stream's axes where all leaves that tell them are zero, and a stream without
+    norms in directions that are not written before it is first read.
 
     Args:
         spec: the weight space; spaces of the group `permutation` are left alone.
@@ -118,6 +120,9 @@ def canonical_form(spec: WeightSpec, theta: Theta) -> Canonical:
     normal: Leaves = {}
     log_norm: dict[str, Scalar] = {}
     for leaf in spec.leaves:
+        if not _is_output(leaf) and not any(axis.space in size for axis in leaf.axes):
+            normal[leaf.path] = leaves[leaf.path]
+            continue
         moved = _rescaled(leaf, leaves[leaf.path], size)
         if _is_output(leaf):
             flat = _scaled.reshape(moved, (-1,))

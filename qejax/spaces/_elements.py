@@ -33,7 +33,10 @@ def _shape(spec: WeightSpec, shift: Shift) -> tuple[int, ...]:
 
 
 def identity(spec: WeightSpec, dtype: DTypeLike = jnp.float32) -> Elements:
-    """Returns the element that moves nothing, so that `act` with it changes no bit."""
+    """Returns the element that moves nothing, so that `act` with it changes no bit.
+
+    Where matrices or shifts move a leaf, no number: a zero may lose its sign.
+    """
     e: Elements = {}
     for space in spec.spaces:
         one = GROUPS[space.group].identity(space.size, dtype)

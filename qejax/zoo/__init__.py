@@ -5,6 +5,7 @@ from qejax.zoo._augment import augment as augment
 from qejax.zoo._augment import augment_rows as augment_rows
 from qejax.zoo._config import ZooConfig as ZooConfig
 from qejax.zoo._config import zoo_config_from_dict as zoo_config_from_dict
+from qejax.zoo._cut import keep_accurate as keep_accurate
 from qejax.zoo._generate import Progress as Progress
 from qejax.zoo._generate import generate as generate
 from qejax.zoo._normal import NormalForm as NormalForm
@@ -40,6 +41,7 @@ __all__ = [
     "formats",
     "from_vectors",
     "generate",
+    "keep_accurate",
     "normal_forms",
     "read",
     "read_all",

@@ -10,6 +10,8 @@ from qejax.nets import NetConfig, config_from_dict
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "rmsprop")
 INITS = ("he_normal", "he_uniform", "glorot_normal", "glorot_uniform")
+"""Scaled by fans; drawn by default."""
+KNOWN_INITS = (*INITS, "normal")
 LOG_RANGES = ("learning_rate", "init_scale", "weight_decay")
 
 
@@ -49,8 +51,9 @@ class ZooConfig:
         learning_rate: range for Adam and RMSprop, log. Momentum takes 10 times as
             much, SGD 30 times.
         inits: drawn uniformly, of "he_normal", "he_uniform", "glorot_normal",
-            "glorot_uniform".
-        init_scale: range of the factor on initial kernels, log.
+            "glorot_uniform" and "normal".
+        init_scale: range of the factor on initial kernels, log; with "normal" it is
+            their standard deviation.
         weight_decay: range of the L2 coefficient that is added to the gradient, log.
         dropout: range of the rate after every hidden layer; half of the networks have
             none.
@@ -112,7 +115,7 @@ class ZooConfig:
                     f"zoo config {name}: expected an integer of at least 0, got "
                     f"{got!r}."
                 )
-        for name, known in (("optimizers", OPTIMIZERS), ("inits", INITS)):
+        for name, known in (("optimizers", OPTIMIZERS), ("inits", KNOWN_INITS)):
             got = getattr(self, name)
             if not got or not set(got) <= set(known):
                 raise ValueError(

@@ -86,16 +86,30 @@ def coefficients(hyper: Column) -> Column:
     columns |= {name: hyper[name] for name in names}
     columns["normal"] = np.char.endswith(hyper["init"], "normal")
     columns["glorot"] = np.char.startswith(hyper["init"], "glorot")
+    columns["absolute"] = hyper["init"] == "normal"
     out = {name: column.astype(np.float32) for name, column in columns.items()}
     return out | {"stop": hyper["step"].astype(np.int32)}
 
 
 def fans(spec: WeightSpec) -> dict[str, tuple[float, float]]:
-    """Returns `(fan_in, fan_out)` of every kernel by path; biases have none."""
+    """Returns `(fan_in, fan_out)` of every kernel and table by path.
+
+    Biases and the scales of norms have none. A row of a table is written as it is.
+    """
     out = {}
     for leaf in spec.leaves:
+        *layer, name = leaf.path.split("/")
         *window, n_out = leaf.stored
-        if window:
+        if name in ("bias", "scale"):
+            continue
+        if name != "kernel":
+            out[leaf.path] = (n_out, n_out)
+        elif layer[-2:-1] == ["attention"]:
+            # `[E, H, d]`, and `[H, d, E]` for what the heads write.
+            cut = 2 if layer[-1] == "out" else 1
+            sides = leaf.stored[:cut], leaf.stored[cut:]
+            out[leaf.path] = (math.prod(sides[0]), math.prod(sides[1]))
+        else:
             fan_in = math.prod(window)
             out[leaf.path] = (fan_in, n_out * fan_in / window[-1])
     return out

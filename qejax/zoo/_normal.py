@@ -98,11 +98,12 @@ def _of_float32(spec: WeightSpec) -> Callable[[Any], tuple[jax.Array, ...]]:
 def _program(spec: WeightSpec) -> Callable[[Any], tuple[jax.Array, ...]]:
     """From stacked float64 weights to the arrays of a `NormalForm`, compiled once."""
     limit = float(np.finfo(np.float32).max)
+    free = spaces.settled_spec(spec)
 
     def one(theta: Any) -> tuple[jax.Array, ...]:
         normal = spaces.canonical_form(spec, theta)
         log_norm = spaces.log_norms(normal)
-        raw = spaces.raw_statistics(spec, normal.theta)
+        raw = spaces.raw_statistics(free, spaces.select(free, normal.theta))
         vector = jnp.clip(spaces.ravel(spec, normal.theta), -limit, limit)
         statistics = jnp.concatenate([raw, log_norm])
         return vector.astype(jnp.float32), log_norm, statistics

@@ -68,10 +68,12 @@ def _spread(x: Array, ndim: int) -> Array:
 
 
 def _initial(net: Network, key: PRNGKeyArray, chunk: Chunk) -> Theta:
-    """Kernels drawn per network from its own number, biases zero."""
+    """Kernels drawn per network from its own number, biases zero, norms' scales one."""
     fan, of = fans(net.spec), chunk.coefficients
 
-    def one(row: Array, normal: Array, glorot: Array, scale: Array) -> Theta:
+    def one(
+        row: Array, normal: Array, glorot: Array, absolute: Array, scale: Array
+    ) -> Theta:
         # One draw for all leaves and for both distributions, each with variance 1.
         own, size = jax.random.fold_in(key, row), net.spec.num_parameters
         u = 2 * jax.random.uniform(own, (size,), jnp.float32, 1e-6, 1.0) - 1
@@ -83,10 +85,15 @@ def _initial(net: Network, key: PRNGKeyArray, chunk: Chunk) -> Theta:
             start += leaf.size
             fan_in, fan_out = fan.get(leaf.path, (math.inf, math.inf))
             sums = jnp.where(glorot > 0, fan_in + fan_out, fan_in)
+            if leaf.path in fan:
+                sums = jnp.where(absolute > 0, 2, sums)
             leaves[leaf.path] = scale * jnp.sqrt(2 / sums).astype(jnp.float32) * draw
+            if leaf.path.endswith("/scale"):
+                leaves[leaf.path] = jnp.ones_like(draw)
         return _trees.nest(leaves)
 
-    return jax.vmap(one)(chunk.rows, of["normal"], of["glorot"], of["init_scale"])
+    names = ("normal", "glorot", "absolute", "init_scale")
+    return jax.vmap(one)(chunk.rows, *(of[name] for name in names))
 
 
 def _dropout(

@@ -15,7 +15,7 @@ def test_a_config_is_frozen_keyword_only_and_small():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().seed = 1  # type: ignore[misc]
     assert all(field.kw_only for field in dataclasses.fields(Config))
-    assert len(dataclasses.fields(Config)) <= 25
+    assert len(dataclasses.fields(Config)) <= 26
 
 
 def test_the_default_preset_is_the_digits():
@@ -52,6 +52,7 @@ def test_an_unknown_flag_is_refused(capsys):
         ({"seeds": 0}, "--seeds should be at least 1, got 0"),
         ({"zoo_steps": 0}, "--zoo-steps should be at least 1, got 0"),
         ({"dropout": 1.0}, r"--dropout should be in \[0, 1\), got 1.0"),
+        ({"cut_off": 1.5}, r"--cut-off should be in \[0, 1\), got 1.5"),
         ({"learning_rate": 0.0}, "--learning-rate should be positive, got 0.0"),
         ({"steps": 5, "evaluate_every": 6}, r"at most --steps \(5\), got 6"),
         ({"zoo": "pickle:dir"}, "FORMAT:DIR with a format of .*'pickle:dir'"),

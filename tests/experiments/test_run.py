@@ -61,7 +61,9 @@ def finished(config):
 def test_metrics_have_the_promised_layout(finished, config):
     metrics, _ = finished
     assert metrics == json.loads((config.out / "metrics.json").read_text())
-    assert set(metrics) == {"without_probes", "with_probes", "baselines", "seconds"}
+    names = {"without_probes", "with_probes", "baselines", "cut_off", "seconds"}
+    assert set(metrics) == names
+    assert metrics["cut_off"] == 0
     for name in ("without_probes", "with_probes"):
         assert set(metrics[name]) == COLUMN
         assert set(metrics[name]["test"]) == SCORES

@@ -10,31 +10,32 @@ from collections import defaultdict
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qejax import spaces
 from qejax.layers import CONSTANT, Pattern, Term, mixers, term_table
 from qejax.layers import _engine as engine
-from qejax.spaces import WeightSpec
+from qejax.spaces import Leaf, WeightSpec
 from tests import dense
-from tests.layer_specs import SPECS, fast_jit, mlp, random_features, randomise
+from tests.layer_specs import HEADS, SPECS, fast_jit, mlp, random_features, randomise
+from tests.registry import element_of
+from tests.rho import rho
 
-ROWS = pytest.mark.parametrize("name", SPECS)
+ALL = SPECS | HEADS
+ROWS = pytest.mark.parametrize("name", ALL)
+Labels = tuple[int, ...]
 RTOL = 1e-10
 
 
 @functools.cache
 def representations(name: str) -> dict[str, list[np.ndarray]]:
     """`rho(g)` on each leaf for random g (enough to generate), and the trivial one."""
-    spec, blocks = SPECS[name], defaultdict(list)
+    spec, blocks = ALL[name], defaultdict(list)
     for seed in range(12):
-        g = spaces.sample(jax.random.key(seed), spec, 2.0, jnp.float64)
-        rho, start = np.asarray(spaces.dense_matrix(spec, g)), 0
+        matrix, start = rho(spec, element_of(spec, seed, 2.0)), 0
         for leaf in spec.leaves:
             stop = start + leaf.size
-            blocks[leaf.path].append(rho[start:stop, start:stop])
+            blocks[leaf.path].append(matrix[start:stop, start:stop])
             start = stop
         blocks[CONSTANT.path].append(np.ones((1, 1)))
     return blocks
@@ -47,8 +48,8 @@ def maps(term: Term) -> np.ndarray:
 
 
 def gap(name: str, term: Term) -> float:
-    rho, worst = representations(name), 0.0
-    pairs = zip(rho[term.target.leaf.path], rho[term.source.leaf.path], strict=True)
+    of, worst = representations(name), 0.0
+    pairs = zip(of[term.target.leaf.path], of[term.source.leaf.path], strict=True)
     for out, into in pairs:
         a = maps(term)
         worst = max(worst, float(np.max(np.abs(out @ a - a @ into))))
@@ -62,19 +63,19 @@ def span(terms: list[Term]) -> int:
 
 @ROWS
 def test_every_term_commutes_with_the_group(name: str) -> None:
-    for term in term_table(SPECS[name]):
+    for term in term_table(ALL[name]):
         assert gap(name, term) < RTOL, term
 
 
 @ROWS
 def test_no_term_is_missing(name: str) -> None:
-    spec, rho = SPECS[name], representations(name)
+    spec, of = ALL[name], representations(name)
     table = defaultdict(list)
     for term in term_table(spec):
         table[term.source.leaf.path, term.target.leaf.path].append(term)
     for target in spec.leaves:
         for source in (CONSTANT, *spec.leaves):
-            expected = dense.commutant_dimension(rho[target.path], rho[source.path])
+            expected = dense.commutant_dimension(of[target.path], of[source.path])
             got = span(table[source.path, target.path])
             assert got == expected, (source.path, target.path)
 
@@ -105,6 +106,17 @@ def test_a_dropped_term_is_noticed() -> None:
     assert span(terms[2:]) < 14
 
 
+def test_a_dropped_term_of_a_head_is_noticed() -> None:
+    terms = [
+        term
+        for term in term_table(HEADS["heads on a stream"])
+        if term.source.leaf.path == term.target.leaf.path == "query/kernel"
+    ]
+    # The stream's axes shared or averaged; head and unit of the head always shared.
+    assert [len(term.source.key) for term in terms] == [2, 3]
+    assert [span(terms), span(terms[1:]), span(terms[:1])] == [2, 1, 1]
+
+
 def test_a_wrong_term_is_noticed() -> None:
     spec = SPECS["mlp-positive_scale"]
     kernel, bias = spec.leaves[2], spec.leaves[1]
@@ -112,6 +124,47 @@ def test_a_wrong_term_is_noticed() -> None:
     # Reads the units' inverse scale into their bias, and sums over scaled units.
     wrong = Term(Pattern(kernel, (0, 1), key), Pattern(bias, (0,), key), 1)
     assert gap("mlp-positive_scale", wrong) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "target", "labels"),
+    [
+        # Every head reads the matrices of the others, or the queries of its keys.
+        ("heads", "query/kernel", "query/kernel", ((0, 1), (2, 1))),
+        ("heads", "key/kernel", "query/kernel", ((0, 1), (0, 1))),
+        # The mean of a head's units, and one value for all of them.
+        ("heads", "query/kernel", "query/kernel", ((0, 1), (0, 2))),
+        ("adapter", "layer_01/lora_a", "layer_01/lora_a", ((0, 2), (0, 3))),
+    ],
+)
+def test_a_wrong_term_of_a_head_is_noticed(
+    name: str, source: str, target: str, labels: Any
+) -> None:
+    """The same labels of source and target are a shared index, others are their own."""
+    spec = HEADS[name]
+    reads, writes = (spec.leaf_by_path[path] for path in (source, target))
+    term = term_of(spec, reads, labels[0], writes, labels[1])
+    assert gap(name, term) > 0.1
+
+
+def term_of(
+    spec: WeightSpec, source: Leaf, reads: Labels, target: Leaf, writes: Labels
+) -> Term:
+    """A term whose shared indices are the labels that both leaves have."""
+    shared = [label for label in dict.fromkeys(reads) if label in writes]
+    key = tuple(
+        (str(source.axes[source.moved()[reads.index(label)]].space), 1)
+        for label in shared
+    )
+    own = {
+        label: n
+        for n, label in enumerate([*shared, *({*reads, *writes} - set(shared))])
+    }
+    patterns = (
+        Pattern(leaf, tuple(own[label] for label in labels), key)
+        for leaf, labels in ((source, reads), (target, writes))
+    )
+    return Term(*patterns, fan_in=1)
 
 
 def weights_of(spec: WeightSpec, c_in: int, c_out: int) -> Any:
@@ -123,7 +176,7 @@ def weights_of(spec: WeightSpec, c_in: int, c_out: int) -> Any:
 
 @ROWS
 def test_engine_is_the_table(name: str) -> None:
-    spec, c_in, c_out = SPECS[name], 2, 3
+    spec, c_in, c_out = ALL[name], 2, 3
     weights = randomise(weights_of(spec, c_in, c_out))
     feats = random_features(1, spec, c_in)
     got = fast_jit(lambda w, f: engine.apply(spec, w, f, c_out))(weights, feats)

@@ -6,5 +6,18 @@ from qejax.zoo.formats._small_cnn_zoo import load_small_cnn_zoo as load_small_cn
 from qejax.zoo.formats._small_cnn_zoo import (
     load_small_cnn_zoo_all as load_small_cnn_zoo_all,
 )
+from qejax.zoo.formats._small_transformer_zoo import (
+    load_small_transformer_zoo as load_small_transformer_zoo,
+)
+from qejax.zoo.formats._small_transformer_zoo import (
+    load_small_transformer_zoo_all as load_small_transformer_zoo_all,
+)
 
-__all__ = ["FORMATS", "load", "load_small_cnn_zoo", "load_small_cnn_zoo_all"]
+__all__ = [
+    "FORMATS",
+    "load",
+    "load_small_cnn_zoo",
+    "load_small_cnn_zoo_all",
+    "load_small_transformer_zoo",
+    "load_small_transformer_zoo_all",
+]

@@ -41,6 +41,7 @@ def load_small_cnn_zoo(
     activation: str = "relu",
     step: int | None = None,
     split_seed: int = 0,
+    cut_off: float = 0.0,
 ) -> Zoo:
     """Returns the networks of a Small CNN Zoo directory with one activation.
 
@@ -49,7 +50,8 @@ def load_small_cnn_zoo(
         activation: which networks; the symmetry depends on it, so they are not mixed.
         step: of the checkpoint to take; `None` takes the last of every network.
         split_seed: of the split by network, see `split_networks`. Networks are
-            filtered by activation and step first, then split.
+            filtered by activation, step and accuracy first, then split.
+        cut_off: networks below this `test_accuracy` are left out.
 
     Returns:
         The zoo, in the order of the rows. `labels` are the four accuracies and losses,
@@ -68,11 +70,17 @@ def load_small_cnn_zoo(
             f"{directory}: activation {activation!r} is unknown: expected one of "
             f"{list(ACTIVATIONS)}."
         )
-    return _bucket(files, activation, _select(files, activation, step), split_seed)
+    found = _by_activation(files, step, cut_off)
+    if activation not in found:
+        raise _none_found(files, activation, step, cut_off)
+    return _bucket(files, activation, found[activation], split_seed)
 
 
 def load_small_cnn_zoo_all(
-    directory: str | Path, step: int | None = None, split_seed: int = 0
+    directory: str | Path,
+    step: int | None = None,
+    split_seed: int = 0,
+    cut_off: float = 0.0,
 ) -> dict[str, Zoo]:
     """Returns all networks of a Small CNN Zoo directory, a zoo for each activation.
 
@@ -86,6 +94,8 @@ def load_small_cnn_zoo_all(
         step: of the checkpoint to take; `None` takes the last of every network. An
             activation without a checkpoint at that step is left out.
         split_seed: of the split by network, the same for every activation.
+        cut_off: networks below this `test_accuracy` are left out before the split, and
+            an activation of which none is left.
 
     Returns:
         Zoos by the name of their activation, in alphabetical order.
@@ -95,9 +105,9 @@ def load_small_cnn_zoo_all(
         ValueError: as `load_small_cnn_zoo`.
     """
     files = open_files(Path(directory))
-    by_activation = _by_activation(files, step)
+    by_activation = _by_activation(files, step, cut_off)
     if not by_activation:
-        raise _none_found(files, "any", step)
+        raise _none_found(files, "any", step, cut_off)
     return {
         name: _bucket(files, name, by_activation[name], split_seed)
         for name in sorted(by_activation)
@@ -129,16 +139,10 @@ def _bucket(files: Files, activation: str, rows: np.ndarray, split_seed: int) ->
     )
 
 
-def _select(files: Files, activation: str, step: int | None) -> np.ndarray:
-    """Rows with the activation at the step, one per network."""
-    found = _by_activation(files, step)
-    if activation not in found:
-        raise _none_found(files, activation, step)
-    return found[activation]
-
-
-def _by_activation(files: Files, step: int | None) -> dict[str, np.ndarray]:
-    """Rows at the step, one per network, by activation."""
+def _by_activation(
+    files: Files, step: int | None, cut_off: float
+) -> dict[str, np.ndarray]:
+    """Rows at the step, one per network, that are good enough, by activation."""
     path = files.directory / "metrics.csv.gz"
     seen: dict[tuple[str, int], int] = {}
     last: dict[str, dict[str, tuple[int, int]]] = {}
@@ -163,20 +167,35 @@ def _by_activation(files: Files, step: int | None) -> dict[str, np.ndarray]:
         if step is None or at == step:
             models = last.setdefault(name, {})
             models[model] = max(models.get(model, (at, row)), (at, row))
-    return {
-        name: np.sort([row for _, row in models.values()])
+    found = {
+        name: np.array(
+            sorted(row for _, row in models.values() if _reaches(files, row, cut_off)),
+            np.int64,
+        )
         for name, models in last.items()
     }
+    return {name: rows for name, rows in found.items() if len(rows)}
 
 
-def _none_found(files: Files, activation: str, step: int | None) -> ValueError:
+def _reaches(files: Files, row: int, cut_off: float) -> bool:
+    """Whether a network is not below a cut-off; what is no accuracy is named later."""
+    if cut_off == 0:
+        return True
+    path, text = files.directory / "metrics.csv.gz", files.metrics[row]["test_accuracy"]
+    return not _number(path, row, "test_accuracy", text) < cut_off
+
+
+def _none_found(
+    files: Files, activation: str, step: int | None, cut_off: float
+) -> ValueError:
     path = files.directory / "metrics.csv.gz"
     steps = sorted({int(float(line["step"])) for line in files.metrics})
     names = sorted({line[f"{PREFIX}activation"] for line in files.metrics})
+    better = f" and a test_accuracy of at least {cut_off:g}" if cut_off else ""
     return ValueError(
         f"{path}: no network has activation {activation!r} and step "
-        f"{'the last' if step is None else step}; there are activations {names} "
-        f"and steps {steps}."
+        f"{'the last' if step is None else step}{better}; there are activations "
+        f"{names} and steps {steps}."
     )
 
 

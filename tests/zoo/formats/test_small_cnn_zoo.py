@@ -66,6 +66,9 @@ def test_steps_and_activations_are_chosen(tmp_path: Path) -> None:
     assert {space.group for space in tanh.network.spec.spaces} == {"sign"}
     with pytest.raises(ValueError, match=r"step 9; there are .* steps \[3, 86\]"):
         load(root, step=9)
+    assert load(root, cut_off=0.3).ids.tolist() == ["run_2", "run_3"]
+    with pytest.raises(ValueError, match=r"test_accuracy of at least 0.8; there are"):
+        load(root, cut_off=0.8)
     with pytest.raises(ValueError, match=r"no network has activation 'gelu'"):
         load(root, "gelu")
     with pytest.raises(ValueError, match=r"activation 'swoosh' is unknown"):

@@ -1,0 +1,1 @@
+"""Zoos of transformers, trained from one seed: see `config`."""

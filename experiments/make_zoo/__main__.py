@@ -1,0 +1,68 @@
+"""`python -m experiments.make_zoo [PRESET] [--field value ...]`."""
+
+import shlex
+import signal
+import sys
+
+import tyro
+from rich.console import Console
+
+from experiments.make_zoo.config import PRESETS, Config
+
+MODULE = "experiments.make_zoo"
+
+
+def parse(args: list[str]) -> tuple[str, Config]:
+    """Returns the preset's name and the config that the arguments ask for.
+
+    Args:
+        args: of the command line, without the program.
+
+    Raises:
+        SystemExit: on an argument that does not parse, and for `--help`.
+    """
+    preset, rest = next(iter(PRESETS)), args
+    if args and not args[0].startswith("-"):
+        preset, *rest = args
+    if preset not in PRESETS:
+        raise SystemExit(f"preset should be one of {list(PRESETS)}, got {preset!r}.")
+    text, config = PRESETS[preset]
+    names = "\n".join(f"- `{name}`: {about}" for name, (about, _) in PRESETS.items())
+    description = (
+        f"Trains a zoo of transformers.\n\nPresets, given first:\n\n{names}\n\n"
+        f"Defaults below are of `{preset}`: {text}"
+    )
+    prog = f"python -m {MODULE} {preset}"
+    try:
+        made = tyro.cli(
+            Config, prog=prog, args=rest, default=config, description=description
+        )
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    return preset, made
+
+
+def main() -> int:
+    """Makes the zoo; returns the exit status."""
+    preset, config = parse(sys.argv[1:])
+    # Imported here: --help and a wrong flag answer at once.
+    from experiments.make_zoo.run import run
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    command = shlex.join(["python", "-m", MODULE, *sys.argv[1:]])
+    console = Console()
+    try:
+        run(config, preset=preset, command=command, console=console)
+    except KeyboardInterrupt:
+        console.print(f"stopped; the same command goes on from here: {command}")
+        return 130
+    except (ValueError, OSError) as error:
+        console.print(f"[red]error[/red] {error}", highlight=False)
+        return 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Settled specs: what is left out, what stays; and what cannot be settled."""
+
+import functools
+
+import jax
+import pytest
+
+from qejax import nets, spaces
+from qejax.spaces import Axis, Leaf, UnitSpace, WeightSpec, settled_spec
+from tests.registry import MLPS_AND_CNNS, NETS, TRANSFORMERS, theta_of
+
+SETTLED = ("absorbed", "linear_stream", "orthogonal", "orthogonal_ones", "rotary")
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_what_is_settled_is_gone(name):
+    spec = TRANSFORMERS[name].net.spec
+    free = settled_spec(spec)
+    assert free.shifts == ()
+    assert {space.group for space in free.spaces}.isdisjoint(SETTLED)
+    kept = [space for space in spec.spaces if space.group not in SETTLED]
+    assert list(free.spaces) == kept
+    gone = {leaf.path for leaf in spec.leaves} - {leaf.path for leaf in free.leaves}
+    assert gone >= {shift.leaf for shift in spec.shifts}
+    for leaf in free.leaves:
+        old = spec.leaf_by_path[leaf.path]
+        assert leaf.stored == old.stored
+        for axis, was in zip(leaf.axes, old.axes, strict=True):
+            fixed = was.space is None or spec.space_by_name[was.space].group in SETTLED
+            assert axis == (Axis(was.size) if fixed else was)
+    assert settled_spec(free) is free
+
+
+def test_leaves_that_are_left_out():
+    """Of a block: its norms, the key and value biases; not where something adds up."""
+    spec = NETS["vit, class token"].net.spec
+    free = settled_spec(spec).leaf_by_path
+    gone = [leaf.path for leaf in spec.leaves if leaf.path not in free]
+    assert gone == [
+        "block_00/norm_1/scale",
+        "block_00/norm_1/bias",
+        "block_00/attention/key/bias",
+        "block_00/attention/value/bias",
+        "block_00/norm_2/scale",
+        "block_00/norm_2/bias",
+        "norm/scale",
+        "norm/bias",
+    ]
+    post = settled_spec(NETS["post-norm"].net.spec).leaf_by_path
+    assert "block_00/norm_1/scale" in post
+    assert "block_00/norm_2/scale" not in post
+
+
+@pytest.mark.parametrize("name", MLPS_AND_CNNS)
+def test_without_matrices_there_is_nothing_to_settle(name):
+    spec = MLPS_AND_CNNS[name].net.spec
+    assert settled_spec(spec) is spec
+    assert not spaces.has_matrices(spec)
+    theta = theta_of(spec, 0)
+    assert spaces.settled(spec, theta) is theta
+
+
+def test_heads_alone_are_settled_already():
+    spec = settled_spec(NETS["no norm"].net.spec)
+    assert spaces.has_matrices(spec)
+    theta = theta_of(spec, 0)
+    assert spaces.settled(spec, theta) is theta
+
+
+def test_a_stream_without_norms_that_little_writes():
+    net = nets.transformer(
+        4, 1, 2, 3, norm="none", image=(2, 2, 1), patch=1, position="none"
+    )
+    message = (
+        r"unit space 'stream_0': the normal form of a stream without norms needs at "
+        r"least 4 rows .* got 2, from \['embed/kernel', 'embed/bias'\]"
+    )
+    theta = net.spec.template()
+    for form in (spaces.settled, spaces.canonical_form):
+        with pytest.raises(ValueError, match=message):
+            jax.eval_shape(functools.partial(form, net.spec), theta)
+
+
+def test_units_whose_signs_nothing_fixes():
+    spec = WeightSpec(
+        (UnitSpace("stream", 2, "orthogonal"), UnitSpace("rank", 2, "general_linear")),
+        (
+            Leaf("a", (Axis(2, "stream", -1), Axis(2, "rank", 1))),
+            Leaf("b", (Axis(2, "rank", -1), Axis(2, "stream", 1))),
+        ),
+    )
+    message = (
+        r"unit space 'stream': the normal form needs a leaf that fixes the signs of "
+        r"its units.* got \['a', 'b'\] only"
+    )
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(functools.partial(spaces.settled, spec), spec.template())
+
+
+def test_no_element_leads_to_a_form_of_heads():
+    spec = NETS["vit, class token"].net.spec
+    message = (
+        r"canonical_element: expected a spec of permutations, scales and signs, got "
+        r"the groups \['absorbed', 'general_linear', 'permutation'\] and 5 shifts"
+    )
+    with pytest.raises(ValueError, match=message):
+        spaces.canonical_element(spec, theta_of(spec, 0))
+
+
+def test_theta_that_does_not_fit():
+    spec = NETS["vit, class token"].net.spec
+    for form in (spaces.settled, spaces.canonical_form):
+        with pytest.raises(ValueError, match=r"first difference is at 'embed/kernel'"):
+            form(spec, {})
