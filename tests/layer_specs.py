@@ -150,10 +150,12 @@ def randomise(tree: Any, seed: int = 0, scale: float = 0.5) -> Any:
 def random_module(make: Callable[[], nnx.Module], seed: int = 0) -> Any:
     """A module with random parameters, built without running its initialisers.
 
-    Biases are zero at first; zeros would hide a wrong bias.
+    Biases are zero at first; zeros would hide a wrong bias. Constants are its own.
     """
-    graph, params = nnx.split(nnx.eval_shape(make))
-    return nnx.merge(graph, randomise(nnx.to_pure_dict(params), seed))
+    graph, params, rest = nnx.split(nnx.eval_shape(make), nnx.Param, ...)
+    if jax.tree.leaves(rest):
+        rest = fast_jit(lambda: nnx.split(make(), nnx.Param, ...)[2])()
+    return nnx.merge(graph, randomise(nnx.to_pure_dict(params), seed), rest)
 
 
 @functools.cache

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from qejax import layers, models, nets
-from tests.layer_specs import fast_jit
+from tests.layer_specs import fast_jit, random_module
 from tests.registry import MLPS_AND_CNNS, RTOL, SPREAD, compiled, element_of, theta_of
 
 KINDS = tuple(models.TRUNKS)
@@ -45,13 +45,15 @@ def networks(name: str, dtype: str = "float64") -> tuple[Any, Any]:
 
 def predictor(kind: Any, name: str, network: bool = False, **options: Any) -> Any:
     net = MLPS_AND_CNNS[name].net
-    return models.Predictor(
-        net.spec,
-        4,
-        kind,
-        network=net if network else None,
-        config=config(**{"param_dtype": jnp.float64, **options}),
-        rngs=nnx.Rngs(0),
+    return random_module(
+        lambda: models.Predictor(
+            net.spec,
+            4,
+            kind,
+            network=net if network else None,
+            config=config(**{"param_dtype": jnp.float64, **options}),
+            rngs=nnx.Rngs(0),
+        )
     )
 
 
@@ -136,10 +138,14 @@ def test_layer_norm_on_raw_weights_is_caught() -> None:
 
 
 def test_jit_and_vmap_change_nothing() -> None:
-    net = nets.mlp((2, 3, 2))
-    options = config(param_dtype=jnp.float64)
-    model = models.Predictor(
-        net.spec, 2, "learned_gauge", config=options, rngs=nnx.Rngs(0)
+    # Few different shapes: outside jit, each operation is compiled once for each.
+    net = nets.mlp((2, 2, 2))
+    sizes = {"embed": 2, "hidden": 2, "rank": 2, "carried": 2}
+    options = config(param_dtype=jnp.float64, **sizes)
+    model = random_module(
+        lambda: models.Predictor(
+            net.spec, 2, "learned_gauge", config=options, rngs=nnx.Rngs(0)
+        )
     )
     thetas = theta_of(net.spec, 0, batch=(2,))
     batched = np.asarray(fast_jit(jax.vmap(model))(thetas))
@@ -154,8 +160,9 @@ def test_jit_and_vmap_change_nothing() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_finite_where_units_are_dead(kind: Any) -> None:
     net = nets.mlp((2, 3, 1, 2))
-    model = models.Predictor(
-        net.spec, 3, kind, config=config(param_dtype=jnp.float64), rngs=nnx.Rngs(0)
+    options = config(param_dtype=jnp.float64)
+    model = random_module(
+        lambda: models.Predictor(net.spec, 3, kind, config=options, rngs=nnx.Rngs(0))
     )
     live = theta_of(net.spec, 0)
     zero = jax.tree.map(jnp.zeros_like, live)
@@ -192,22 +199,24 @@ def test_gradients_go_through_prepare(kind: Any) -> None:
     plain: dict[str, Any] = {"config": config(param_dtype=jnp.float64)}
     if kind == "canonical":
         plain = {"config": config(**readings), "network": net}
-    model = models.Predictor(net.spec, 3, kind, rngs=nnx.Rngs(0), **plain)
+    model = random_module(
+        lambda: models.Predictor(net.spec, 3, kind, rngs=nnx.Rngs(0), **plain)
+    )
     live = theta_of(net.spec, 0)
     dead = jax.tree.map(jnp.copy, live)
     dead["layer_00"]["kernel"] = dead["layer_00"]["kernel"].at[:, 1].set(0)
     dead["layer_00"]["bias"] = dead["layer_00"]["bias"].at[1].set(0)
     zero = jax.tree.map(jnp.zeros_like, live)
-    thetas = jax.tree.map(lambda *x: jnp.stack(x), live, dead, zero)
+    # Of the live network: the slope along a direction.
+    along = theta_of(net.spec, 5)
+    near = [
+        jax.tree.map(lambda x, d, s=s: x + s * d, live, along) for s in (1e-6, -1e-6)
+    ]
+    thetas = jax.tree.map(lambda *x: jnp.stack(x), live, dead, zero, *near)
     with jax.numpy_dtype_promotion("standard"):
-        found = fast_jit(jax.vmap(jax.grad(model)))(thetas)
-        assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(found))
-        # Of the live network: the slope along a direction.
-        along = theta_of(net.spec, 5)
-        ahead, behind = (
-            fast_jit(model)(jax.tree.map(lambda x, d, s=s: x + s * d, live, along))
-            for s in (1e-6, -1e-6)
-        )
+        values, found = fast_jit(jax.vmap(jax.value_and_grad(model)))(thetas)
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(found))
+    ahead, behind = values[3:]
     pairs = zip(jax.tree.leaves(found), jax.tree.leaves(along), strict=True)
     slope = sum(float(jnp.vdot(g[0], d)) for g, d in pairs)
     np.testing.assert_allclose(2e-6 * slope, ahead - behind, rtol=1e-4)

@@ -1,5 +1,6 @@
 """Predictors as objects: halves, calibration, sizes, errors, inside Linen."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -13,10 +14,8 @@ from tests.layer_specs import fast_jit
 from tests.registry import theta_of
 
 NET = nets.mlp((4, 3, 3, 2))
-SMALL = models.PredictorConfig(embed=4, hidden=4, heads=2, rank=2, carried=2)
-FULL = models.PredictorConfig(
-    embed=4, hidden=4, heads=2, rank=2, carried=2, probes=4, stream=2, components=3
-)
+SMALL = models.PredictorConfig(depth=1, embed=4, hidden=4, heads=2, rank=2, carried=2)
+FULL = dataclasses.replace(SMALL, probes=4, stream=2, components=3)
 
 
 def make(quasi: Any = "canonical", config: Any = SMALL, **kw: Any) -> Any:
@@ -30,12 +29,12 @@ def stack(number: int) -> Any:
 def test_read_of_prepare_is_call() -> None:
     model = make(config=FULL, network=NET)
     theta = theta_of(NET.spec, 0, "float32")
-    prepared = fast_jit(model.prepare)(theta)
-    whole = fast_jit(lambda t: (model(t), model.predict(t)))(theta)
-    scores = fast_jit(model.scores)(prepared)
+    scores, whole, label = fast_jit(
+        lambda t: (model.scores(model.prepare(t)), model(t), model.predict(t))
+    )(theta)
     assert scores.shape == (2,)
-    np.testing.assert_allclose(scores.mean(), whole[0], rtol=1e-4)
-    assert 0 <= float(whole[1]) <= 1
+    np.testing.assert_allclose(scores.mean(), whole, rtol=1e-4)
+    assert 0 <= float(label) <= 1
 
 
 def test_calibrate_compares_training_networks_with_the_others_only() -> None:
@@ -89,24 +88,22 @@ def test_link_maps_scores_to_labels() -> None:
 def test_statistics_only() -> None:
     model = models.Predictor(NET.spec, 0, "canonical", config=SMALL, rngs=nnx.Rngs(0))
     assert model.trunk is None
-    assert model(theta_of(NET.spec, 0, "float32")).shape == ()
+    assert fast_jit(model)(theta_of(NET.spec, 0, "float32")).shape == ()
     with pytest.raises(ValueError, match="at least one stream"):
         models.Predictor(NET.spec, 0, "strict", config=SMALL, rngs=nnx.Rngs(0))
 
 
-@pytest.mark.parametrize(
-    ("quasi", "num"), [("relative", 15_000), ("canonical", 20_123)]
-)
+@pytest.mark.parametrize(("quasi", "num"), [("relative", 3_000), ("canonical", 5_123)])
 def test_sizes_for_a_number_of_parameters(quasi: Any, num: int) -> None:
-    config = models.PredictorConfig(embed=8, hidden=8, heads=1)
-    channels, config = models.sizes_for(
-        NET.spec, quasi, num, config=config, tolerance=0.01
-    )
+    spec = nets.mlp((4, 3, 2)).spec
+    config = models.PredictorConfig(depth=1, embed=8, hidden=8, heads=1)
+    channels, config = models.sizes_for(spec, quasi, num, config=config, tolerance=0.01)
+    # Channels and the head were both widened.
+    assert channels > 4
+    assert config.hidden > 8
 
     def build() -> Any:
-        return models.Predictor(
-            NET.spec, channels, quasi, config=config, rngs=nnx.Rngs(0)
-        )
+        return models.Predictor(spec, channels, quasi, config=config, rngs=nnx.Rngs(0))
 
     assert abs(models.num_parameters(build) - num) <= 0.01 * num
 

@@ -33,7 +33,8 @@ def test_path_sums_of_an_mlp_are_products() -> None:
     theta = theta_of(MLP.spec, 0)
     first, last = theta["layer_00"], theta["layer_01"]
     for transform in (lambda x: x, jnp.abs, jnp.square):
-        paths = models.path_sums(MLP, theta, (4,), transform)
+        read = fast_jit(lambda t, f=transform: models.path_sums(MLP, t, (4,), f))
+        paths = read(theta)
         product = transform(first["kernel"]) @ transform(last["kernel"])
         np.testing.assert_allclose(paths.outputs, product.T, rtol=1e-12)
         np.testing.assert_allclose(
@@ -52,7 +53,7 @@ def test_path_sums_of_a_convolutional_network_by_composition() -> None:
     for a in range(3):
         for b in range(3):
             composed[2 * a : 2 * a + 3, 2 * b : 2 * b + 3] += one[:, :, 0] @ two[a, b]
-    paths = models.path_sums(CNN, theta, shape)
+    paths = fast_jit(lambda t: models.path_sums(CNN, t, shape))(theta)
     np.testing.assert_allclose(
         paths.outputs[..., 0], np.moveaxis(composed @ head, -1, 0), rtol=1e-10
     )
@@ -96,22 +97,24 @@ def test_sketches_of_decayed_networks_keep_unit_norm() -> None:
 
 def test_output_statistics_forget_the_order_of_outputs() -> None:
     outputs = jax.random.normal(jax.random.key(0), (9, 4), jnp.float64)
-    plain = models.output_statistics(outputs)
-    np.testing.assert_allclose(
-        models.output_statistics(outputs[:, ::-1]), plain, rtol=1e-8
-    )
-    assert gap(models.output_statistics(2 * outputs), plain) > 1e-2
-    same = models.sensitivity_statistics(outputs, outputs)
+    read = fast_jit(models.output_statistics)
+    plain = read(outputs)
+    np.testing.assert_allclose(read(outputs[:, ::-1]), plain, rtol=1e-8)
+    assert gap(read(2 * outputs), plain) > 1e-2
+    same = fast_jit(models.sensitivity_statistics)(outputs, outputs)
     assert float(same[-1]) == 1
 
 
 def test_probe_statistics_run_the_network() -> None:
     images = models.smooth_images(jax.random.key(0), (4,), 6)
     theta = theta_of(MLP.spec, 0, "float32")
-    got = models.probe_statistics(MLP, theta, images)
-    np.testing.assert_array_equal(
-        got, models.output_statistics(MLP.apply(theta, images))
-    )
+    got, want = fast_jit(
+        lambda theta: (
+            models.probe_statistics(MLP, theta, images),
+            models.output_statistics(MLP.apply(theta, images)),
+        )
+    )(theta)
+    np.testing.assert_array_equal(got, want)
 
 
 def test_map_networks_in_batches() -> None:

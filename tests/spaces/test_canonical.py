@@ -10,6 +10,7 @@ import pytest
 
 from qejax import _trees, spaces
 from qejax.spaces import Axis, Leaf, UnitSpace, WeightSpec, Wire, conv, dense
+from tests.layer_specs import fast_jit
 
 RTOL = 1e-10
 
@@ -60,10 +61,11 @@ SPECS = {
 
 
 def weights(spec, seed, dtype=jnp.float64):
-    leaves = {}
-    for leaf in spec.leaves:
-        seed, key = seed + 1, jax.random.key(seed)
-        leaves[leaf.path] = jax.random.normal(key, leaf.stored, dtype)
+    rng = np.random.default_rng(seed)
+    leaves = {
+        leaf.path: jnp.asarray(rng.standard_normal(leaf.stored), dtype)
+        for leaf in spec.leaves
+    }
     return _trees.nest(leaves)
 
 
@@ -78,9 +80,14 @@ def assert_close(got, expected, rtol=RTOL, atol=1e-13):
         np.testing.assert_allclose(got[path], leaf, rtol, atol, err_msg=path)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def canonical_form(spec, theta):
-    return spaces.canonical_form(spec, theta)
+def shared(function):
+    """One program for each spec, whatever test calls it."""
+    program = functools.cache(lambda spec: fast_jit(functools.partial(function, spec)))
+    return lambda spec, *args: program(spec)(*args)
+
+
+canonical_form = shared(spaces.canonical_form)
+act = shared(spaces.act)
 
 
 def zero_unit(theta, path, unit):
@@ -99,8 +106,8 @@ def test_invariant_up_to_permutation(name, seed):
     theta = weights(spec, 100 * seed)
     g = spaces.sample(jax.random.key(seed), spec, 1e4, jnp.float64)
     normal = canonical_form(spec, theta)
-    moved = canonical_form(spec, spaces.act(spec, g, theta))
-    assert_close(moved.theta, spaces.act(spec, permutation_part(g), normal.theta))
+    moved = canonical_form(spec, act(spec, g, theta))
+    assert_close(moved.theta, act(spec, permutation_part(g), normal.theta))
     assert_close(moved.log_norm, normal.log_norm)
 
 
@@ -111,9 +118,9 @@ def test_control_weights_themselves_are_not_invariant(name):
         pytest.skip("no scales or signs to fix in this spec")
     theta = weights(spec, 0)
     g = spaces.sample(jax.random.key(3), spec, 1e4, jnp.float64)
-    moved = spaces.act(spec, g, theta)
+    moved = act(spec, g, theta)
     with pytest.raises(AssertionError):
-        assert_close(moved, spaces.act(spec, permutation_part(g), theta))
+        assert_close(moved, act(spec, permutation_part(g), theta))
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -130,10 +137,12 @@ def test_idempotent(name):
 def test_restore_is_the_element_acting(name):
     spec = SPECS[name]
     theta = weights(spec, 11)
-    kappa = spaces.canonical_element(spec, theta)
+    kappa = fast_jit(functools.partial(spaces.canonical_element, spec))(theta)
     spaces.check_elements(spec, kappa)
-    restored = spaces.restore(spec, canonical_form(spec, theta))
-    assert_close(restored, spaces.act(spec, kappa, theta))
+    restored = fast_jit(functools.partial(spaces.restore, spec))(
+        canonical_form(spec, theta)
+    )
+    assert_close(restored, act(spec, kappa, theta))
 
 
 @pytest.mark.parametrize("name", ["relu", "degrees", "residual_relu"])
@@ -152,8 +161,8 @@ def test_dead_units_are_fixed_by_what_reads_them(name):
     theta = zero_unit(zero_unit(weights(spec, 3), "layer_00", 1), "layer_01", 4)
     g = spaces.sample(jax.random.key(4), spec, 1e4, jnp.float64)
     normal = canonical_form(spec, theta)
-    moved = canonical_form(spec, spaces.act(spec, g, theta))
-    assert_close(moved.theta, spaces.act(spec, permutation_part(g), normal.theta))
+    moved = canonical_form(spec, act(spec, g, theta))
+    assert_close(moved.theta, act(spec, permutation_part(g), normal.theta))
     assert bool(jnp.all(normal.theta["layer_00"]["kernel"][:, 1] == 0))
 
 
@@ -163,8 +172,8 @@ def test_units_dead_in_the_stem_are_fixed_by_the_next_writer(name):
     theta = zero_unit(weights(spec, 3), "stem", 2)
     g = spaces.sample(jax.random.key(4), spec, 1e4, jnp.float64)
     normal = canonical_form(spec, theta)
-    moved = canonical_form(spec, spaces.act(spec, g, theta))
-    assert_close(moved.theta, spaces.act(spec, permutation_part(g), normal.theta))
+    moved = canonical_form(spec, act(spec, g, theta))
+    assert_close(moved.theta, act(spec, permutation_part(g), normal.theta))
 
 
 def test_zero_network_is_left_alone():
@@ -226,15 +235,16 @@ def test_antisymmetric_unit_is_decided_by_its_outgoing_weights():
     flip = g["hidden_1"]._replace(scale=-g["hidden_1"].scale)
     for element in (g, {**g, "hidden_1": flip}):
         normal = canonical_form(spec, theta)
-        moved = canonical_form(spec, spaces.act(spec, element, theta))
-        expected = spaces.act(spec, permutation_part(element), normal.theta)
+        moved = canonical_form(spec, act(spec, element, theta))
+        expected = act(spec, permutation_part(element), normal.theta)
         assert_close(moved.theta, expected)
 
 
 def test_batched_by_vmap_equals_a_loop():
     spec = SPECS["residual_relu"]
     thetas = [weights(spec, 10 * seed) for seed in range(3)]
-    batched = jax.vmap(lambda t: spaces.canonical_form(spec, t))(_trees.stack(thetas))
+    many = fast_jit(jax.vmap(functools.partial(spaces.canonical_form, spec)))
+    batched = many(_trees.stack(thetas))
     looped = _trees.stack([canonical_form(spec, theta) for theta in thetas])
     assert_close(batched.theta, looped.theta, rtol=1e-14)
     assert_close(batched.log_norm, looped.log_norm, rtol=1e-14)
@@ -268,10 +278,9 @@ def at_zeros(spec):
 @pytest.mark.parametrize("name", ["relu", "tanh", "mixed", "degrees"])
 def test_gradients_are_differences_and_finite_where_units_are_dead(name):
     spec = SPECS[name]
-    run = jax.jit(readings(spec, 50))
-    gradient = jax.jit(jax.grad(readings(spec, 50)))
+    both = fast_jit(jax.value_and_grad(readings(spec, 50)))
     for case, theta in at_zeros(spec).items():
-        found = gradient(theta)
+        _, found = both(theta)
         assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(found)), case
         if case == "all zero":
             continue
@@ -284,7 +293,7 @@ def test_gradients_are_differences_and_finite_where_units_are_dead(name):
             weights(spec, 70),
         )
         ahead, behind = (
-            run(jax.tree.map(lambda x, d, s=sign: x + s * d, theta, step))
+            both(jax.tree.map(lambda x, d, s=sign: x + s * d, theta, step))[0]
             for sign in (1, -1)
         )
         slope = sum(
@@ -298,8 +307,11 @@ def test_gradients_at_a_zero_bias_are_those_of_any_scale():
     """The rule of `jnp.ldexp` would lose a power of two at a mantissa of zero."""
     spec = SPECS["relu"]
     theta = at_zeros(spec)["biases zero"]
-    found = jax.grad(
-        lambda t: spaces.canonical_form(spec, t).theta["layer_00"]["bias"][0]
-    )({**theta, "layer_00": jax.tree.map(lambda x: 1e-3 * x, theta["layer_00"])})
+    gradient = fast_jit(
+        jax.grad(lambda t: spaces.canonical_form(spec, t).theta["layer_00"]["bias"][0])
+    )
+    found = gradient(
+        {**theta, "layer_00": jax.tree.map(lambda x: 1e-3 * x, theta["layer_00"])}
+    )
     norm = jnp.linalg.norm(1e-3 * theta["layer_00"]["kernel"][:, 0])
     np.testing.assert_allclose(found["layer_00"]["bias"][0] * norm, 1, rtol=RTOL)
