@@ -186,6 +186,13 @@ _PUBLIC_TRANSFORMERS = dataclasses.replace(
     out=Path("runs/predict_accuracy/small_transformer_zoo"),
     images=1000,
 )
+_TRANSFORMERS = dataclasses.replace(
+    _DIGITS,
+    zoo="runs/make_zoo/transformers_digits/zoo",
+    out=Path("runs/predict_accuracy/transformers_digits"),
+    baseline_channels=4,
+    baseline_steps=300,
+)
 _SMOKE = dataclasses.replace(
     _DIGITS,
     out=Path("runs/predict_accuracy/smoke"),
@@ -208,6 +215,10 @@ PRESETS: dict[str, tuple[str, Config]] = {
     "small_transformer_zoo": (
         "Transformers in the public Small Transformer Zoo format.",
         _PUBLIC_TRANSFORMERS,
+    ),
+    "transformers_digits": (
+        "Transformers that `python -m experiments.make_zoo` trains on the digits.",
+        _TRANSFORMERS,
     ),
     "smoke": ("The digits experiment in a few minutes; numbers mean nothing.", _SMOKE),
 }

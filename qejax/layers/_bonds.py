@@ -183,8 +183,11 @@ class Bonds(nnx.Module):
         in_channels: `C`.
         probes: vectors for each product that is too large.
         max_dense: entries of the largest product that is made in full.
+        mix: whether each side of a product mixes its channels first. A product of one
+            channel is the same whatever matrix was applied to that channel alone; only
+            between channels does a relative alpha show.
         param_dtype: of the parameters.
-        rngs: `params` is used, for probes.
+        rngs: `params` is used, for probes and mixing.
 
     Attributes:
         spec: of the results.
@@ -199,6 +202,7 @@ class Bonds(nnx.Module):
         *,
         probes: int = 8,
         max_dense: int = MAX_DENSE,
+        mix: bool = False,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
@@ -208,7 +212,13 @@ class Bonds(nnx.Module):
         self.products = plan.products
         self.spec = plan.spec
         self.features_of = nnx.static(_single(spec))
-        self.vectors = nnx.Dict()
+        self.vectors, self.mix = nnx.Dict(), nnx.Dict()
+        for product in plan.products if mix and in_channels > 1 else ():
+            for name in ("left", "right"):
+                shape = (in_channels, in_channels)
+                draw = jax.random.normal(rngs.params(), shape, param_dtype)
+                scale = 1 / math.sqrt(in_channels)
+                self.mix[f"{_key(product)}.{name}"] = nnx.Param(scale * draw)
         for product in plan.products:
             for position in product.probed:
                 axis = product.right.leaf.axes[position]
@@ -218,7 +228,7 @@ class Bonds(nnx.Module):
                     size *= in_channels
                 draw = jax.random.normal(rngs.params(), (size, probes), param_dtype)
                 scale = 1 / math.sqrt(max(size, 1))
-                self.vectors[_key(product, position)] = nnx.Param(scale * draw)
+                self.vectors[f"{_key(product)}[{position}]"] = nnx.Param(scale * draw)
 
     def __call__(self, feats: Features) -> Features:
         """Returns features `[*leaf.view, C]` of the leaves of `self.spec`."""
@@ -231,7 +241,8 @@ class Bonds(nnx.Module):
 
     def _take(self, product: Product, feats: Features) -> Array:
         left, right = product.left, product.right
-        x, y = feats[left.leaf.path], feats[right.leaf.path]
+        x = self._mixed(product, "left", feats[left.leaf.path])
+        y = self._mixed(product, "right", feats[right.leaf.path])
         labels = itertools.count()
         bond, host, channel, probe = (next(labels) for _ in range(4))
         names: dict[int, list[int]] = {}
@@ -262,9 +273,13 @@ class Bonds(nnx.Module):
             [*hosts, *rest, *kept, *tail, channel],
         )
 
+    def _mixed(self, product: Product, side: str, x: Array) -> Array:
+        name = f"{_key(product)}.{side}"
+        return x @ self.mix[name][...].astype(x.dtype) if name in self.mix else x
+
     def _vector(self, product: Product, position: int, feats: Features) -> Array:
         """`[n, p]`: learned, or ones and a learned mixture of features of the units."""
-        weights = self.vectors[_key(product, position)][...]
+        weights = self.vectors[f"{_key(product)}[{position}]"][...]
         axis = product.right.leaf.axes[position]
         if axis.space is None:
             return weights
@@ -279,8 +294,8 @@ class Bonds(nnx.Module):
         return (1 + mixed) / math.sqrt(n)
 
 
-def _key(product: Product, position: int) -> str:
-    return f"{product.leaf.path}[{position}]".replace("/", ".")
+def _key(product: Product) -> str:
+    return product.leaf.path.replace("/", ".")
 
 
 def _folded(leaf: Leaf) -> int:

@@ -81,7 +81,7 @@ class InvariantUnits(nnx.Module):
     ) -> None:
         self.channels = channels
         options = {"param_dtype": param_dtype, "rngs": rngs}
-        self.bonds = Bonds(spec, in_channels, probes=probes, **options)
+        self.bonds = Bonds(spec, in_channels, probes=probes, mix=True, **options)
         self.spec = self.bonds.spec
         template = feature_template(spec, in_channels)
         _, units, globe = jax.eval_shape(self._collect, template)

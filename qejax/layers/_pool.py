@@ -68,7 +68,12 @@ class InvariantPool(nnx.Module):
         self.in_channels = in_channels
         self.channels = channels
         self.bonds = Bonds(
-            spec, in_channels, probes=probes, param_dtype=param_dtype, rngs=rngs
+            spec,
+            in_channels,
+            probes=probes,
+            mix=True,
+            param_dtype=param_dtype,
+            rngs=rngs,
         )
         leaves = self.bonds.spec.leaves
         template = feature_template(self.bonds.spec, in_channels)
