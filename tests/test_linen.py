@@ -43,7 +43,20 @@ RELATIVE = functools.partial(layers.RelativeAlpha, SPEC, 1, 2)
 LINEAR = functools.partial(layers.MonomialLinear, SPEC, 1, 2)
 MODULES = (GAUGE(rngs=nnx.Rngs(0)), LINEAR(rngs=nnx.Rngs(1)))
 
+HEADS = spaces.attention(
+    "", spaces.Wire(3), spaces.Wire(3), heads=2, head_dim=2, use_bias=False
+).spec()
+OF_HEADS = {
+    path: jnp.concatenate([x, 2 * x], -1)
+    for path, x in layers.features(HEADS, theta_of(HEADS, 0, "float32")).items()
+}
+PAIR = layers.pair_of(HEADS, layers.linear_spaces(HEADS)[0])
+
 CASES = {
+    "Bonds": Case(
+        layers.Bonds, (HEADS, 2), (OF_HEADS,), (("mix", True), ("max_dense", 4))
+    ),
+    "Conjugation": Case(layers.Conjugation, (HEADS, PAIR, 2), (OF_HEADS,)),
     "MonomialLinear": Case(layers.MonomialLinear, (SPEC, 1, 2), (FEATS,)),
     "CovariantStream": Case(layers.CovariantStream, (SPEC, 1, 2), (FEATS,)),
     "InvariantUnits": Case(layers.InvariantUnits, (SPEC, 1, 2), (FEATS,)),

@@ -74,8 +74,26 @@ qr = _one_by_one(lambda x: tuple(jnp.linalg.qr(x)))
 svd = _one_by_one(lambda x: tuple(jnp.linalg.svd(x, full_matrices=False)))
 """`U, S, V^T` of `[.., m, n]`, singular values in descending order."""
 
-singular_values = _one_by_one(lambda x: jnp.linalg.svd(x, compute_uv=False))
-"""`S` of `[.., m, n]`, descending."""
+_values = _one_by_one(lambda x: jnp.linalg.svd(x, compute_uv=False))
+
+
+@jax.custom_jvp
+def singular_values(matrix: Float[Array, "... m n"]) -> Float[Array, "... k"]:
+    """Returns the `k = min(m, n)` singular values, descending; differentiable once.
+
+    Example:
+        >>> singular_values(jnp.array([[0.0, 2.0], [1.0, 0.0]])).tolist()
+        [2.0, 1.0]
+    """
+    return _values(matrix)
+
+
+@singular_values.defjvp
+def _singular_values_jvp(
+    primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    u, s, vt = svd(primals[0])
+    return s, jnp.einsum("...ik,...ij,...kj->...k", u, tangents[0], vt)
 
 eigh = _one_by_one(lambda x: tuple(jnp.linalg.eigh(x)))
 """Ascending eigenvalues and eigenvectors of symmetric `[.., n, n]`."""

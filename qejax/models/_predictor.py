@@ -106,7 +106,7 @@ class Predictor(nnx.Module):
             self.stream = layers.ProbeStream(
                 network, config.shape, config.stream, param_dtype=dtype, rngs=rngs
             )
-            shapes = jax.eval_shape(self.stream.__call__, spec.template())
+            shapes = jax.eval_shape(self.stream.__call__, spec.template(dtype))
             names = [*shapes[1], f"outputs_{_outputs(spec)}"]
             extra = dict.fromkeys(names, config.stream)
         self.trunk: Any = nnx.data(None)
