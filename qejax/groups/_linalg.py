@@ -95,5 +95,6 @@ def _singular_values_jvp(
     u, s, vt = svd(primals[0])
     return s, jnp.einsum("...ik,...ij,...kj->...k", u, tangents[0], vt)
 
+
 eigh = _one_by_one(lambda x: tuple(jnp.linalg.eigh(x)))
 """Ascending eigenvalues and eigenvectors of symmetric `[.., n, n]`."""
