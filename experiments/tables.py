@@ -22,6 +22,7 @@ from typing import Any
 
 from experiments import recipes, speed
 from experiments.predict_accuracy.lines import lines as _predict_accuracy
+from experiments.read_adapters import table as read_adapters
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -82,6 +83,10 @@ def _run(result: Mapping[str, Any]) -> tuple[list[dict[str, str]], str]:
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]]] = {
     "predict_accuracy": _run,
+    "read_adapters": lambda r: (
+        read_adapters.lines(r["metrics"]),
+        read_adapters.note(r),
+    ),
     "recipes": lambda result: (recipes.lines(result), recipes.note(result)),
     "speed": lambda result: (speed.lines(result), speed.notes(result)),
 }
@@ -137,13 +142,17 @@ def record(out: Path, results: Path = RESULTS) -> Path:
         "config": {k: v for k, v in made["config"].items() if k not in _PLACES},
         "metrics": json.loads((out / "metrics.json").read_text()),
     }
-    path = results / f"{made['experiment']}_{made['preset']}.json"
+    names = (made["experiment"], made["preset"])
+    path = results / f"{'_'.join(name for name in names if name != WHOLE)}.json"
     results.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     for picture in out.glob("*.png"):
         shutil.copyfile(picture, results / f"{path.stem}_{picture.name}")
     return path
 
+
+WHOLE = "full"
+"""Preset that is no part of the name of a result: the experiment has no other."""
 
 _PLACES = ("out", "zoos", "zoo")
 """Fields of a config that say where files lie, and nothing about the result."""

@@ -1,0 +1,1 @@
+"""What was an adapter trained on, and how well, read from its weights alone?"""
