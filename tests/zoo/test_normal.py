@@ -107,6 +107,19 @@ def test_they_are_the_canonical_forms(name: str) -> None:
     np.testing.assert_allclose(got.statistics, statistics, rtol=1e-12, atol=1e-14)
 
 
+def test_leaves_that_are_constant_in_a_normal_form_have_no_statistics() -> None:
+    net = nets.transformer(4, 1, 2, 4, image=(4, 4, 1), patch=2, num_outputs=2)
+    assert len(spaces.settled_spec(net.spec).leaves) < len(net.spec.leaves)
+    one = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), np.float64),
+        net.spec.template(),
+    )
+    found = jax.eval_shape(_normal._program(net.spec), one)
+    widths = [width for width, _ in _normal.columns(net.spec).values()]
+    assert [column.shape for column in found] == [(1, width) for width in widths]
+    assert widths[-1] == len(spaces.statistic_names(net.spec))
+
+
 def test_float64_whatever_the_program_uses() -> None:
     with jax.enable_x64(False):
         got = zoo.normal_forms(NETS["relu"].spec, _zoo().thetas)
