@@ -271,8 +271,7 @@ def element_of(
         one = jax.tree.map(lambda *x: np.stack(x), *many) if lead else many[0]
         g[space.name] = jax.tree.map(lambda x: _of_dtype(x, dtype), one)
     for shift in spec.shifts:
-        view = spec.leaf_by_path[shift.leaf].view
-        g[shift.name] = jnp.asarray(draw.normal(size=view), dtype)
+        g[shift.name] = jnp.asarray(draw.normal(size=spec.shift_size(shift)), dtype)
     return g
 
 

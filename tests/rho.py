@@ -26,12 +26,21 @@ def rho(spec: WeightSpec, g: Elements) -> np.ndarray:
     matrix, rows = units.copy(), {leaf.path: where for leaf, where in _rows(spec)}
     for shift in spec.shifts:
         for route in shift.routes:
+            if route.kernel is None:
+                continue
+            kernel_rows = _felt(spec, route.kernel, units[rows[route.kernel]])
             for bias, t, kernel in _routed(spec, route):
                 value = float(np.asarray(g[shift.name])[t])
-                matrix[rows[route.bias][bias]] -= (
-                    value * units[rows[route.kernel][kernel]]
-                )
+                matrix[rows[route.bias][bias]] -= value * kernel_rows[kernel]
     return matrix
+
+
+def _felt(spec: WeightSpec, path: str, kernel: np.ndarray) -> np.ndarray:
+    """Rows of a kernel without their means where nobody feels those."""
+    for shift in spec.shifts:
+        if shift.leaf == path and shift.along:
+            kernel = kernel - kernel.mean(shift.along, keepdims=True)
+    return kernel
 
 
 def offset(spec: WeightSpec, g: Elements) -> np.ndarray:
@@ -39,7 +48,13 @@ def offset(spec: WeightSpec, g: Elements) -> np.ndarray:
     added = np.zeros(spec.num_parameters)
     rows = {leaf.path: where for leaf, where in _rows(spec)}
     for shift in spec.shifts:
-        added[rows[shift.leaf]] += np.asarray(g[shift.name])
+        t, where = np.asarray(g[shift.name]), rows[shift.leaf]
+        for index in np.ndindex(*where.shape):
+            of_t = tuple(i for p, i in enumerate(index) if p not in shift.along)
+            added[where[index]] += t[of_t]
+        for route in shift.routes:
+            if route.kernel is None:
+                added[rows[route.bias]] -= t
     return added
 
 
@@ -106,6 +121,6 @@ def _routed(
     """Yields the indices of bias, shift and kernel whose product is taken off."""
     inputs, into = route.subscripts.split("->")
     shift, kernel = inputs.split(",")
-    for index in np.ndindex(*spec.leaf_by_path[route.kernel].view):
+    for index in np.ndindex(*spec.leaf_by_path[str(route.kernel)].view):
         at = dict(zip(kernel, index, strict=True))
         yield tuple(at[c] for c in into), tuple(at[c] for c in shift), index

@@ -35,6 +35,7 @@ from qejax.nets._adapter_spec import (
     layer_of,
     pairs_of,
     targets_of,
+    unseen,
     with_adapters,
 )
 from qejax.nets._network import After, Network
@@ -200,8 +201,10 @@ def adapter(
 ) -> Adapter:
     """Returns the network whose weights are adapters of fixed weights.
 
-    Its symmetry is GL(r) per adapter. `nets.build(config)` returns it without the
-    weights of the base: metanetworks read it, and it runs after `with_base`.
+    Its symmetry is GL(r) per adapter, and where a norm centres what a kernel writes or
+    has centred what it reads, the mean of the adapter along the stream.
+    `nets.build(config)` returns it without the weights of the base: metanetworks read
+    it, and it runs after `with_base`.
 
     Args:
         net: what is adapted.
@@ -263,7 +266,7 @@ def build_adapter(config: AdapterConfig, base: Network) -> Adapter:
     parts = {
         leaf.path: adapter_part(leaf, fixed(leaf), config.rank) for leaf in kernels
     }
-    total = sum(parts.values(), Part())
+    total = sum(parts.values(), Part(shifts=unseen(base.spec, parts)))
     return Adapter(config, total.spec(), (), base, pairs_of(kernels, parts))
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from qejax.spaces import Axis, Leaf, Part, UnitSpace, WeightSpec, low_rank
+from qejax.spaces import Axis, Leaf, Part, Shift, UnitSpace, WeightSpec, low_rank
 
 
 class Pair(NamedTuple):
@@ -111,4 +111,22 @@ def with_adapters(spec: WeightSpec, parts: Mapping[str, Part]) -> WeightSpec:
         for shift in spec.shifts
         if not any(route.kernel in parts for route in shift.routes)
     )
-    return WeightSpec(tuple(spaces), tuple(leaves), shifts)
+    return WeightSpec(tuple(spaces), tuple(leaves), shifts + unseen(spec, parts))
+
+
+def unseen(spec: WeightSpec, parts: Mapping[str, Part]) -> tuple[Shift, ...]:
+    """Shifts of adapters along the axes whose means of the kernel nobody sees.
+
+    Args:
+        spec: of the base.
+        parts: of the adapters, by path of the kernel.
+    """
+    found: list[Shift] = []
+    for shift in spec.shifts:
+        if shift.leaf not in parts or not shift.along or shift.routes:
+            continue
+        a, b = parts[shift.leaf].leaves
+        reads = shift.along == (0,)
+        leaf, axis = (a, 0) if reads else (b, len(b.axes) - 1)
+        found.append(Shift(f"{shift.name}.lora", leaf.path, along=(axis,)))
+    return tuple(found)

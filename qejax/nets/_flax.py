@@ -262,7 +262,7 @@ def _fitted(part: Part, tree: _Tree) -> Part:
             shift.name,
             tree[shift.leaf].path,
             tuple(
-                replace(r, kernel=tree[r.kernel].path, bias=tree[r.bias].path)
+                replace(r, kernel=tree[str(r.kernel)].path, bias=tree[r.bias].path)
                 for r in shift.routes
             ),
         )

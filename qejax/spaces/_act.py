@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from qejax._typing import Array, Float, Leaves, Theta
 from qejax.spaces._elements import Elements, check_spaces
 from qejax.spaces._move import act_leaf
-from qejax.spaces._spec import Axis, Leaf, WeightSpec
+from qejax.spaces._spec import Axis, Leaf, Shift, WeightSpec
 from qejax.spaces._views import from_views, views
 
 
@@ -75,17 +75,34 @@ def act_shifts(spec: WeightSpec, g: Elements, leaves: Leaves) -> Leaves:
         g: an array for each shift; other entries are not read.
         leaves: by path, `[*leaf.view]`, already moved by the unit spaces.
     """
-    shifted = dict(leaves)
     for shift in spec.shifts:
-        t = g[shift.name]
-        shifted[shift.leaf] = shifted[shift.leaf] + t.astype(leaves[shift.leaf].dtype)
-        for route in shift.routes:
-            kernel = leaves[route.kernel]
+        leaves = act_shift(spec, shift, g[shift.name], leaves)
+    return leaves
+
+
+def act_shift(spec: WeightSpec, shift: Shift, t: Array, leaves: Leaves) -> Leaves:
+    """Adds one shift `t` and takes off what it adds downstream; see `act_shifts`."""
+    shifted = dict(leaves)
+    t = t.astype(leaves[shift.leaf].dtype)
+    shifted[shift.leaf] = leaves[shift.leaf] + jnp.expand_dims(t, shift.along)
+    for route in shift.routes:
+        if route.kernel is None:
+            through = jnp.broadcast_to(t, leaves[route.bias].shape)
+        else:
+            kernel = _felt(spec, route.kernel, leaves[route.kernel])
             through = jnp.einsum(
                 route.subscripts, t.astype(kernel.dtype), kernel, precision="highest"
             )
-            shifted[route.bias] = shifted[route.bias] - through
+        shifted[route.bias] = shifted[route.bias] - through
     return shifted
+
+
+def _felt(spec: WeightSpec, path: str, kernel: Array) -> Array:
+    """The part of a kernel that no shift of its own moves, so that shifts commute."""
+    for shift in spec.shifts:
+        if shift.leaf == path and shift.along:
+            kernel = kernel - jnp.mean(kernel, shift.along, keepdims=True)
+    return kernel
 
 
 def act_features(

@@ -77,7 +77,11 @@ def route(
 
 
 def shift_through(
-    name: str, leaves: dict[str, Leaf], path: str, readers: Sequence[str]
+    name: str,
+    leaves: dict[str, Leaf],
+    path: str,
+    readers: Sequence[str],
+    along: tuple[int, ...] = (),
 ) -> Shift:
     """Returns the shift of a bias whose readers are all linear maps with biases.
 
@@ -87,14 +91,15 @@ def shift_through(
         path: of the bias that is shifted.
         readers: prefixes of the layers that read it and nothing else does; their
             kernels' first axes are those of the bias.
+        along: axes of the bias along which the shift is constant.
     """
-    shifted = leaves[path]
+    shifted = Shift(name, path, along=along).moves(leaves[path])
     width = range(len(shifted.axes))
     routes = tuple(
         route(shifted, leaves[f"{r}/kernel"], leaves[f"{r}/bias"], tuple(width))
         for r in readers
     )
-    return Shift(name, path, routes)
+    return Shift(name, path, routes, along)
 
 
 def attention(

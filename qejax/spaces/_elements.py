@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from qejax._typing import Array, PRNGKeyArray
 from qejax.groups import GROUPS, Monomial
 from qejax.spaces._move import act_leaf
-from qejax.spaces._spec import Shift, UnitSpace, WeightSpec
+from qejax.spaces._spec import UnitSpace, WeightSpec
 
 Elements = dict[str, Any]
 """By unit space, an element of its group (with a leading axis for a space per another
@@ -26,10 +26,6 @@ one), and by shift, an array of the view of the leaf that it moves."""
 def _each(space: UnitSpace, function: Callable[..., Any]) -> Any:
     """`function` of elements, for every unit of the space that this one is per."""
     return function if space.per is None else jax.vmap(function)
-
-
-def _shape(spec: WeightSpec, shift: Shift) -> tuple[int, ...]:
-    return spec.leaf_by_path[shift.leaf].view
 
 
 def identity(spec: WeightSpec, dtype: DTypeLike = jnp.float32) -> Elements:
@@ -44,7 +40,7 @@ def identity(spec: WeightSpec, dtype: DTypeLike = jnp.float32) -> Elements:
         e[space.name] = jax.tree.map(
             lambda x, lead=lead: jnp.broadcast_to(x, (*lead, *x.shape)), one
         )
-    return e | {s.name: jnp.zeros(_shape(spec, s), dtype) for s in spec.shifts}
+    return e | {s.name: jnp.zeros(spec.shift_size(s), dtype) for s in spec.shifts}
 
 
 def mul(spec: WeightSpec, h: Elements, g: Elements) -> Elements:
@@ -63,7 +59,8 @@ def mul(spec: WeightSpec, h: Elements, g: Elements) -> Elements:
         times = _each(space, GROUPS[space.group].mul)
         product[space.name] = times(h[space.name], first)
     for shift in spec.shifts:
-        moved = act_leaf(spec.leaf_by_path[shift.leaf], spec, h, g[shift.name])
+        leaf = shift.moves(spec.leaf_by_path[shift.leaf])
+        moved = act_leaf(leaf, spec, h, g[shift.name])
         product[shift.name] = h[shift.name] + moved
     return product
 
@@ -82,7 +79,7 @@ def inv(spec: WeightSpec, g: Elements) -> Elements:
             one = _gathered(one, inverse[space.per].perm)
         inverse[space.name] = one
     for shift in spec.shifts:
-        leaf = spec.leaf_by_path[shift.leaf]
+        leaf = shift.moves(spec.leaf_by_path[shift.leaf])
         inverse[shift.name] = -act_leaf(leaf, spec, inverse, g[shift.name])
     return inverse
 
@@ -144,7 +141,9 @@ def sample(
 
         g[space.name] = _each(space, draw)(own)
     for shift in spec.shifts:
-        g[shift.name] = jax.random.normal(keys[shift.name], _shape(spec, shift), dtype)
+        g[shift.name] = jax.random.normal(
+            keys[shift.name], spec.shift_size(shift), dtype
+        )
     return g
 
 
@@ -189,7 +188,7 @@ def check_spaces(spec: WeightSpec, g: Elements) -> None:
             _check_part(where, name, part, kind, shape)
     for shift in spec.shifts:
         where = f"group element of shift {shift.name!r}"
-        shape = _shape(spec, shift)
+        shape = spec.shift_size(shift)
         _check_part(where, "array", g[shift.name], jnp.floating, shape)
 
 

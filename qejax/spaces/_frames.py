@@ -187,6 +187,13 @@ def is_clear(sizes: Array) -> Array:
     return sizes > floor * jnp.max(sizes, -1, keepdims=True)
 
 
+def clear(left: Array, given: Array) -> Array:
+    """Returns what is left of an array, zero if that is rounding of the given one."""
+    floor = 16 * left.size * jnp.finfo(left.dtype).eps
+    top = jnp.max(jnp.abs(left))
+    return jnp.where(top > floor * jnp.max(jnp.abs(given)), left, 0)
+
+
 def odd_sign(entries: Array, weights: np.ndarray) -> Array:
     """Returns the sign `[..]` of the first odd moment of `[.., m]` that is clear.
 

@@ -24,7 +24,7 @@ from qejax import _trees
 from qejax._typing import Array, Leaves, Theta
 from qejax.groups import GROUPS
 from qejax.spaces import _frames
-from qejax.spaces._act import act_shifts
+from qejax.spaces._act import act_shift
 from qejax.spaces._frames import Touch, touches
 from qejax.spaces._spec import Axis, UnitSpace, WeightSpec
 
@@ -56,10 +56,15 @@ def has_matrices(spec: WeightSpec) -> bool:
 
 
 def unshifted(spec: WeightSpec, leaves: Leaves) -> Leaves:
-    """Returns leaves on the same orbit in which every shifted leaf is zero."""
+    """Returns leaves on the same orbit in which every shifted leaf is zero.
+
+    Its means are, where a shift is constant along some axes.
+    """
     for shift in spec.shifts:
-        one = replace(spec, shifts=(shift,))
-        leaves = act_shifts(one, {shift.name: -leaves[shift.leaf]}, leaves)
+        x = leaves[shift.leaf]
+        mean = jnp.mean(x, shift.along) if shift.along else x
+        leaves = act_shift(spec, shift, -mean, leaves)
+        leaves[shift.leaf] = _frames.clear(leaves[shift.leaf], x)
     return leaves
 
 
@@ -296,7 +301,7 @@ def settled_spec(spec: WeightSpec) -> WeightSpec:
     left out, axes of settled spaces never move. A spec with nothing to settle is
     returned as it is.
     """
-    gone = {shift.leaf for shift in spec.shifts}
+    gone = {shift.leaf for shift in spec.shifts if not shift.along}
     settled = {s.name: s for s in spec.spaces if s.group in SETTLED}
     for name, space in settled.items():
         writers = {t.leaf for t in touches(spec, name) if t.writes}

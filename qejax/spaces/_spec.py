@@ -125,32 +125,42 @@ class Route:
     """Where a shift goes: `bias -= einsum(subscripts, shift, kernel)`.
 
     Attributes:
-        kernel: path of the weights that read what was shifted.
-        bias: path of the bias that makes up for it.
-        subscripts: of `jnp.einsum`, views of the shifted leaf, the kernel and the bias.
+        kernel: path of the weights that read what was shifted; `None` where the shift
+            itself is taken off every row of what makes up for it.
+        bias: path of what makes up for it.
+        subscripts: of `jnp.einsum`, axes of the shift, the kernel and the bias.
     """
 
-    kernel: str
+    kernel: str | None
     bias: str
-    subscripts: str
+    subscripts: str = ""
 
 
 @dataclass(frozen=True)
 class Shift:
     """A translation that the function does not see.
 
-    An element is an array of the view of `leaf`, which it is added to.
+    An element is an array of the view of `leaf` without the axes `along`; it is added
+    to the leaf, the same at every index of those.
 
     Attributes:
         name: unique among unit spaces and shifts.
         leaf: path of the leaf that is shifted.
-        routes: what makes up for it; none where the function does not see the leaf at
-            all (a key bias, which the softmax drops).
+        routes: what makes up for it; none where the function does not see it at all
+            (a key bias, which the softmax drops; the mean of what a norm centres).
+        along: axes of the view along which it is constant, such as the one that a norm
+            centres. They permute, or turn around the vector of ones.
     """
 
     name: str
     leaf: str
     routes: tuple[Route, ...] = ()
+    along: tuple[int, ...] = ()
+
+    def moves(self, leaf: Leaf) -> Leaf:
+        """Returns a leaf whose axes are those of an element, from the shifted leaf."""
+        axes = enumerate(leaf.axes)
+        return Leaf(leaf.path, tuple(a for n, a in axes if n not in self.along))
 
 
 @dataclass(frozen=True)
@@ -186,8 +196,9 @@ class WeightSpec:
             _check_space(space, self.spaces[:number])
         for leaf in self.leaves:
             _check_leaf(leaf, self.space_by_name)
+        groups = {space.name: space.group for space in self.spaces}
         for shift in self.shifts:
-            _check_shift(shift, self.leaf_by_path)
+            _check_shift(shift, self.leaf_by_path, groups)
 
     @cached_property
     def space_by_name(self) -> dict[str, UnitSpace]:
@@ -222,6 +233,10 @@ class WeightSpec:
         if space is None or space.per is None:
             return None
         return leaf.before(position, space.per)
+
+    def shift_size(self, shift: Shift) -> tuple[int, ...]:
+        """Shape of the elements of a shift."""
+        return shift.moves(self.leaf_by_path[shift.leaf]).view
 
     def per_size(self, space: UnitSpace) -> tuple[int, ...]:
         """Leading shape of the elements of a space, `()` or `(m,)`."""
@@ -294,14 +309,28 @@ def _check_space(space: UnitSpace, earlier: Sequence[UnitSpace]) -> None:
         )
 
 
-def _check_shift(shift: Shift, leaves: dict[str, Leaf]) -> None:
+_KEEP_ONES = ("permutation", "orthogonal_ones")
+"""Groups whose elements do not move the vector of ones."""
+
+
+def _check_shift(shift: Shift, leaves: dict[str, Leaf], groups: dict[str, str]) -> None:
     paths = [shift.leaf]
     for route in shift.routes:
-        paths += [route.kernel, route.bias]
+        paths += [route.bias] if route.kernel is None else [route.kernel, route.bias]
     for path in paths:
         if path not in leaves:
             raise ValueError(
                 f"shift {shift.name!r}: expected paths of {list(leaves)}, got {path!r}."
+            )
+    axes = leaves[shift.leaf].axes
+    for position in shift.along:
+        space = axes[position].space if position < len(axes) else "no axis"
+        group = "permutation" if space is None else groups.get(space, "none")
+        if group not in _KEEP_ONES:
+            raise ValueError(
+                f"shift {shift.name!r}: along an axis of {shift.leaf!r} that a group "
+                f"of {_KEEP_ONES} moves, or none, a shift can be constant; got axis "
+                f"{position} of the unit space {space!r}."
             )
 
 

@@ -115,7 +115,7 @@ WRONG: dict[str, tuple[str, Wrong, str]] = {
     ),
     "rotations of the ones where norms centre": (
         "language, layer norm without scale",
-        regrouped("stream_0", "orthogonal"),
+        lambda spec: regrouped("stream_0", "orthogonal")(replace(spec, shifts=())),
         "stream_0",
     ),
     "one reader of a norm's bias has no route": (

@@ -43,8 +43,7 @@ def element_of(spec: WeightSpec, seed: int = 3) -> Elements:
             sizes = np.exp(rng.uniform(-1, 1, shape))[..., None]
             g[space.name] = jnp.asarray(sizes * (np.eye(space.size) + noise))
     for shift in spec.shifts:
-        view = spec.leaf_by_path[shift.leaf].view
-        g[shift.name] = jnp.asarray(rng.normal(size=view))
+        g[shift.name] = jnp.asarray(rng.normal(size=spec.shift_size(shift)))
     return g
 
 

@@ -209,6 +209,10 @@ def test_adapters_alone_are_free_up_to_their_inner_units(name: str) -> None:
         for leaf in net.spec.leaves
         for axis in leaf.axes
     )
+    # A norm behind the stream does not see the mean of what is written.
+    unseen = [(shift.leaf, shift.along) for shift in net.spec.shifts]
+    at = "block_00/attention/out/lora_b"
+    assert unseen == ([] if name == "mlp" else [(at, (1,))])
     (kept,) = gaps(net.apply, weights_of(net), inputs(shape), net.spec)
     assert kept < 1e-10
 

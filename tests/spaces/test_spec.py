@@ -94,11 +94,22 @@ def test_wrong_specs_are_refused(units, leaves, says):
         (Shift("k", "k", (Route("c", "k", "a,ab->b"),)), "expected paths.*got 'c'"),
         (Shift("k", "k", (Route("k", "d", "a,ab->b"),)), "expected paths.*got 'd'"),
         (Shift("a", "k"), "names of unit spaces should be unique, got 'a' twice"),
+        (
+            Shift("k", "k", along=(2,)),
+            "shift 'k': along an axis of 'k' that a group .* got axis 2 of the unit "
+            "space 'no axis'",
+        ),
     ],
 )
 def test_wrong_shifts_are_refused(shift, says):
     with pytest.raises(ValueError, match=says):
         WeightSpec((A, B), (_leaf(),), (shift,))
+
+
+def test_a_shift_is_constant_only_along_what_keeps_it_so():
+    scaled = UnitSpace("a", 2, "positive_scale")
+    with pytest.raises(ValueError, match="got axis 0 of the unit space 'a'"):
+        WeightSpec((scaled, B), (_leaf(),), (Shift("s", "k", along=(0,)),))
 
 
 def test_specs_are_values():
