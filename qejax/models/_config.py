@@ -6,6 +6,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from qejax.models._exact import SKETCHES, STATISTICS
 from qejax.models._trunks import TRUNKS
 from qejax.nets import CNNConfig, Network, TransformerConfig
 from qejax.spaces import WeightSpec, has_matrices
@@ -83,14 +84,15 @@ class PredictorConfig:
             statistics = ("canonical", "log_norms") if normal else ()
             if normal and has_matrices(spec):
                 statistics = (*statistics, "spectra")
-            if normal and network is not None and network.layers:
+            if normal and network is not None and not STATISTICS["paths"].fits(network):
                 statistics = (*statistics, "paths")
             if self.probes:
                 statistics = (*statistics, "outputs", "sensitivity")
         if sketches is None:
-            sketches = ("classes",) if normal and network is not None else ()
-            if sketches and network is not None and network.layers:
-                sketches = ("filters", *sketches)
+            sketches = ()
+            if normal and network is not None:
+                names = ("filters", "classes")
+                sketches = tuple(n for n in names if not SKETCHES[n].fits(network))
             if self.probes:
                 sketches = (*sketches, "probabilities", "logits")
         shape = self.shape

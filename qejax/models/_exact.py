@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from qejax._typing import Array, Float, Theta
 from qejax.models import _sketches, _statistics
+from qejax.models._composed import COMPOSED
 from qejax.models._paths import (
     Paths,
     all_path_sums,
@@ -44,13 +45,13 @@ class Row(NamedTuple):
         read: from the subject to a vector.
         probes: whether the network is run.
         network: whether it needs the network and not only its spec.
-        layers: whether that has to be a chain of `Layer`s.
+        fits: what a network lacks for it; empty if nothing.
     """
 
     read: Callable[["Subject"], Array]
     probes: bool = False
     network: bool = False
-    layers: bool = False
+    fits: Callable[[Network], str] = lambda network: ""
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,15 @@ class Subject:
         return all_path_sums(self.network, self.normal.theta, shape)
 
     @cached_property
+    def composed(self) -> Array:
+        """What reaches each output from each input, `[n_L, ...]`."""
+        assert self.network is not None
+        if self.network.layers:
+            return self.sums[0].outputs
+        compose = COMPOSED[self.network.config.kind]
+        return compose(self.network, self.normal.theta, self.shape)
+
+    @cached_property
     def outputs(self) -> Float[Array, "2 N n_L"]:
         """Outputs of the normal form on the probes and on the changed ones."""
         assert self.network is not None
@@ -143,11 +153,35 @@ def _raw(subject: Subject) -> Array:
     return raw_statistics(subject.spec, subject.theta)
 
 
+def _chain(network: Network) -> str:
+    return "" if network.layers else "follows paths through a chain of layers"
+
+
+def _linear(network: Network) -> str:
+    dense = network.config.kind in COMPOSED and not _vocabulary(network)
+    return "" if network.layers or dense else "composes a linear map of dense inputs"
+
+
+def _few(network: Network) -> str:
+    outputs = network.spec.leaves[-1].axes[-1].size
+    if outputs <= MAX_OUTPUTS:
+        return ""
+    return f"compares at most {MAX_OUTPUTS} outputs with one another, not {outputs},"
+
+
+def _vocabulary(network: Network) -> int:
+    return int(getattr(network.config, "vocabulary", None) or 0)
+
+
+MAX_OUTPUTS = 256
+"""Beyond, a sketch of every pair of outputs would be longer than most networks."""
+
+
 STATISTICS: dict[str, Row] = {
     "raw": Row(_raw),
     "canonical": Row(_canonical),
     "log_norms": Row(_log_norms),
-    "paths": Row(_paths, network=True, layers=True),
+    "paths": Row(_paths, network=True, fits=_chain),
     "spectra": Row(lambda s: _statistics.spectra(s.free, s.reduced.theta)),
     "outputs": Row(
         lambda s: _statistics.output_statistics(s.outputs[0]), probes=True, network=True
@@ -162,9 +196,9 @@ STATISTICS: dict[str, Row] = {
 
 SKETCHES: dict[str, Row] = {
     "filters": Row(
-        lambda s: _sketches.filter_sketch(s.sums[0]), network=True, layers=True
+        lambda s: _sketches.filter_sketch(s.composed), network=True, fits=_linear
     ),
-    "classes": Row(lambda s: _sketches.class_sketch(s.last_kernel)),
+    "classes": Row(lambda s: _sketches.class_sketch(s.last_kernel), fits=_few),
     "logits": Row(
         lambda s: _sketches.output_sketch(s.outputs[0]), probes=True, network=True
     ),
@@ -188,7 +222,7 @@ def readings_of(network: Network) -> dict[str, Row]:
     rows = {**STATISTICS, **SKETCHES}
     if not has_matrices(network.spec):
         del rows["spectra"]
-    return {name: row for name, row in rows.items() if network.layers or not row.layers}
+    return {name: row for name, row in rows.items() if not row.fits(network)}
 
 
 def check_names(
@@ -217,11 +251,11 @@ def check_names(
                     f"Predictor({what}=...): {name!r} needs the network and not only "
                     f"its spec, got network=None. Pass network=..., or leave it out."
                 )
-            if table[name].layers and not (network is None or network.layers):
+            lack = "" if network is None else table[name].fits(network)
+            if network is not None and lack:
                 raise ValueError(
-                    f"Predictor({what}=...): {name!r} follows paths through layers, "
-                    f"got a network of kind {network.config.kind!r} that is no chain "
-                    f"of layers. Leave it out."
+                    f"Predictor({what}=...): {name!r} {lack} and cannot be taken of "
+                    f"this network of kind {network.config.kind!r}. Leave it out."
                 )
             if table[name].probes and not probes:
                 raise ValueError(

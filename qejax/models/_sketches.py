@@ -11,20 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from qejax._typing import Array, Float
-from qejax.models._paths import Paths
 from qejax.models._statistics import norm, root
 
 GRID = 5
 """Side of the grid that composed filters are averaged to."""
 
 
-def filter_sketch(paths: Paths) -> Float[Array, " D"]:
+def filter_sketch(composed: Float[Array, "n_L ..."]) -> Float[Array, " D"]:
     """Returns the composed filters of the outputs, averaged to a coarse grid.
 
     Centred over the outputs, as a softmax is. Inputs without spatial axes are kept as
     they are.
     """
-    filters = paths.outputs - paths.outputs.mean(0, keepdims=True)
+    filters = composed - composed.mean(0, keepdims=True)
     if filters.ndim == 4:
         for axis in (1, 2):
             rows = jnp.asarray(_averages(filters.shape[axis]), filters.dtype)

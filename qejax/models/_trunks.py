@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 from qejax import layers
 from qejax._typing import Array, Theta
 from qejax.layers import Features, GraphFeatures
-from qejax.spaces import Canonical, WeightSpec, views
+from qejax.spaces import Canonical, WeightSpec, balanced, views
 
 Quasi = Literal["strict", "gauge", "relative", "canonical", "learned_gauge"]
 """Which group elements may differ between what comes in and what goes out."""
@@ -102,9 +102,13 @@ class LayerTrunk(nnx.Module):
         self.size = self.pool.size
 
     def features(self, theta: Theta, normal: Canonical) -> Features:
-        """Returns the settled weights."""
+        """Returns the settled weights, heads balanced.
+
+        Any point of the orbit would do in real numbers; in float32 the products of
+        badly conditioned heads are rounding.
+        """
         del normal
-        return layers.features(self.spec, theta)
+        return layers.features(self.spec, balanced(self.spec, theta))
 
     def fit_scale(self, features: Features) -> None:
         """Stores nothing: the layers and the pool bring their own norms."""

@@ -19,6 +19,7 @@ from qejax.spaces._build_attention import low_rank as low_rank
 from qejax.spaces._build_attention import norm as norm
 from qejax.spaces._build_attention import shift_through as shift_through
 from qejax.spaces._canonical import Canonical as Canonical
+from qejax.spaces._canonical import balanced as balanced
 from qejax.spaces._canonical import canonical_element as canonical_element
 from qejax.spaces._canonical import canonical_form as canonical_form
 from qejax.spaces._canonical import log_norm_paths as log_norm_paths
@@ -67,6 +68,7 @@ __all__ = [
     "act_leaf",
     "act_units",
     "attention",
+    "balanced",
     "bias",
     "canonical_element",
     "canonical_form",

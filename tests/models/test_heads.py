@@ -34,7 +34,9 @@ def test_attention_is_read_alike_on_its_whole_orbit(quasi):
 def test_paths_need_a_chain_of_layers():
     net = nets.transformer(4, 1, 2, 4, image=(4, 4, 1), patch=2)
     config = models.PredictorConfig(statistics=("paths",))
-    with pytest.raises(ValueError, match="that is no chain of layers"):
+    with pytest.raises(
+        ValueError, match="follows paths through a chain of layers and cannot be taken"
+    ):
         models.Predictor(net.spec, network=net, config=config, rngs=nnx.Rngs(0))
 
 
