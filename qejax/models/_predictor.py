@@ -137,7 +137,9 @@ class Predictor(nnx.Module):
         )
 
     def _init_constants(self) -> None:
-        measured = jax.eval_shape(self.measure, self.spec.template())
+        measured = jax.eval_shape(
+            lambda theta: self._readings(self._subject(theta), {}), self.spec.template()
+        )
         self.templates = nnx.Dict()
         size = measured["statistics"].shape[0]
         for name in self.config.sketches:
@@ -171,24 +173,8 @@ class Predictor(nnx.Module):
         Raises:
             ValueError: if `theta` does not fit the spec.
         """
-        subject = Subject(
-            self.spec,
-            theta,
-            self.network,
-            self.config.shape,
-            None if self.probes is None else self.probes[...],
-        )
-        dtype = jnp.result_type(*jax.tree.leaves(theta))
-        known = {} if known is None else known
-
-        def take(table: Mapping[str, Row], name: str) -> Array:
-            return known[name] if name in known else table[name].read(subject)
-
-        rows = [take(STATISTICS, name) for name in self.config.statistics]
-        found: dict[str, Any] = {
-            "statistics": jnp.concatenate([jnp.zeros(0, dtype), *rows]),
-            "sketches": {n: take(SKETCHES, n) for n in self.config.sketches},
-        }
+        subject = self._subject(theta)
+        found = self._readings(subject, {} if known is None else known)
         if self.trunk is not None:
             found["features"] = self.trunk.features(subject.settled, subject.reduced)
         if self.stream is not None:
@@ -287,6 +273,26 @@ class Predictor(nnx.Module):
     def predict(self, theta: Theta) -> Scalar:
         """Returns the predicted label of one network, in [0, 1]."""
         return self.to_label(self(theta))
+
+    def _subject(self, theta: Theta) -> Subject:
+        return Subject(
+            self.spec,
+            theta,
+            self.network,
+            self.config.shape,
+            None if self.probes is None else self.probes[...],
+        )
+
+    def _readings(self, subject: Subject, known: Mapping[str, Array]) -> dict[str, Any]:
+        def take(table: Mapping[str, Row], name: str) -> Array:
+            return known[name] if name in known else table[name].read(subject)
+
+        dtype = jnp.result_type(*jax.tree.leaves(subject.theta))
+        rows = [take(STATISTICS, name) for name in self.config.statistics]
+        return {
+            "statistics": jnp.concatenate([jnp.zeros(0, dtype), *rows]),
+            "sketches": {n: take(SKETCHES, n) for n in self.config.sketches},
+        }
 
     def _activations(self, theta: Theta) -> dict[str, Array]:
         assert self.stream is not None

@@ -1,5 +1,6 @@
 """Numbers about predictors: sizes, and what reaches a group-valued map."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -55,6 +56,7 @@ def sizes_for(
     """
     start = config or PredictorConfig()
 
+    @functools.cache
     def size(channels: int, hidden: int) -> int:
         def build() -> Predictor:
             return Predictor(
@@ -63,7 +65,7 @@ def sizes_for(
                 quasi,
                 network=network,
                 config=replace(start, hidden=hidden),
-                rngs=nnx.Rngs(0),
+                rngs=_OneKey(0),
             )
 
         return num_parameters(build)
@@ -85,14 +87,47 @@ def sizes_for(
 
 
 def _largest(size: Callable[[int], int], num: int) -> int:
-    """The largest number from 1 whose size is at most `num`; 1 if there is none."""
-    low, high = 1, 2
+    """The largest number from 1 whose size is at most `num`; 1 if there is none.
+
+    Sizes never fall. Five calls where they are a polynomial of degree 2 at most, as
+    those of layers are: three to know it, two to see that its answer holds. Where they
+    are not, more calls and the same answer.
+    """
+    if size(2) > num:
+        return 1
+    first = size(1)
+    step = max(size(2) - first, 1)
+    bend = max(size(3) - size(2) - step, 0)
+
+    def expected(count: int) -> int:
+        above = count - 1
+        return first + step * above + bend * above * (above - 1) // 2
+
+    return _search(size, num, _search(expected, num, 1))
+
+
+def _search(size: Callable[[int], int], num: int, start: int) -> int:
+    """As `_largest`, from `start` in steps that double, then by halves."""
+    low, high, step = start, start + 1, 1
+    while low > 1 and size(low) > num:
+        low, high, step = max(low - step, 1), low, 2 * step
     while size(high) <= num:
-        low, high = high, 2 * high
+        low, high, step = high, high + step, 2 * step
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if size(middle) <= num else (low, middle)
     return low
+
+
+class _OneKey(nnx.Rngs):
+    """Gives its one key again and again: shapes need no more.
+
+    Counting the keys of a trace takes longer than all the rest of it.
+    """
+
+    def params(self) -> jax.Array:
+        """Returns the key."""
+        return self["default"].key[...]
 
 
 def alpha_gradient_report(predictor: Predictor, thetas: Theta) -> dict[str, float]:

@@ -1,6 +1,8 @@
 """Predictors as objects: halves, calibration, sizes, errors, inside Linen."""
 
 import dataclasses
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -106,6 +108,37 @@ def test_sizes_for_a_number_of_parameters(quasi: Any, num: int) -> None:
         return models.Predictor(spec, channels, quasi, config=config, rngs=nnx.Rngs(0))
 
     assert abs(models.num_parameters(build) - num) <= 0.01 * num
+    channels, config = channels + 1, dataclasses.replace(config, hidden=8)
+    assert models.num_parameters(build) > num
+
+
+@pytest.mark.parametrize(
+    ("size", "calls"),
+    [
+        (lambda n: 40 + 7 * n, 5),
+        (lambda n: 3 * n * n + 5, 5),
+        (lambda n: 9 * n**3, 20),
+        (lambda n: 2**n, 20),
+        (lambda n: math.isqrt(10 * n), 50),
+        (lambda n: 100 * (n // 17), 30),
+    ],
+)
+@pytest.mark.parametrize("num", [3, 47, 100, 5_000])
+def test_largest_number_that_fits(
+    size: Callable[[int], int], calls: int, num: int
+) -> None:
+    from qejax.models import _reports
+
+    seen = set()
+
+    def counted(count: int) -> int:
+        seen.add(count)
+        return size(count)
+
+    found = _reports._largest(counted, num)
+    assert found == 1 or size(found) <= num
+    assert size(found + 1) > num
+    assert len(seen) <= calls
 
 
 def test_no_such_size() -> None:
