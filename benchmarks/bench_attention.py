@@ -17,7 +17,8 @@ Writes `results/attention.json` and, with the extra `experiments`,
 """
 
 import argparse
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ RESULTS = Path(__file__).parent / "results"
 WIDTHS = (64, 128, 256, 512, 1024, 2048, 4096)
 MAX_DENSE_WIDTH = 1024
 """Above, dense products of 8 channels and their gradients need gigabytes."""
+FIRST_FIT = 512
+"""Slopes are fitted from here: below, a call costs more than what grows."""
 
 CHANNELS, PROBES, BATCH, ZOO = 8, 8, 32, 1000
 KINDS: tuple[models.Quasi, ...] = ("strict", "gauge", "relative", "canonical")
@@ -114,26 +117,29 @@ def step_subject(kind: models.Quasi, size: int, thetas: Any) -> Subject:
         updates, moments = optimizer.update(grads, moments, params)
         return optax.apply_updates(params, updates), moments, loss
 
-    def check(state: Any) -> Mapping[str, object]:
-        before = float(loss_of(params, prepared, labels))
-        after = float(loss_of(state[0], prepared, labels))
-        assert after < before, f"the loss went {before} -> {after}"
-        return {"losses": [before, after]}
-
-    return harness.compile_jitted(
+    subject = harness.compile_jitted(
         kind,
         step,
         (params, optimizer.init(params), jnp.zeros(())),
         prepared,
         labels,
-        check=check,
         feed=lambda out, args: (out, *args[1:]),
         facts={
             "parameters": sum(int(x.size) for x in jax.tree.leaves(params)),
             "channels": channels,
+            "hidden": config.hidden,
             "networks": BATCH,
         },
     )
+
+    def check() -> Mapping[str, object]:
+        # Each step returns the loss before it.
+        before, after = (float(call()[2]) for _ in range(2))
+        assert after < before, f"the loss went {before} -> {after}"
+        return {"losses": [before, after]}
+
+    call: Callable[[], Any] = subject.call
+    return dataclasses.replace(subject, check=check)
 
 
 def normal_form_subjects(thetas: Any) -> list[Subject]:
@@ -142,9 +148,10 @@ def normal_form_subjects(thetas: Any) -> list[Subject]:
     g = spaces.sample(jax.random.key(3), spec, spread=10.0)
     first = jax.tree.map(lambda x: x[0], thetas)
     moved = spaces.act(spec, g, first)
+    statistics = jax.jit(lambda theta: spaces.canonical_statistics(spec, theta))
 
     def check(_: Any) -> Mapping[str, object]:
-        a, b = (spaces.canonical_statistics(spec, t) for t in (first, moved))
+        a, b = statistics(first), statistics(moved)
         gap = float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(a)))
         assert gap < 1e-2, f"not invariant: {gap}"
         return {"gap_float32": gap}
@@ -170,9 +177,10 @@ def run(repeats: int) -> Record:
     widths = [width_subject(width, dense=False) for width in WIDTHS]
     widths += [width_subject(w, dense=True) for w in WIDTHS if w <= MAX_DENSE_WIDTH]
     record: Record = {"question": QUESTION, "stamp": stamp}
-    record["width"] = harness.time_subjects(widths, repeats=repeats)
+    record["width"] = harness.time_subjects(widths, repeats=repeats, seconds=0.25)
+    record["width_slopes"] = {"from_width": FIRST_FIT, **slopes(record["width"])}
     net = encoder()
-    thetas = jax.vmap(net.init)(jax.random.split(jax.random.key(0), ZOO))
+    thetas = jax.jit(jax.vmap(net.init))(jax.random.split(jax.random.key(0), ZOO))
     batch = jax.tree.map(lambda x: x[:BATCH], thetas)
     config = models.PredictorConfig(statistics=(), sketches=())
     size = models.num_parameters(
@@ -180,13 +188,42 @@ def run(repeats: int) -> Record:
     )
     steps = [step_subject(kind, size, batch) for kind in KINDS]
     record["step"] = harness.time_subjects(steps, repeats=repeats)
-    strict = record["step"]["strict"]["median_seconds"]
+    strict = record["step"]["strict"].get("median_seconds")
     for entry in record["step"].values():
-        entry["networks_per_second"] = BATCH / entry["median_seconds"]
-        entry["speed_of_strict"] = strict / entry["median_seconds"]
+        if entry["status"] == "ok":
+            entry["networks_per_second"] = BATCH / entry["median_seconds"]
+            if strict is not None:
+                entry["speed_of_strict"] = strict / entry["median_seconds"]
     forms = normal_form_subjects(thetas)
-    record["normal_form"] = harness.time_subjects(forms, repeats=repeats)
+    record["normal_form"] = harness.time_subjects(forms, repeats=repeats, warm_up=1)
     return record
+
+
+def slopes(entries: Mapping[str, Record]) -> dict[str, dict[str, float]]:
+    """Powers of the width from `FIRST_FIT` up, by kind: 1 is linear, 2 quadratic.
+
+    Of the time, of the compiler's temporary memory and of its count of operations.
+    """
+    found = {}
+    for kind in ("probed", "dense"):
+        points = [
+            p
+            for name, p in entries.items()
+            if name.startswith(kind) and p["status"] == "ok" and p["width"] >= FIRST_FIT
+        ]
+        columns = {
+            "time": [p["median_seconds"] for p in points],
+            "memory": [p["compiled_memory"]["temp_bytes"] for p in points],
+            "flops": [p["flops"] for p in points],
+        }
+        if len(points) < 2:
+            continue
+        logs = np.log([p["width"] for p in points])
+        found[kind] = {
+            name: float(np.polyfit(logs, np.log(values), 1)[0])
+            for name, values in columns.items()
+        }
+    return found
 
 
 def draw(record: Record, path: Path) -> None:
