@@ -6,12 +6,13 @@ that fold: it compares recipes and estimates no test score. One row a recipe: me
 standard deviation over folds. A bucket (activation) is judged by itself, then averaged.
 
     python -m experiments.recipes --zoo small_cnn_zoo:DIR
-    python -m experiments.tables --record runs/recipes/small_cnn_zoo
+    python -m experiments.recipes --preset transformers_digits
+    python -m experiments.tables --record runs/recipes
 
 ====== ===========================================================================
 Device 2 CPU cores
-Time   12 minutes, most of it strict layers
-Numbers in `experiments/results/recipes_small_cnn_zoo.json`
+Time   12 minutes, most of it strict layers; 10 minutes of transformers
+Numbers in `experiments/results/recipes_*.json`
 ====== ===========================================================================
 """
 
@@ -21,7 +22,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class Recipe:
     choices: Mapping[str, Any] = field(default_factory=dict)
 
 
-RECIPES = {
+_CNNS = {
     "without_probes": Recipe("the model without probes", "without_probes"),
     "no_comparisons": Recipe(
         "without comparisons to good networks",
@@ -66,7 +67,30 @@ RECIPES = {
         "with 64 probes, without comparisons", "with_probes", choices={"sketches": ()}
     ),
 }
-"""What was tried, by name."""
+_TRANSFORMERS = {
+    "without_probes": _CNNS["without_probes"],
+    "no_comparisons": _CNNS["no_comparisons"],
+    "no_knots": Recipe(
+        "without thresholds between knots", "without_probes", choices={"knots": ()}
+    ),
+    "shorter": Recipe("trained for half the steps", "without_probes", {"steps": 450}),
+    "neither": Recipe(
+        "without thresholds, half the steps, without comparisons",
+        "without_probes",
+        {"steps": 450},
+        {"knots": (), "sketches": ()},
+    ),
+    "messages_8": Recipe(
+        "with message passing, 8 channels", "without_probes", {"channels": 8}
+    ),
+    "with_probes": _CNNS["with_probes"],
+    "probes_no_knots": Recipe(
+        "with 64 probes, without thresholds", "with_probes", choices={"knots": ()}
+    ),
+}
+
+RECIPES = {"small_cnn_zoo": _CNNS, "transformers_digits": _TRANSFORMERS}
+"""What was tried, by preset of `experiments.predict_accuracy` and name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,15 +98,17 @@ class Args:
     """One comparison of recipes.
 
     Attributes:
-        zoo: as of `experiments.predict_accuracy`.
+        preset: of `experiments.predict_accuracy`, from which recipes start.
+        zoo: as there; empty for that of the preset.
         out: where it writes; re-running with the same `out` resumes.
         folds: of the cross-validation.
         seeds: metanetworks per fold.
         seed: of the folds and of the first metanetwork.
     """
 
-    zoo: str = PRESETS["small_cnn_zoo"][1].zoo
-    out: Path = Path("runs/recipes/small_cnn_zoo")
+    preset: Literal["small_cnn_zoo", "transformers_digits"] = "small_cnn_zoo"
+    zoo: str = ""
+    out: Path = Path("runs/recipes")
     folds: int = 3
     seeds: int = 1
     seed: int = 0
@@ -190,21 +216,22 @@ def note(result: Mapping[str, Any]) -> str:
 
 def main(args: Args) -> int:
     """Runs the comparison and writes `config.json` and `metrics.json` under `out`."""
-    base = PRESETS["small_cnn_zoo"][1]
+    base = PRESETS[args.preset][1]
+    place = args.zoo or base.zoo
     config = dataclasses.replace(
-        base, zoo=args.zoo, out=args.out, seeds=args.seeds, seed=args.seed
+        base, zoo=place, out=args.out, seeds=args.seeds, seed=args.seed
     )
     command = shlex.join(["python", "-m", "experiments.recipes", *sys.argv[1:]])
     log = Log(args.out / "log.jsonl", command)
     with Bars(console=_console()) as bars:
         zoos.plan(config, bars)
         buckets = zoos.load(config, bars)
-        found = compare(buckets, config, RECIPES, args.folds, bars)
+        found = compare(buckets, config, RECIPES[args.preset], args.folds, bars)
     write_json(
         args.out / "config.json",
         {
             "experiment": "recipes",
-            "preset": "small_cnn_zoo",
+            "preset": args.preset,
             "command": command,
             "config": vars(config),
             "versions": versions(),

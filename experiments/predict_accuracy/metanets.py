@@ -91,6 +91,7 @@ def _choices(bucket: Bucket, config: Config, probes: bool) -> models.PredictorCo
         stream=config.stream if probes else 0,
         shape=bucket.everything.shape,
         dropout=(config.dropout, config.dropout),
+        knots=config.knots,
     )
 
 

@@ -31,6 +31,9 @@ class PredictorConfig:
         probes: number of fixed random inputs that statistics and sketches are taken on.
         stream: number of learned inputs whose activations are features of the units.
         shape: of one input; `None` for `input_shape(network)`.
+        knots: rising; the head reads, beside each normal score of a statistic, how far
+            it is through every interval between two of them. Thresholds, which trees
+            have and a small network finds slowly.
         embed: features per stream and head.
         hidden: width of the head.
         heads: number of heads, `K`.
@@ -49,6 +52,7 @@ class PredictorConfig:
     probes: int = 0
     stream: int = 0
     shape: tuple[int, ...] | None = None
+    knots: tuple[float, ...] = ()
     embed: int = 64
     hidden: int = 64
     heads: int = 4
@@ -72,6 +76,11 @@ class PredictorConfig:
             raise ValueError(
                 f"Predictor: probes={self.probes} and stream={self.stream} run the "
                 f"network, got network=None. Pass network=..., or set both to 0."
+            )
+        if list(self.knots) != sorted(set(self.knots)) or len(self.knots) == 1:
+            raise ValueError(
+                f"Predictor(knots=...): expected none, or two or more rising numbers, "
+                f"got {self.knots}."
             )
         if not 0 <= self.dropout[0] < 1 or not 0 <= self.dropout[1] < 1:
             raise ValueError(

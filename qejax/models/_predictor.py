@@ -4,6 +4,7 @@ Reading has two halves. `prepare` is exact and has no trained part: normal form,
 statistics, probes. Run it once per zoo, in the data pipeline. `read` is trained.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -125,7 +126,7 @@ class Predictor(nnx.Module):
         self._init_constants()
         self.head = layers.InvariantHead(
             (
-                self.constants["knots"].shape[1] if self.constants["knots"].size else 0,
+                self._width(),
                 self.trunk.size if self.trunk is not None else 0,
             ),
             embed=config.embed,
@@ -241,7 +242,7 @@ class Predictor(nnx.Module):
             prepared: of one network.
             key: for dropout, consumed; `None` reads without dropout.
         """
-        streams = [prepared["statistics"]]
+        streams = [intervals(prepared["statistics"], self.config.knots)]
         if self.trunk is not None:
             extra = {} if self.stream is None else self._activations(prepared["theta"])
             streams.append(self.trunk(prepared["features"], extra))
@@ -294,6 +295,12 @@ class Predictor(nnx.Module):
             "sketches": {n: take(SKETCHES, n) for n in self.config.sketches},
         }
 
+    def _width(self) -> int:
+        """Numbers that the head reads of the statistics."""
+        scores = self.constants["knots"]
+        each = max(len(self.config.knots), 1)
+        return scores.shape[1] * each if scores.size else 0
+
     def _activations(self, theta: Theta) -> dict[str, Array]:
         assert self.stream is not None
         outputs, units = self.stream(theta)
@@ -329,6 +336,23 @@ def _map(predictor: Predictor, half: str, thetas: Theta, batch_size: int) -> Any
         return getattr(nnx.merge(graph, state), half)(theta)
 
     return map_networks(of_one, thetas, state, batch_size=batch_size)
+
+
+def intervals(x: Float[Array, " F"], knots: tuple[float, ...]) -> Float[Array, " G"]:
+    """Returns the entries, then how far each is through every interval between knots.
+
+    From 0 before an interval to its length behind it; `G = F * max(len(knots), 1)`.
+
+    Source: Gorishniy et al. 2022, arXiv:2203.05556 (piecewise linear encoding).
+
+    Example:
+        >>> print(intervals(jnp.array([0.5, -3.0]), (-1.0, 0.0, 2.0)))
+        [ 0.5 -3.   1.   0.   0.5  0. ]
+    """
+    if not knots:
+        return x
+    pairs = itertools.pairwise(knots)
+    return jnp.concatenate([x, *(jnp.clip(x - a, 0, b - a) for a, b in pairs)])
 
 
 def _outputs(spec: WeightSpec) -> int:

@@ -7,6 +7,7 @@ from qejax.spaces._act import dense_matrix as dense_matrix
 from qejax.spaces._act import offset as offset
 from qejax.spaces._act import ravel as ravel
 from qejax.spaces._act import unravel as unravel
+from qejax.spaces._balanced import balanced as balanced
 from qejax.spaces._build import Part as Part
 from qejax.spaces._build import Wire as Wire
 from qejax.spaces._build import bias as bias
@@ -19,7 +20,6 @@ from qejax.spaces._build_attention import low_rank as low_rank
 from qejax.spaces._build_attention import norm as norm
 from qejax.spaces._build_attention import shift_through as shift_through
 from qejax.spaces._canonical import Canonical as Canonical
-from qejax.spaces._canonical import balanced as balanced
 from qejax.spaces._canonical import canonical_element as canonical_element
 from qejax.spaces._canonical import canonical_form as canonical_form
 from qejax.spaces._canonical import log_norm_paths as log_norm_paths

@@ -30,6 +30,7 @@ import numpy as np
 from qejax._typing import Array, Leaves, Scalar, Theta
 from qejax.groups import Monomial
 from qejax.spaces import _frames, _scaled
+from qejax.spaces._balanced import split_evenly
 from qejax.spaces._elements import Elements
 from qejax.spaces._scaled import Scaled
 from qejax.spaces._settle import (
@@ -223,49 +224,12 @@ def _framed(spec: WeightSpec, leaves: Leaves) -> Leaves:
             white = _resized(spec, white, frozenset({name}), frozenset())
         if space.group == "general_linear":
             both = _frames.touches(spec, name)
-            white = _split_evenly(white, both)
+            white = split_evenly(white, both)
             telling = telling_of(both, name, open_signs - {name})
             sign = _frames.diagonal(_frames.column_signs(white, telling))
             white = _frames.transformed(white, both, sign, sign)
         open_signs -= {name}
     return white
-
-
-def _split_evenly(leaves: Leaves, both: tuple[_frames.Touch, ...]) -> Leaves:
-    """What a matrix space carries, split evenly between its writers and readers."""
-    parts = [tuple(t for t in both if t.writes == w) for w in (True, False)]
-    rows = [_frames.stacked(leaves, part) for part in parts]
-    for part, new in zip(parts, _frames.balanced(*rows), strict=True):
-        leaves = _frames.replaced(leaves, part, new)
-    return leaves
-
-
-def balanced(spec: WeightSpec, theta: Theta) -> Theta:
-    """Returns weights on the same orbit whose heads and adapters are balanced.
-
-    Of every general linear space, writers become `U S^(1/2)` and readers
-    `V S^(1/2)`, with `U S V^T` the product that the network sees. As well conditioned
-    as that product allows, whatever matrices were put between its factors: what reads
-    heads in float32 should read these. A singular value of zero leads to the closure
-    of the orbit; the function is the same.
-
-    Args:
-        spec: settled (`settled_spec`).
-        theta: finite weights of one network, no batch axis (batch with `jax.vmap`).
-
-    Returns:
-        `theta` itself where there is no such space, else weights of its structure.
-
-    Raises:
-        ValueError: if `theta` does not fit `spec`.
-    """
-    names = [s.name for s in spec.spaces if s.group == "general_linear"]
-    if not names:
-        return theta
-    leaves = views(spec, theta)
-    for name in names:
-        leaves = _split_evenly(leaves, _frames.touches(spec, name))
-    return from_views(spec, leaves, theta)
 
 
 def _resized(

@@ -24,10 +24,13 @@ def test_folds_share_nothing_and_never_hold_a_test_network(buckets):
         np.testing.assert_array_equal(fold.members(TEST), bucket.members(TEST))
 
 
-@pytest.mark.parametrize("name", recipes.RECIPES)
-def test_every_recipe_names_what_is_there(name):
-    recipe = recipes.RECIPES[name]
-    config = dataclasses.replace(PRESETS["small_cnn_zoo"][1], **recipe.config)
+@pytest.mark.parametrize(
+    ("preset", "name"),
+    [(preset, name) for preset, rows in recipes.RECIPES.items() for name in rows],
+)
+def test_every_recipe_names_what_is_there(preset, name):
+    recipe = recipes.RECIPES[preset][name]
+    config = dataclasses.replace(PRESETS[preset][1], **recipe.config)
     assert recipes.metanet(recipe, config).probes == (recipe.row == "with_probes")
     dataclasses.replace(models.PredictorConfig(), **recipe.choices)
 
@@ -35,7 +38,7 @@ def test_every_recipe_names_what_is_there(name):
 def test_recipes_become_a_table(buckets, tmp_path):
     config = dataclasses.replace(PRESETS["smoke"][1], out=tmp_path)
     names = ("without_probes", "no_comparisons")
-    chosen = {name: recipes.RECIPES[name] for name in names}
+    chosen = {name: recipes.RECIPES["small_cnn_zoo"][name] for name in names}
     bars = Bars(Console(file=io.StringIO()))
     found = recipes.compare(buckets[:1], config, chosen, 2, bars)
     assert found["without_probes"]["parameters"] > found["no_comparisons"]["parameters"]
