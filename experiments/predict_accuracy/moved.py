@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from qejax._typing import PRNGKeyArray, Theta
 from qejax.groups import GROUPS, Monomial
-from qejax.spaces import Elements, WeightSpec, act, identity, sample
+from qejax.spaces import Elements, WeightSpec, act, identity, sample, views
 
 EXPONENTS = (0, 1, 2, 3, 4)
 """Of the robustness curve: scales are drawn from U[1, 10^k], matrices of heads have
@@ -15,9 +15,9 @@ condition number 10^k."""
 def element(key: PRNGKeyArray, spec: WeightSpec, top: float, permute: bool) -> Elements:
     """Returns a random element with scales in `U[1, top]`.
 
-    Units under signs get a fair sign each, matrices a condition number of `top` and
-    shifts a deviation of 1, unless `top` is 1. Without `permute`, and with `top = 1`,
-    this is the identity.
+    Units under signs get a fair sign each and matrices a condition number of `top`,
+    unless `top` is 1. Without `permute`, and with `top = 1`, this is the identity.
+    Shifts are zero: see `shifted`.
 
     Args:
         key: consumed.
@@ -25,8 +25,10 @@ def element(key: PRNGKeyArray, spec: WeightSpec, top: float, permute: bool) -> E
         top: largest scale, at least 1.
         permute: whether units are permuted as well.
     """
-    # Matrices and shifts are drawn by the library; the rest is drawn over.
-    g = sample(key, spec, top) if top > 1 else identity(spec)
+    still = identity(spec)
+    # Matrices are drawn by the library; the rest is drawn over.
+    g = sample(key, spec, top) if top > 1 else dict(still)
+    g |= {shift.name: still[shift.name] for shift in spec.shifts}
     keys = jax.random.split(key, 2 * max(len(spec.spaces), 1))
     for i, space in enumerate(spec.spaces):
         if GROUPS[space.group].monomial is None:
@@ -45,6 +47,21 @@ def element(key: PRNGKeyArray, spec: WeightSpec, top: float, permute: bool) -> E
             perm = jax.random.permutation(key_perm, perm, axis=-1, independent=True)
         g[space.name] = Monomial(perm, scale)
     return g
+
+
+def shifted(key: PRNGKeyArray, spec: WeightSpec, theta: Theta) -> Theta:
+    """Returns one network moved by shifts as large as what they are added to.
+
+    A shift of one would drown weights of 1e-5 in float32: another function.
+    """
+    g = sample(key, spec) if spec.shifts else {}
+    g = identity(spec) | {shift.name: g[shift.name] for shift in spec.shifts}
+    leaves = views(spec, theta)
+    for shift in spec.shifts:
+        x = leaves[shift.leaf]
+        size = jnp.sqrt(jnp.mean(x * x, shift.along or None))
+        g[shift.name] = g[shift.name] * jnp.where(size > 0, size, 1)
+    return act(spec, g, theta)
 
 
 def move_zoo(
@@ -66,7 +83,11 @@ def move_zoo(
 
     @jax.jit
     def moved(keys: PRNGKeyArray, thetas: Theta) -> Theta:
-        g = jax.vmap(lambda k: element(k, spec, top, permute))(keys)
-        return jax.vmap(act, in_axes=(None, 0, 0))(spec, g, thetas)
+        def one(key: PRNGKeyArray, theta: Theta) -> Theta:
+            of_units, of_shifts = jax.random.split(key)
+            theta = act(spec, element(of_units, spec, top, permute), theta)
+            return shifted(of_shifts, spec, theta) if top > 1 else theta
+
+        return jax.vmap(one)(keys, thetas)
 
     return moved(jax.random.split(key, count), thetas)

@@ -96,6 +96,7 @@ def run(
         if row.name not in COLUMNS
     }
     metrics["cut_off"] = config.cut_off
+    metrics["networks"] = sum(len(bucket.split) for bucket in buckets)
     metrics["seconds"] = round(log.seconds, 1)
     metrics = plain(metrics)
     files = report.plot(rows, tested, out)

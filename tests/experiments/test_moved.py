@@ -30,6 +30,26 @@ def test_a_scale_of_one_moves_nothing(network):
         np.testing.assert_array_equal(g[space.name].scale, np.ones(space.size))
 
 
+def test_shifts_are_as_large_as_what_they_are_added_to():
+    network = nets.transformer(
+        4, 1, 2, 5, image=(4, 4, 1), patch=2, affine=False, position="none"
+    )
+    theta = network.init(jax.random.key(0), "float64")
+    small = jax.tree.map(lambda x: 1e-3 * x, theta)
+    kernels = []
+    for weights in (theta, small):
+        thetas = jax.tree.map(lambda x: x[None], weights)
+        moved = move_zoo(jax.random.key(1), network.spec, thetas, 10.0, False)
+        x = jax.random.normal(jax.random.key(2), (7, 4, 4, 1))
+        apply = jax.vmap(network.apply, in_axes=(0, None))
+        np.testing.assert_allclose(apply(moved, x), apply(thetas, x), rtol=1e-9)
+        kernels.append(moved["block_00"]["mlp"]["down"]["kernel"][0])
+    means = np.mean(kernels[0], 1), np.mean(kernels[1], 1)
+    np.testing.assert_allclose(means[1], 1e-3 * means[0], rtol=1e-9)
+    unmoved = np.mean(theta["block_00"]["mlp"]["down"]["kernel"], 1)
+    assert np.abs(means[0] - unmoved).min() > 1e-3
+
+
 def test_scales_are_uniform_up_to_the_top():
     spec = nets.mlp_spec((3, 2000, 2), activation="relu")
     scale = np.asarray(element(jax.random.key(0), spec, 100.0, False)["hidden_0"].scale)
