@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from qejax._typing import PRNGKeyArray, Theta
 from qejax.groups import GROUPS, Monomial
@@ -12,7 +13,13 @@ EXPONENTS = (0, 1, 2, 3, 4)
 condition number 10^k."""
 
 
-def element(key: PRNGKeyArray, spec: WeightSpec, top: float, permute: bool) -> Elements:
+def element(
+    key: PRNGKeyArray,
+    spec: WeightSpec,
+    top: float,
+    permute: bool,
+    dtype: DTypeLike = jnp.float32,
+) -> Elements:
     """Returns a random element with scales in `U[1, top]`.
 
     Units under signs get a fair sign each and matrices a condition number of `top`,
@@ -24,10 +31,11 @@ def element(key: PRNGKeyArray, spec: WeightSpec, top: float, permute: bool) -> E
         spec: the weight space.
         top: largest scale, at least 1.
         permute: whether units are permuted as well.
+        dtype: of matrices, which keep the function as far as it goes.
     """
-    still = identity(spec)
+    still = identity(spec, dtype)
     # Matrices are drawn by the library; the rest is drawn over.
-    g = sample(key, spec, top) if top > 1 else dict(still)
+    g = sample(key, spec, top, dtype) if top > 1 else dict(still)
     g |= {shift.name: still[shift.name] for shift in spec.shifts}
     keys = jax.random.split(key, 2 * max(len(spec.spaces), 1))
     for i, space in enumerate(spec.spaces):
@@ -54,9 +62,10 @@ def shifted(key: PRNGKeyArray, spec: WeightSpec, theta: Theta) -> Theta:
 
     A shift of one would drown weights of 1e-5 in float32: another function.
     """
-    g = sample(key, spec) if spec.shifts else {}
-    g = identity(spec) | {shift.name: g[shift.name] for shift in spec.shifts}
     leaves = views(spec, theta)
+    dtype = jnp.result_type(*leaves.values())
+    drawn = sample(key, spec, dtype=dtype)
+    g = identity(spec, dtype) | {s.name: drawn[s.name] for s in spec.shifts}
     for shift in spec.shifts:
         x = leaves[shift.leaf]
         size = jnp.sqrt(jnp.mean(x * x, shift.along or None))
@@ -80,13 +89,15 @@ def move_zoo(
         Weights of the same structure; every network computes the same function.
     """
     count = jax.tree.leaves(thetas)[0].shape[0]
+    dtype = jnp.result_type(*jax.tree.leaves(thetas))
 
     @jax.jit
     def moved(keys: PRNGKeyArray, thetas: Theta) -> Theta:
         def one(key: PRNGKeyArray, theta: Theta) -> Theta:
-            of_units, of_shifts = jax.random.split(key)
-            theta = act(spec, element(of_units, spec, top, permute), theta)
-            return shifted(of_shifts, spec, theta) if top > 1 else theta
+            theta = act(spec, element(key, spec, top, permute, dtype), theta)
+            if top == 1 or not spec.shifts:
+                return theta
+            return shifted(jax.random.fold_in(key, 1), spec, theta)
 
         return jax.vmap(one)(keys, thetas)
 
