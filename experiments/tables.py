@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import recipes, speed
+from experiments import cut_offs, recipes, speed
 from experiments.predict_accuracy.lines import lines as _predict_accuracy
 from experiments.read_adapters import table as read_adapters
 
@@ -42,11 +42,13 @@ class Args:
         check: write nothing and fail if a table is out of date.
         record: a finished run's output directory to take into the results first.
         record_speed: take the results of the benchmarks into the results first.
+        record_cut_offs: a preset whose runs with cut-offs are summed up first.
     """
 
     check: bool = False
     record: Path | None = None
     record_speed: bool = False
+    record_cut_offs: str = ""
 
 
 def readmes(root: Path = ROOT) -> list[Path]:
@@ -82,6 +84,7 @@ def _run(result: Mapping[str, Any]) -> tuple[list[dict[str, str]], str]:
 
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]]] = {
+    "cut_offs": lambda result: (cut_offs.lines(result), cut_offs.note(result)),
     "predict_accuracy": _run,
     "read_adapters": lambda r: (
         read_adapters.lines(r["metrics"]),
@@ -142,11 +145,13 @@ def record(out: Path, results: Path = RESULTS) -> Path:
         "config": {k: v for k, v in made["config"].items() if k not in _PLACES},
         "metrics": json.loads((out / "metrics.json").read_text()),
     }
-    names = (made["experiment"], made["preset"])
+    cut_off = cut_offs.suffix(made["config"].get("cut_off", 0))
+    names = (made["experiment"], made["preset"], *([cut_off] if cut_off else []))
     path = results / f"{'_'.join(name for name in names if name != WHOLE)}.json"
     results.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
-    for picture in out.glob("*.png"):
+    # Pictures of the whole zoo say enough.
+    for picture in () if cut_off else out.glob("*.png"):
         shutil.copyfile(picture, results / f"{path.stem}_{picture.name}")
     return path
 
@@ -174,6 +179,9 @@ def main(args: Args) -> int:
     if args.record_speed:
         text = json.dumps(speed.summarise(BENCHMARKS, RESULTS), indent=1)
         (RESULTS / "speed.json").write_text(text + "\n")
+    if args.record_cut_offs:
+        text = json.dumps(cut_offs.summarise(args.record_cut_offs, RESULTS), indent=1)
+        (RESULTS / f"cut_offs_{args.record_cut_offs}.json").write_text(text + "\n")
     paths = readmes()
     old = stale(paths)
     for path in old:
