@@ -18,6 +18,7 @@ from qejax.nets._config import CNNConfig as CNNConfig
 from qejax.nets._config import MLPConfig as MLPConfig
 from qejax.nets._config import NetConfig as NetConfig
 from qejax.nets._flax import flax_spec as flax_spec
+from qejax.nets._fold_norms import fold_norms as fold_norms
 from qejax.nets._mlp import mlp as mlp
 from qejax.nets._mlp import mlp_spec as mlp_spec
 from qejax.nets._network import Layer as Layer
@@ -52,6 +53,7 @@ __all__ = [
     "convolve",
     "flax_spec",
     "fold_batch_norm",
+    "fold_norms",
     "mlp",
     "mlp_spec",
     "patches",

@@ -9,7 +9,8 @@ is added to.
 A norm that centres does not see the mean over the stream of what writes it, and its
 result has none for what reads it. Behind a learned scale readers do not see one
 direction either, but which one depends on the scale: no linear action moves along it,
-and it is no part of the group here.
+and it is no part of the group here. `fold_norms` moves scales into the readers; the
+network that it returns has the larger group.
 """
 
 from dataclasses import dataclass, field, replace

@@ -120,11 +120,14 @@ def test_control_a_smaller_group_leaves_something() -> None:
 
 
 def test_behind_a_scale_no_linear_action_is_maximal() -> None:
-    """What is missing, counted: stated in `nets/_transformer_spec.py`.
+    """What is missing, counted, and nothing of it once the norms are folded.
 
     Rotations around the ones-vector of the stream with every scale moved into what
     reads it, and one direction that a reader does not see, for each of its outputs.
     """
     width, readers = 6, 3 * 6 + 7 + 3
     rotations = (width - 1) * (width - 2) // 2
-    assert missing(encoder()) == rotations + readers
+    row = encoder()
+    assert missing(row) == rotations + readers
+    folded, _ = nets.fold_norms(row.net, theta_of(row.net.spec, 0))
+    assert missing(Row(folded, row.inputs)) == 0
