@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import cut_offs, recipes, speed
+from experiments import attention, cut_offs, recipes, speed
 from experiments.predict_accuracy.lines import lines as _predict_accuracy
 from experiments.read_adapters import table as read_adapters
 
@@ -84,6 +84,7 @@ def _run(result: Mapping[str, Any]) -> tuple[list[dict[str, str]], str]:
 
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]]] = {
+    "attention": lambda result: (attention.lines(result), attention.note(result)),
     "cut_offs": lambda result: (cut_offs.lines(result), cut_offs.note(result)),
     "predict_accuracy": _run,
     "read_adapters": lambda r: (
@@ -177,8 +178,12 @@ def main(args: Args) -> int:
     if args.record is not None:
         print(f"wrote {record(args.record).relative_to(ROOT)}")
     if args.record_speed:
-        text = json.dumps(speed.summarise(BENCHMARKS, RESULTS), indent=1)
-        (RESULTS / "speed.json").write_text(text + "\n")
+        for name, found in (
+            ("speed", speed.summarise(BENCHMARKS, RESULTS)),
+            ("attention", attention.summarise(BENCHMARKS)),
+        ):
+            text = json.dumps(found, indent=1)
+            (RESULTS / f"{name}.json").write_text(text + "\n")
     if args.record_cut_offs:
         text = json.dumps(cut_offs.summarise(args.record_cut_offs, RESULTS), indent=1)
         (RESULTS / f"cut_offs_{args.record_cut_offs}.json").write_text(text + "\n")

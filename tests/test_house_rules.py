@@ -78,6 +78,18 @@ def test_files_are_short() -> None:
     assert_none([f"{name}: {n}" for name, n in lengths.items() if n > MAX_FILE])
 
 
+def test_factorisations_are_in_one_file() -> None:
+    """Batches of LAPACK calls can deadlock on a CPU; `groups/_linalg.py` knows how."""
+    one = "qejax/groups/_linalg.py"
+    found = [
+        f"{where} {name}"
+        for where, name, _ in calls(PACKAGE)
+        if "linalg." in name and not name.startswith(("np.", "_linalg."))
+    ]
+    assert any(line.startswith(one) for line in found)
+    assert_none([line for line in found if not line.startswith(one)])
+
+
 def test_functions_are_short() -> None:
     long = []
     for where, node in nodes(ALL):
