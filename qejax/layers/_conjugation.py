@@ -47,25 +47,31 @@ def pair_of(spec: WeightSpec, space: UnitSpace) -> Pair | None:
     writers, readers = sides_of(spec, space)
     found = None
     for write, read in itertools.product(writers, readers):
-        rows = [_rows(spec, side) for side in (write, read)]
-        if any(group != "permutation" for row in rows for _, group, _ in row):
+        if not (_permutes(spec, write) and _permutes(spec, read)):
             continue
-        if [row[:1] + row[2:] for row in rows[0]] == [r[:1] + r[2:] for r in rows[1]]:
+        rows = [_rows(spec, side) for side in (write, read)]
+        if rows[0] == rows[1]:
             return Pair(write, read, aligned=True)
         found = found or Pair(write, read, aligned=False)
     return found
 
 
-def _rows(spec: WeightSpec, side: Side) -> list[tuple[int, str, str | None]]:
-    """Size, group and space of the axes of the rows; those per a host are averaged."""
+def _permutes(spec: WeightSpec, side: Side) -> bool:
+    """Whether the rows only permute or never move."""
+    spaces = [side.leaf.axes[position].space for position in side.rest()]
+    groups = {spec.space_by_name[name].group for name in spaces if name is not None}
+    return groups <= {"permutation"}
+
+
+def _rows(spec: WeightSpec, side: Side) -> list[tuple[int, str | None]]:
+    """Size and space of the axes of the rows; those per a host are averaged."""
     rows = []
     for position in side.rest():
         axis = side.leaf.axes[position]
+        if axis.size == 1 and axis.space is None:
+            continue  # A scale that was settled.
         if spec.per_axis(side.leaf, position) is None:
-            group = "permutation"
-            if axis.space is not None:
-                group = spec.space_by_name[axis.space].group
-            rows.append((axis.size, group, axis.space))
+            rows.append((axis.size, axis.space))
     return rows
 
 
@@ -121,9 +127,20 @@ class Conjugation(nnx.Module):
         else:
             small = jnp.einsum("...mi,...ni->...mn", k, w)
             square = jnp.sum(small * small, (-1, -2))
-        live = square > 0
+        # Means along the stream of what a norm centres are rounding and nothing else.
+        least = 1e3 * float(jnp.finfo(x.dtype).eps)
+        live = square > least**2 * self._bound(feats)
         norm = jnp.sqrt(jnp.where(live, square, 1))
         return jnp.where(live[..., None, None], x / norm[..., None, None], 0)
+
+    def _bound(self, feats: Features) -> Array:
+        """Product of the square norms of both leaves, for every host."""
+        sizes = []
+        for side in (self.pair.write, self.pair.read):
+            x = feats[side.leaf.path]
+            others = tuple(p for p in range(x.ndim) if p != side.host)
+            sizes.append(jnp.sum(x * x, others))
+        return sizes[0] * sizes[1]
 
     def _side(self, name: str, side: Side, feats: Features) -> Array:
         """`[m, d]` or `[h, m, d]`: rows of one side, channels mixed to one."""

@@ -101,7 +101,9 @@ class _Spec:
             self.centre([(f"{path}/{name}", -1) for name in _WRITING])
 
     def shifts_rows(self, table: str, out: Wire) -> None:
-        """Every position of the stream has a row of the table added to it."""
+        """Every position has a row of the table added, but for a class token."""
+        if self.config.pool == "class":
+            return
         self.tables.append(table)
         self.biases.append((table, out.space, None, len(self.readers)))
 
@@ -200,7 +202,7 @@ def _embedding(net: _Spec, normed: bool) -> Wire:
         axes = (Axis(int(config.length or 0)), stream.write())
         net.add(Part(leaves=(Leaf("position/embedding", axes),)))
         net.wrote("position", stream, False, normed)
-        if config.image is not None and config.pool != "class":
+        if config.image is not None:
             net.shifts_rows("position/embedding", stream)
     if config.pool == "class":
         net.add(Part(leaves=(Leaf("class_token", (stream.write(),)),)))

@@ -38,9 +38,9 @@ from qejax.spaces._settle import (
     nested,
     settle,
     settled_spec,
-    telling_of,
 )
 from qejax.spaces._spec import Leaf, WeightSpec
+from qejax.spaces._telling import telling_of
 from qejax.spaces._views import from_views, views
 
 
@@ -225,8 +225,8 @@ def _framed(spec: WeightSpec, leaves: Leaves) -> Leaves:
         if space.group == "general_linear":
             both = _frames.touches(spec, name)
             white = split_evenly(white, both)
-            telling = telling_of(both, name, open_signs - {name})
-            sign = _frames.diagonal(_frames.column_signs(white, telling))
+            telling = telling_of(spec, white, name, open_signs - {name})
+            sign = _frames.diagonal(_frames.column_signs(*telling))
             white = _frames.transformed(white, both, sign, sign)
         open_signs -= {name}
     return white

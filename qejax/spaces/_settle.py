@@ -27,6 +27,7 @@ from qejax.spaces import _frames
 from qejax.spaces._act import act_shift
 from qejax.spaces._frames import Touch, touches
 from qejax.spaces._spec import Axis, UnitSpace, WeightSpec
+from qejax.spaces._telling import telling_of
 
 SETTLED = ("absorbed", "linear_stream", "orthogonal", "orthogonal_ones", "rotary")
 """Groups that `settled` takes out."""
@@ -80,7 +81,7 @@ def settle(spec: WeightSpec, leaves: Leaves, rescale: Rescale) -> Settled:
     both = Settled(leaves, leaves)
     pending = {s.name for s in spec.spaces if s.group != "permutation"}
     for group, names in _runs(spec):
-        pending -= names
+        pending -= set(names)
         if group == "positive_scale":
             white = rescale(spec, both.white, frozenset(names), frozenset(pending))
             both = both._replace(white=white)
@@ -105,9 +106,11 @@ _SIGNED = ("sign", "general_linear", *SETTLED)
 _TURNED = ("linear_stream", "orthogonal", "orthogonal_ones")
 
 
-def _runs(spec: WeightSpec) -> Iterator[tuple[str, set[str]]]:
+def _runs(spec: WeightSpec) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Spaces of one group behind one another, in network order: an adapter's units
+    have to be orthonormal before the head that they write, and after one they read."""
     for group, run in itertools.groupby(spec.spaces, lambda space: space.group):
-        yield group, {space.name for space in run}
+        yield group, tuple(space.name for space in run)
 
 
 def _apply(
@@ -201,17 +204,15 @@ def _turned(
     ones = space.group == "orthogonal_ones"
     frame = _frames.principal_frame(both.white, touching, ones)
     both = _apply(both, touching, frame, frame)
-    telling = telling_of(touching, space.name, signed)
+    leaves, telling = telling_of(spec, both.white, space.name, signed)
     if not ones:
-        sign = _frames.diagonal(_frames.column_signs(both.white, telling))
+        sign = _frames.diagonal(_frames.column_signs(leaves, telling))
         both = _apply(both, touching, sign, sign)
         return _balanced_stream(both, touching, space)
     # Signs of the axes that the frame has, orthogonal to the ones.
     basis = jnp.asarray(_frames.fixed_ones_basis(space.size), frame.dtype)
     inner = {
-        t.leaf.path: _frames.transformed(both.white, (t,), basis.T, basis.T)[
-            t.leaf.path
-        ]
+        t.leaf.path: _frames.transformed(leaves, (t,), basis.T, basis.T)[t.leaf.path]
         for t in telling
     }
     sign = _frames.column_signs(inner, telling)
@@ -238,48 +239,17 @@ def _balanced_stream(
     return _apply(both, touching, _frames.diagonal(half), _frames.diagonal(inverse))
 
 
-def telling_of(
-    touching: tuple[Touch, ...], name: str, signed: set[str]
-) -> tuple[Touch, ...]:
-    """Returns the axes in leaves whose other axes have no free sign and no free frame.
-
-    Args:
-        touching: axes of a space.
-        name: of the space, for the message.
-        signed: the spaces whose signs are still free.
-
-    Raises:
-        ValueError: if there are none.
-    """
-    telling = tuple(
-        touch
-        for touch in touching
-        if not any(
-            axis.space in signed
-            for p, axis in enumerate(touch.leaf.axes)
-            if p != touch.position
-        )
-    )
-    if not telling:
-        raise ValueError(
-            f"unit space {name!r}: the normal form needs a leaf that fixes the signs "
-            f"of its units, one that touches no other units with free signs; got "
-            f"{[t.leaf.path for t in touching]} only. Add a bias."
-        )
-    return telling
-
-
 def _signed(
     spec: WeightSpec, both: Settled, space: UnitSpace, signed: set[str]
 ) -> Settled:
     """Signs of absorbed scales, phases of rotary pairs."""
     touching = touches(spec, space.name)
-    telling = telling_of(touching, space.name, signed)
+    leaves, telling = telling_of(spec, both.white, space.name, signed)
     if space.group == "absorbed":
         writers = tuple(t for t in telling if t.writes) or telling
-        sign = _frames.diagonal(_frames.column_signs(both.white, writers))
+        sign = _frames.diagonal(_frames.column_signs(leaves, writers))
         return _apply(both, touching, sign, sign)
-    rows = _frames.stacked(both.white, telling)
+    rows = _frames.stacked(leaves, telling)
     weights = np.concatenate([t.weights(n) for n, t in enumerate(telling)])
     total = jnp.einsum("m,...md->...d", jnp.asarray(weights, rows.dtype), rows)
     half = total.shape[-1] // 2
@@ -310,7 +280,7 @@ def settled_spec(spec: WeightSpec) -> WeightSpec:
             (scale,) = left
             if scale.axes[0].space == space.per:
                 gone.add(scale.path)
-    if not gone and not settled:
+    if not spec.shifts and not settled:
         return spec
     leaves = tuple(
         replace(
