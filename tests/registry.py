@@ -100,9 +100,9 @@ def vision(heads: int = 2, depth: int = 1, **fields: Any) -> Row:
 
 def language(heads: int, **fields: Any) -> Row:
     """A decoder-only model of three tokens out of five."""
-    tokens: dict[str, Any] = {"vocabulary": 5, "length": 3, "num_outputs": 5}
-    causal: dict[str, Any] = {"causal": True, "pool": "tokens"}
-    net = nets.transformer(4, 1, heads, 3, **tokens, **causal, **fields)
+    fixed: dict[str, Any] = {"vocabulary": 5, "length": 3}
+    usual: dict[str, Any] = {"num_outputs": 5, "causal": True, "pool": "tokens"}
+    net = nets.transformer(4, 1, heads, 3, **fixed, **{**usual, **fields})
     return Row(net, (3,), 5)
 
 
