@@ -2,9 +2,10 @@
 
 A chain of layers has path sums (`_paths.py`). In a transformer every position takes
 the same path: embedding, the products of values and outputs of all heads, the
-feed-forward layers, the head. Attention spreads evenly, gates are open, and a norm
+feed-forward layers, the head. Attention spreads evenly, gates are left out, and a norm
 divides by the root mean square over the inputs. What is left is linear and made of
-products that no matrix between their factors changes: invariant to the whole group.
+products that no matrix between their factors changes. Taken of a normal form, so that
+it is invariant to the whole group.
 
 Source: our own; the products of heads as in Elhage et al. 2021, "A Mathematical
 Framework for Transformer Circuits".

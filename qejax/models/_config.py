@@ -26,14 +26,15 @@ class PredictorConfig:
             default: none for kinds on raw weights, else those of the normal form, of
             singular values if matrices act, of the paths if the network is known and a
             chain of layers, and of the probes if there are any.
-        sketches: names of `models.SKETCHES`, likewise.
+        sketches: names of `models.SKETCHES`, likewise: of what the composed layers or
+            blocks do, of outputs that are alike, and of the probes if there are any.
         components: directions per sketch; `None` for 8, or 16 with probes.
         probes: number of fixed random inputs that statistics and sketches are taken on.
         stream: number of learned inputs whose activations are features of the units.
         shape: of one input; `None` for `input_shape(network)`.
-        knots: rising; the head reads, beside each normal score of a statistic, how far
-            it is through every interval between two of them. Thresholds, which trees
-            have and a small network finds slowly.
+        knots: none, or two or more that rise; the head reads, beside each normal score
+            of a statistic, how far it is through every interval between two of them.
+            Thresholds, which trees have and a small network finds slowly.
         embed: features per stream and head.
         hidden: width of the head.
         heads: number of heads, `K`.

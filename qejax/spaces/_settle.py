@@ -107,8 +107,11 @@ _TURNED = ("linear_stream", "orthogonal", "orthogonal_ones")
 
 
 def _runs(spec: WeightSpec) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Spaces of one group behind one another, in network order: an adapter's units
-    have to be orthonormal before the head that they write, and after one they read."""
+    """Spaces of one group behind one another, in network order.
+
+    An adapter's units have to be orthonormal before the head that they write, and
+    after one that they read.
+    """
     for group, run in itertools.groupby(spec.spaces, lambda space: space.group):
         yield group, tuple(space.name for space in run)
 

@@ -149,7 +149,8 @@ class Shift:
         routes: what makes up for it; none where the function does not see it at all
             (a key bias, which the softmax drops; the mean of what a norm centres).
         along: axes of the view along which it is constant, such as the one that a norm
-            centres. They permute, or turn around the vector of ones.
+            centres. They never move, permute, or turn around the vector of ones. Means
+            of the leaf along them are zero after settling.
     """
 
     name: str

@@ -2,7 +2,8 @@
 
 At random weights, the directions that change no output (to first order) are the null
 space of the Jacobian; those that the group moves along are its tangent space. Equal
-dimensions: the connected part of the group is maximal.
+dimensions: the connected part of the group is maximal. Shown on networks without dead
+units and with layers wide enough that no other direction is lost: `MAXIMAL`.
 """
 
 from typing import Any
@@ -68,7 +69,9 @@ def rank(matrix: np.ndarray) -> int:
     values = np.linalg.svd(matrix, compute_uv=False)
     values = values / values[0]
     count = int(np.sum(values > CLEAR))
-    assert values[count - 1] > 10 * CLEAR, "no gap: another network would say more"
+    assert values[count - 1] > 10 * CLEAR, (
+        "no gap around CLEAR: draw other weights, or more inputs"
+    )
     assert count == len(values) or values[count] < 1e-3 * CLEAR
     return count
 
