@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from qejax import nets, spaces
-from qejax.spaces import Axis, Leaf, UnitSpace, WeightSpec, settled_spec
+from qejax.spaces import Axis, Leaf, Shift, UnitSpace, WeightSpec, _settle, settled_spec
 from tests.registry import MLPS_AND_CNNS, NETS, TRANSFORMERS, theta_of
 
 SETTLED = ("absorbed", "linear_stream", "orthogonal", "orthogonal_ones", "rotary")
@@ -112,3 +112,30 @@ def test_theta_that_does_not_fit():
     for form in (spaces.settled, spaces.canonical_form):
         with pytest.raises(ValueError, match=r"first difference is at 'embed/kernel'"):
             form(spec, {})
+
+
+def test_spaces_are_settled_in_network_order_whatever_the_hash_seed():
+    spec = nets.adapted(NETS["vit, class token"].net, 1, ("query", "out")).spec
+    runs = list(_settle._runs(spec))
+    assert max(len(names) for _, names in runs) > 1
+    assert [name for _, names in runs for name in names] == [
+        space.name for space in spec.spaces
+    ]
+    assert all(isinstance(names, tuple) for _, names in runs)
+
+
+def test_means_alone_are_settled():
+    """A spec whose only shifts are means: what nobody sees is gone."""
+    spec = WeightSpec(
+        (UnitSpace("rank", 2, "general_linear"),),
+        (
+            Leaf("a", (Axis(3), Axis(2, "rank", 1))),
+            Leaf("b", (Axis(2, "rank", -1), Axis(4))),
+        ),
+        (Shift("mean", "b", along=(1,)),),
+    )
+    theta = theta_of(spec, 0)
+    settled = spaces.settled(spec, theta)
+    assert float(abs(theta["b"].mean(1)).max()) > 1e-2
+    assert float(abs(settled["b"].mean(1)).max()) < 1e-12
+    assert not settled_spec(spec).shifts
