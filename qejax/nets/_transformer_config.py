@@ -1,5 +1,6 @@
 """What a transformer is, as data."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ NORMS = ("layer", "rms", "none")
 PLACEMENTS = ("pre", "post")
 POSITIONS = ("learned", "sine", "rotary", "none")
 POOLS = ("mean", "class", "tokens")
+_TRUTHS = ("gated", "affine", "residual", "attention_bias", "mlp_bias", "causal")
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class TransformerConfig(NetConfig):
     def __post_init__(self) -> None:
         """Checks, and fills in what is `None`."""
         find_activation(self.activation)
+        self._check_truths()
         for field, choices in (
             ("norm", NORMS),
             ("placement", PLACEMENTS),
@@ -123,6 +126,23 @@ class TransformerConfig(NetConfig):
             )
         self._check_final_norm()
         self._check_inputs()
+
+    def _check_truths(self) -> None:
+        for field in (*_TRUTHS, "final_norm"):
+            value, optional = getattr(self, field), field == "final_norm"
+            if not isinstance(value, bool) and not (optional and value is None):
+                # A text such as "no" would count as true.
+                raise ValueError(
+                    f"transformer {field}: expected True or False"
+                    f"{' or None' if optional else ''}, got {value!r}."
+                )
+        epsilon = self.epsilon
+        number = isinstance(epsilon, int | float) and not isinstance(epsilon, bool)
+        if not number or not 0 < epsilon < math.inf:
+            raise ValueError(
+                f"transformer epsilon: expected a positive finite number, got "
+                f"{epsilon!r}."
+            )
 
     def _check_final_norm(self) -> None:
         possible = self.placement == "pre" and self.norm != "none"
