@@ -42,7 +42,7 @@ _Tree = dict[str, _Entry]
 def flax_spec(
     params: Any,
     *,
-    attention: Iterable[str] | None = None,
+    attention: str | Iterable[str] | None = None,
     qk: str | Callable[[str], str | None] | None = "general_linear",
     hidden: Mapping[str, tuple[str, str]] | None = None,
 ) -> WeightSpec:
@@ -64,7 +64,8 @@ def flax_spec(
             its pure dict; arrays or `jax.ShapeDtypeStruct`. One network, no batch axis
             and no axis over layers.
         attention: paths of the subtrees that are attention, `/`-joined ("" for the
-            tree itself); `None` for all that have kernels named so and nothing else.
+            tree itself), or one path; `None` for all that have kernels named so and
+            nothing else.
         qk: what acts on queries and keys of the attention at a path: "general_linear";
             "rotary" where units `i` and `i + d / 2` of both are turned; `None` if
             anything else stands between kernels and products. The tree does not tell.
@@ -147,8 +148,10 @@ def _entries(params: Any) -> _Tree:
     return tree
 
 
-def _sites(tree: _Tree, given: Iterable[str] | None) -> list[str]:
+def _sites(tree: _Tree, given: str | Iterable[str] | None) -> list[str]:
     """Paths of the subtrees that are attention, in the order of the tree."""
+    if isinstance(given, str):  # Its letters are no paths.
+        return [given]
     if given is not None:
         return list(dict.fromkeys(given))
     found: dict[str, int] = {}

@@ -271,6 +271,8 @@ def test_what_is_attention_can_be_said() -> None:
     tree = {**changed(table=(7, 4)), "search": search}
     spec = nets.flax_spec(tree, attention=["attn"])
     assert [s.name for s in spec.spaces][:2] == ["attn.heads", "attn.vo"]
+    assert nets.flax_spec(tree, attention="attn") == spec
+    assert nets.flax_spec(GOOD, attention="") == nets.flax_spec(GOOD)
     assert nets.flax_spec(tree, attention=[]).spaces == ()
     assert nets.flax_spec(kernels(query=(6, 4), out=(4, 2))).spaces == ()
     with pytest.raises(ValueError, match=r"attention 'no' should have the kernels"):
