@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jax.typing import DTypeLike
 
 from qejax import _trees
@@ -52,14 +54,15 @@ class Transformer(Network):
         Args:
             theta: weights of one network.
             x: `[N, height, width, channels]` (the channel axis may be missing where it
-                is one), or `[N, T]` of integers for tokens.
+                is one), or `[N, T]` of integers below `vocabulary` for tokens.
             after: `(layer, units) -> units`.
 
         Returns:
             `[N, n_L]`, or `[N, T, n_L]` where the outputs are those of every position.
 
         Raises:
-            ValueError: if `theta` does not fit the spec, or the inputs the network.
+            ValueError: if `theta` does not fit the spec, or the inputs the network;
+                values of tokens are looked at outside jit only.
         """
         check_theta(self.spec, theta)
         config = self.config
@@ -108,6 +111,7 @@ class Transformer(Network):
                     f"transformer inputs: expected tokens [N, T] with T at most "
                     f"{length}, got shape {tuple(x.shape)}."
                 )
+            _check_tokens(x, int(config.vocabulary or 0))
             return weights["embedding"][x.astype(jnp.int32)]
         height, width, channels = config.image
         if math.prod(x.shape[1:]) != math.prod(config.image):
@@ -143,6 +147,26 @@ class Transformer(Network):
             units = row.function(_dense(weights["up"], x))
         units = after(Layer(name, (), jnp.matmul, row, name), units)
         return _dense(weights["down"], units)
+
+
+def _check_tokens(x: Array, vocabulary: int) -> None:
+    """Refuses what a lookup would round, wrap or clip; values outside jit only."""
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        raise ValueError(
+            f"transformer inputs: tokens should be integers, got {x.dtype}. Pass the "
+            f"indices of a table of {vocabulary} rows, not what they stand for."
+        )
+    if isinstance(x, Tracer):
+        return
+    tokens = np.asarray(x)
+    outside = (tokens < 0) | (tokens >= vocabulary)
+    if outside.any():
+        first = tuple(np.argwhere(outside)[0].tolist())
+        raise ValueError(
+            f"transformer inputs: tokens should be from 0 to {vocabulary - 1}, got "
+            f"{outside.sum()} of {tokens.size} that are not, the first at {first}. "
+            f"Number them from 0, or give the network a larger vocabulary."
+        )
 
 
 def _dense(weights: Any, x: Array) -> Array:

@@ -286,6 +286,23 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"image": [4, 5, 1]}, r"with sides that patch=2 divides, got \(4, 5, 1\)"),
     ({"patch": 3}, r"with sides that patch=3 divides, got \(4, 4, 1\)"),
     ({"patch": 0}, r"transformer patch: sizes should be integers of at least 1"),
+    *(
+        ({field: wrong}, rf"transformer {field}: expected True or False, got {wrong!r}")
+        for field, wrong in (
+            ("affine", "no"),
+            ("gated", 1),
+            ("residual", None),
+            ("attention_bias", "true"),
+            ("mlp_bias", 0),
+            ("causal", 1.0),
+        )
+    ),
+    ({"final_norm": "no"}, "final_norm: expected True or False or None, got 'no'"),
+    *(
+        ({"epsilon": wrong}, f"epsilon: expected a positive finite number, got {wrong}")
+        for wrong in (0.0, -1e-6, float("nan"), float("inf"), True, None)
+    ),
+    ({"epsilon": "1e-6"}, "epsilon: expected a positive finite number, got '1e-6'"),
 ]
 
 
@@ -313,6 +330,27 @@ def test_wrong_inputs_are_named() -> None:
         row.net.apply(theta, jnp.zeros((3, 4, 4, 1)))
     with pytest.raises(ValueError, match="theta does not fit its spec"):
         row.net.apply({}, jnp.zeros((3, 4, 2, 1)))
+
+
+def test_wrong_tokens_are_named() -> None:
+    """Their dtype always, their values outside jit."""
+    row = TRANSFORMERS["language, rotary, grouped, gated"]
+    theta, run = theta_of(row.net.spec, 0), jax.jit(row.net.apply)
+    for dtype in ("float32", "bool"):
+        x = jnp.ones((2, 3), dtype)
+        for apply in (row.net.apply, run):
+            with pytest.raises(
+                ValueError, match=f"inputs: tokens should be integers, got {dtype}"
+            ):
+                jax.eval_shape(lambda x, apply=apply: apply(theta, x), x)
+    says = r"should be from 0 to 4, got 2 of 6 that are not, the first at \(0, 2\)"
+    for x in ([[0, 4, 5], [0, -1, 1]], [[0, 0, -1], [7, 1, 1]]):
+        for wrong in (jnp.asarray(x), np.asarray(x)):
+            with pytest.raises(ValueError, match=says):
+                row.net.apply(theta, wrong)
+    assert row.net.apply(theta, jnp.asarray([[0, 4, 3]], "uint8")).shape == (1, 3, 5)
+    outside = jnp.asarray([[0, 4, 5]])
+    assert jax.eval_shape(run, theta, outside).shape == (1, 3, 5)
 
 
 def test_what_a_head_width_and_length_are_by_default() -> None:
