@@ -3,7 +3,7 @@
 from qejax._typing import Leaves, Theta
 from qejax.spaces import _frames
 from qejax.spaces._spec import WeightSpec
-from qejax.spaces._views import from_views, views
+from qejax.spaces._views import from_views, nan_unless_finite, views
 
 
 def split_evenly(leaves: Leaves, both: tuple[_frames.Touch, ...]) -> Leaves:
@@ -22,7 +22,8 @@ def balanced(spec: WeightSpec, theta: Theta) -> Theta:
     `V S^(1/2)`, with `U S V^T` the product that the network sees. As well conditioned
     as that product allows, whatever matrices were put between its factors: what reads
     heads in float32 should read these. A singular value of zero leads to the closure
-    of the orbit; the function is the same.
+    of the orbit; the function is the same. A network with an entry that is not finite
+    has a form of NaNs.
 
     Args:
         spec: settled (`settled_spec`).
@@ -37,7 +38,7 @@ def balanced(spec: WeightSpec, theta: Theta) -> Theta:
     names = [s.name for s in spec.spaces if s.group == "general_linear"]
     if not names:
         return theta
-    leaves = views(spec, theta)
+    leaves = given = views(spec, theta)
     for name in names:
         leaves = split_evenly(leaves, _frames.touches(spec, name))
-    return from_views(spec, leaves, theta)
+    return nan_unless_finite(from_views(spec, leaves, theta), given)

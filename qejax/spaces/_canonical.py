@@ -41,7 +41,7 @@ from qejax.spaces._settle import (
 )
 from qejax.spaces._spec import Leaf, WeightSpec
 from qejax.spaces._telling import telling_of
-from qejax.spaces._views import from_views, views
+from qejax.spaces._views import from_views, nan_unless_finite, views
 
 
 class Canonical(NamedTuple):
@@ -89,7 +89,8 @@ def canonical_form(spec: WeightSpec, theta: Theta) -> Canonical:
     basis of the plane, and the form is one of several. Between close values rounding
     is amplified by one over their relative distance. Likewise one of several: the signs
     of a stream's axes where all leaves that tell them are zero, and a stream without
-    norms in directions that are not written before it is first read.
+    norms in directions that are not written before it is first read. A network with an
+    entry that is not finite has a form of NaNs.
 
     Args:
         spec: the weight space; spaces of the group `permutation` are left alone.
@@ -112,7 +113,7 @@ def canonical_form(spec: WeightSpec, theta: Theta) -> Canonical:
         >>> [round(float(s), 5) for s in square]
         [1.0, 1.0, 1.0]
     """
-    leaves = views(spec, theta)
+    leaves = given = views(spec, theta)
     size: dict[str, Scaled] = {}
     if has_matrices(spec):
         leaves = _framed(spec, leaves)
@@ -132,7 +133,8 @@ def canonical_form(spec: WeightSpec, theta: Theta) -> Canonical:
             log_norm[leaf.path] = _scaled.log(total)
             moved = _scaled.mul(moved, _scaled.power(total, -1))
         normal[leaf.path] = _scaled.join(moved)
-    return Canonical(from_views(spec, normal, theta), log_norm)
+    form = Canonical(from_views(spec, normal, theta), log_norm)
+    return nan_unless_finite(form, given) if has_matrices(spec) else form
 
 
 def restore(spec: WeightSpec, canonical: Canonical) -> Theta:
@@ -194,14 +196,16 @@ def settled(spec: WeightSpec, theta: Theta) -> Theta:
     `settled_spec(spec)` that brings `settled(spec, theta)` to
     `settled(spec, act(spec, g, theta))`: shifts, scales of norms, rotary heads and
     rotations of streams are gone; permutations, scales and signs of units, and general
-    linear maps of heads and adapters are as they came.
+    linear maps of heads and adapters are as they came. A network with an entry that is
+    not finite has a form of NaNs.
 
     Args:
         spec: the weight space.
         theta: finite weights of one network, no batch axis (batch with `jax.vmap`).
 
     Returns:
-        `theta` itself where there is nothing to settle, else a nested dict.
+        `theta` itself where there is nothing to settle, whatever its entries; else a
+        nested dict.
 
     Raises:
         ValueError: if `theta` does not fit `spec`, or the normal form of a stream
@@ -210,8 +214,9 @@ def settled(spec: WeightSpec, theta: Theta) -> Theta:
     reduced = settled_spec(spec)
     if reduced is spec:
         return theta
-    both = settle(spec, views(spec, theta), _resized)
-    return nested(reduced, both.given)
+    leaves = views(spec, theta)
+    both = settle(spec, leaves, _resized)
+    return nan_unless_finite(nested(reduced, both.given), leaves)
 
 
 def _framed(spec: WeightSpec, leaves: Leaves) -> Leaves:

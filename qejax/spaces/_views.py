@@ -99,3 +99,18 @@ def from_views(spec: WeightSpec, leaves: Leaves, like: Theta) -> Theta:
         path = _trees.path_of(key_path)
         ordered.append(leaves[path].reshape(by_path[path].stored))
     return jax.tree.unflatten(structure, ordered)
+
+
+def nan_unless_finite(result: Any, leaves: Leaves) -> Any:
+    """Returns the result, all of it NaN if an entry of the leaves is not finite.
+
+    Normal forms of matrices put zeros in place of what is not above rounding, and NaN
+    is above nothing: without this a broken network looks like an ordinary one.
+
+    Args:
+        result: a tree of floating arrays.
+        leaves: what it was computed from.
+    """
+    each = [jnp.all(jnp.isfinite(x)) for x in leaves.values()]
+    finite = jnp.all(jnp.stack(each))
+    return jax.tree.map(lambda x: jnp.where(finite, x, jnp.nan), result)

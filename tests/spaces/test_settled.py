@@ -3,10 +3,14 @@
 import functools
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from qejax import nets, spaces
 from qejax.spaces import Axis, Leaf, Shift, UnitSpace, WeightSpec, _settle, settled_spec
+from qejax.spaces._views import nan_unless_finite
+from tests.layer_specs import fast_jit
 from tests.registry import MLPS_AND_CNNS, NETS, TRANSFORMERS, theta_of
 
 SETTLED = ("absorbed", "linear_stream", "orthogonal", "orthogonal_ones", "rotary")
@@ -139,3 +143,43 @@ def test_means_alone_are_settled():
     assert float(abs(theta["b"].mean(1)).max()) > 1e-2
     assert float(abs(settled["b"].mean(1)).max()) < 1e-12
     assert not settled_spec(spec).shifts
+
+
+def broken(theta, leaf, value):
+    """The network with one entry of one leaf, by its number, set to a value."""
+    leaves, structure = jax.tree.flatten(theta)
+    leaves[leaf] = (
+        leaves[leaf].reshape(-1).at[-1].set(value).reshape(leaves[leaf].shape)
+    )
+    return jax.tree.unflatten(structure, leaves)
+
+
+@pytest.mark.parametrize("form", ["canonical_form", "settled", "balanced"])
+@pytest.mark.parametrize("name", ["vit, class token", "no norm"])
+def test_a_network_that_is_not_finite_has_a_form_of_nans(name, form):
+    """All of it and nothing of its neighbours, wherever the entry is."""
+    spec = NETS[name].net.spec
+    spec = settled_spec(spec) if form == "balanced" else spec
+    theta = theta_of(spec, 0)
+    values = (jnp.nan, jnp.inf, -jnp.inf)
+    wrong = [broken(theta, leaf, value) for leaf in (0, -1) for value in values]
+    run = fast_jit(jax.vmap(functools.partial(getattr(spaces, form), spec)))
+    stack = functools.partial(jax.tree.map, lambda *x: jnp.stack(x))
+    good = run(stack(*[theta] * (1 + len(wrong))))
+    found = run(stack(theta, *wrong))
+    for x, expected in zip(jax.tree.leaves(found), jax.tree.leaves(good), strict=True):
+        assert jnp.all(jnp.isfinite(expected))
+        np.testing.assert_array_equal(x[0], expected[0])
+        assert jnp.all(jnp.isnan(x[1:]))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+def test_finite_forms_keep_every_bit(dtype):
+    top = jnp.finfo(dtype).max
+    form = {"a": jnp.asarray([-0.0, 0.0, 1e-30, -top], dtype), "b": jnp.ones(2, dtype)}
+    kept = nan_unless_finite(form, {"x": jnp.asarray([top, 0], dtype)})
+    for x, expected in zip(jax.tree.leaves(kept), jax.tree.leaves(form), strict=True):
+        assert (x.dtype, x.tobytes()) == (expected.dtype, expected.tobytes())
+    lost = nan_unless_finite(form, {"x": form["b"], "y": jnp.asarray([1, jnp.inf])})
+    assert all(jnp.all(jnp.isnan(x)) for x in jax.tree.leaves(lost))
+    assert {x.dtype for x in jax.tree.leaves(lost)} == {jnp.dtype(dtype)}
