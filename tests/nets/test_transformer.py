@@ -345,7 +345,8 @@ def test_wrong_tokens_are_named() -> None:
                 jax.eval_shape(lambda x, apply=apply: apply(theta, x), x)
     says = r"should be from 0 to 4, got 2 of 6 that are not, the first at \(0, 2\)"
     for x in ([[0, 4, 5], [0, -1, 1]], [[0, 0, -1], [7, 1, 1]]):
-        for wrong in (jnp.asarray(x), np.asarray(x)):
+        tokens: tuple[Any, ...] = (jnp.asarray(x), np.asarray(x))
+        for wrong in tokens:
             with pytest.raises(ValueError, match=says):
                 row.net.apply(theta, wrong)
     assert row.net.apply(theta, jnp.asarray([[0, 4, 3]], "uint8")).shape == (1, 3, 5)
