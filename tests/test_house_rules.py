@@ -22,7 +22,7 @@ ALL = (*CODE, "tests")
 MAX_FILE, MAX_FUNCTION = 400, 80
 
 UNTESTED_RAISES = {
-    "qejax/spaces/_elements.py: unit space |: |": (
+    "qejax/spaces/_elements.py: unit space ||: |": (
         "puts the unit space before the message of the group's own check"
     ),
 }

@@ -25,6 +25,8 @@ from qejax.groups._linalg import inverse, qr
 MAX_CONDITION = 1e12
 """Largest condition number of a matrix that still counts as invertible."""
 
+_ADVICE = "Draw it with qejax.spaces.sample."
+
 
 def inverse_transpose(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """Returns `A^-T`."""
@@ -144,50 +146,62 @@ def _check_array(g: Array, shape: tuple[int, ...], what: str) -> np.ndarray:
             f"{what}: a matrix element should have shape {shape}, got {array.shape}. "
             f"Sample it with the spec it acts on."
         )
-    if not np.all(np.isfinite(array)):
+    wrong = np.argwhere(~np.isfinite(array))
+    if len(wrong):
         raise ValueError(
-            f"{what}: a matrix element should be finite, got "
-            f"{np.sum(~np.isfinite(array))} entries that are not."
+            f"{what}: a matrix element should be finite, got {len(wrong)} entries that "
+            f"are not, the first at {tuple(wrong[0].tolist())}. {_ADVICE}"
         )
     return array
 
 
-def _check_linear(g: Array, size: int) -> None:
-    array = _check_array(g, (size, size), f"general_linear({size})")
-    condition = float(np.linalg.cond(array))
-    if not condition < MAX_CONDITION:
-        raise ValueError(
-            f"general_linear({size}): the matrix should be invertible, got a condition "
-            f"number of {condition:.3g} (at most {MAX_CONDITION:g})."
-        )
+def _linear_check(name: str) -> Callable[[Array, int], None]:
+    """The check of a general linear group, which names itself."""
+
+    def check(g: Array, size: int) -> None:
+        array = _check_array(g, (size, size), f"{name}({size})")
+        condition = float(np.linalg.cond(array))
+        if not condition < MAX_CONDITION:
+            raise ValueError(
+                f"{name}({size}): the matrix should be invertible, got a condition "
+                f"number of {condition:.3g} (at most {MAX_CONDITION:g}). {_ADVICE}"
+            )
+
+    return check
 
 
-def _check_orthogonal(g: Array, size: int) -> None:
-    array = _check_array(g, (size, size), f"orthogonal({size})")
-    off = float(np.max(np.abs(array @ array.T - np.eye(size))))
-    if off > 100 * size * np.finfo(array.dtype).eps:
-        raise ValueError(
-            f"orthogonal({size}): A A^T should be the identity, got a difference of "
-            f"{off:.3g}."
-        )
+def _orthogonal_check(name: str) -> Callable[[Array, int], None]:
+    """The check of an orthogonal group, which names itself."""
+
+    def check(g: Array, size: int) -> None:
+        array = _check_array(g, (size, size), f"{name}({size})")
+        off = float(np.max(np.abs(array @ array.T - np.eye(size))))
+        if off > 100 * size * np.finfo(array.dtype).eps:
+            raise ValueError(
+                f"{name}({size}): A A^T should be the identity, got a difference of "
+                f"{off:.3g}. {_ADVICE}"
+            )
+
+    return check
 
 
 def _check_fixing_ones(g: Array, size: int) -> None:
-    _check_orthogonal(g, size)
+    _orthogonal_check("orthogonal_ones")(g, size)
     off = float(np.max(np.abs(np.asarray(g).sum(1) - 1)))
     if off > 100 * size * np.finfo(np.asarray(g).dtype).eps:
         raise ValueError(
             f"orthogonal_ones({size}): rows should sum to one, so that the vector of "
-            f"ones stays, got a difference of {off:.3g}."
+            f"ones stays, got a difference of {off:.3g}. {_ADVICE}"
         )
 
 
 def _check_rotary(g: Array, size: int) -> None:
     array = _check_array(g, (size // 2, 2), f"rotary({size})")
-    if not np.all(np.sum(array**2, -1) > 0):
+    zeros = np.flatnonzero(~(np.sum(array**2, -1) > 0))
+    if zeros.size:
         raise ValueError(
-            f"rotary({size}): complex numbers should not be zero, got zeros at "
-            f"{np.flatnonzero(np.sum(array**2, -1) == 0).tolist()}."
+            f"rotary({size}): complex numbers should not be zero, got {zeros.size} of "
+            f"{size // 2} that are, the first at {zeros[0]}. {_ADVICE}"
         )
 
 
@@ -210,15 +224,17 @@ general_linear = Group(
     monomial=None,
     balanced=lambda total: total == 0,
     matrix=_power,
-    check=_check_linear,
+    check=_linear_check("general_linear"),
 )
 """Invertible matrices. Samples have condition number `spread` (for one unit: a number
 of either sign with a size in `[spread ** -.5, spread ** .5]`)."""
 
-absorbed = general_linear._replace(name="absorbed")
+absorbed = general_linear._replace(name="absorbed", check=_linear_check("absorbed"))
 """General linear, between a norm's scale and what reads it: normal form 1."""
 
-linear_stream = general_linear._replace(name="linear_stream")
+linear_stream = general_linear._replace(
+    name="linear_stream", check=_linear_check("linear_stream")
+)
 """General linear, on a stream that many leaves write and read without a norm."""
 
 orthogonal = Group(
@@ -231,7 +247,7 @@ orthogonal = Group(
     monomial=None,
     balanced=lambda total: total % 2 == 0,
     matrix=_orthogonal_power,
-    check=_check_orthogonal,
+    check=_orthogonal_check("orthogonal"),
 )
 """Orthogonal matrices, uniform samples. `spread` is not used."""
 

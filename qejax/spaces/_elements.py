@@ -5,7 +5,7 @@ operations are those of the groups, space by space.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -158,13 +158,7 @@ def check_spaces(spec: WeightSpec, g: Elements) -> None:
     Raises:
         ValueError: names the unit space, what was expected and what was found.
     """
-    expected = [row.name for row in (*spec.spaces, *spec.shifts)]
-    if not isinstance(g, Mapping) or sorted(g) != sorted(expected):
-        found = list(g) if isinstance(g, Mapping) else type(g).__name__
-        raise ValueError(
-            f"a group element needs one entry per unit space: expected {expected}, got "
-            f"{found}. Inputs and outputs never move; leave them out."
-        )
+    _check_names(spec, g)
     for space in spec.spaces:
         one, group = g[space.name], GROUPS[space.group]
         where = f"group element of unit space {space.name!r}"
@@ -175,7 +169,7 @@ def check_spaces(spec: WeightSpec, g: Elements) -> None:
             parts = {"matrix": (one, jnp.floating, (*lead, *wants))}
         elif not isinstance(one, Monomial):
             raise ValueError(
-                f"{where}: expected a Monomial(perm, scale), got a "
+                f"{where}: expected a Monomial(perm, scale), got "
                 f"{type(one).__name__}. Make it with qejax.spaces.sample or identity."
             )
         else:
@@ -192,6 +186,27 @@ def check_spaces(spec: WeightSpec, g: Elements) -> None:
         _check_part(where, "array", g[shift.name], jnp.floating, shape)
 
 
+def _check_names(spec: WeightSpec, g: Elements) -> None:
+    if not isinstance(g, Mapping):
+        raise ValueError(
+            f"a group element should be a dict with one entry for each unit space and "
+            f"shift, got {type(g).__name__}. Make it with qejax.spaces.sample or "
+            f"identity."
+        )
+    expected = [row.name for row in (*spec.spaces, *spec.shifts)]
+    missing = [name for name in expected if name not in g]
+    extra = [name for name in g if name not in set(expected)]
+    if missing or extra:
+        first = (
+            f"{missing[0]!r} is missing" if missing else f"{extra[0]!r} is unexpected"
+        )
+        raise ValueError(
+            f"a group element needs one entry for each unit space and shift, "
+            f"{len(expected)} in all, got {len(missing)} too few and {len(extra)} too "
+            f"many: {first}. Inputs and outputs never move; leave them out."
+        )
+
+
 def _check_part(
     where: str, name: str, part: Any, kind: Any, wants: tuple[int, ...]
 ) -> None:
@@ -200,11 +215,11 @@ def _check_part(
         found = (
             f"{part.dtype} of shape {shape}"
             if hasattr(part, "dtype")
-            else f"a {type(part).__name__}"
+            else type(part).__name__
         )
         raise ValueError(
-            f"{where}: `{name}` should be {kind.__name__} of shape {wants}, one entry "
-            f"per unit, got {found}. For a batch of elements use jax.vmap."
+            f"{where}: `{name}` should be {kind.__name__} of shape {wants}, got "
+            f"{found}. For a batch of elements use jax.vmap."
         )
 
 
@@ -214,7 +229,8 @@ def check_elements(spec: WeightSpec, g: Elements) -> None:
     Looks at values: for tests and loaders, not for traced code.
 
     Raises:
-        ValueError: names the unit space and the field, expected and found.
+        ValueError: names the unit space, in a space per another one the unit of that
+            one, and the field; expected and found.
     """
     check_spaces(spec, g)
     for space in spec.spaces:
@@ -224,10 +240,18 @@ def check_elements(spec: WeightSpec, g: Elements) -> None:
             try:
                 GROUPS[space.group].check(one, space.size)
             except ValueError as error:
-                raise ValueError(f"unit space {space.name!r}: {error}") from error
+                at = f", at {_place(index)} of {space.per!r}" if lead else ""
+                raise ValueError(f"unit space {space.name!r}{at}: {error}") from error
     for shift in spec.shifts:
-        if not np.all(np.isfinite(np.asarray(g[shift.name]))):
+        wrong = np.argwhere(~np.isfinite(np.asarray(g[shift.name])))
+        if len(wrong):
             raise ValueError(
-                f"shift {shift.name!r}: entries should be finite, got "
-                f"{np.asarray(g[shift.name]).tolist()}."
+                f"shift {shift.name!r}: entries should be finite, got {len(wrong)} "
+                f"that are not, the first at {_place(wrong[0].tolist())}. Draw it with "
+                f"qejax.spaces.sample."
             )
+
+
+def _place(index: Sequence[int]) -> str:
+    """An index in words: of one axis a number, else a tuple."""
+    return str(index[0] if len(index) == 1 else tuple(index))

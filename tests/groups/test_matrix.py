@@ -142,12 +142,14 @@ WRONG: dict[str, tuple[str, np.ndarray, str]] = {
     "not finite": (
         "absorbed",
         EYE + np.diag([0, np.nan, np.inf, 0]),
-        "a matrix element should be finite, got 2 entries that are not",
+        r"absorbed\(4\): a matrix element should be finite, got 2 entries that are "
+        r"not, the first at \(1, 1\)\. Draw it with qejax.spaces.sample",
     ),
     "singular": (
         "linear_stream",
         EYE * [1, 1, 0, 1],
-        r"the matrix should be invertible, got a condition number of inf \(at most",
+        r"linear_stream\(4\): the matrix should be invertible, got a condition number "
+        r"of inf \(at most 1e\+12\)\. Draw it with qejax.spaces.sample",
     ),
     "nearly singular": (
         "general_linear",
@@ -162,7 +164,7 @@ WRONG: dict[str, tuple[str, np.ndarray, str]] = {
     "stretched, ones": (
         "orthogonal_ones",
         EYE * 2,
-        r"A A\^T should be the identity, got a difference of 3",
+        r"orthogonal_ones\(4\): A A\^T should be the identity, got a diff.* of 3",
     ),
     "a flip moves the ones": (
         "orthogonal_ones",
@@ -172,7 +174,7 @@ WRONG: dict[str, tuple[str, np.ndarray, str]] = {
     "zero": (
         "rotary",
         PAIRS * [[1], [0]],
-        r"complex numbers should not be zero, got zeros at \[1\]",
+        r"complex numbers should not be zero, got 1 of 2 that are, the first at 1",
     ),
     "rotary not finite": (
         "rotary",

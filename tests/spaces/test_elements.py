@@ -66,11 +66,13 @@ def test_elements_must_be_monomials():
     cases: Any = ((None, "NoneType"), (jnp.arange(4), "ArrayImpl"))
     for wrong, name in cases:
         with pytest.raises(
-            ValueError, match=rf"'hidden_0': expected a Monomial.*got a {name}"
+            ValueError, match=rf"'hidden_0': expected a Monomial.*got {name}\."
         ):
             spaces.act(SPEC, {**g, "hidden_0": wrong}, theta_of(SPEC, 0))
     nothing: Any = None
-    with pytest.raises(ValueError, match=r"one entry per unit space.*got\s+NoneType"):
+    with pytest.raises(
+        ValueError, match=r"should be a dict with one entry.*got NoneType"
+    ):
         spaces.act(SPEC, nothing, theta_of(SPEC, 0))
 
 
@@ -79,7 +81,7 @@ MATRICES = {
     "one matrix for all heads": (QK, jnp.eye(2), r"`matrix`.*\(2, 2, 2\).*\(2, 2\)"),
     "another width": (QK, jnp.ones((2, 3, 3)), r"`matrix`.*\(2, 2, 2\).*\(2, 3, 3\)"),
     "integers": (QK, jnp.ones((2, 2, 2), int), "`matrix` should be floating.*got int"),
-    "no array": (QK, None, "`matrix` should be floating .*got a NoneType"),
+    "no array": (QK, None, r"`matrix` should be floating .*2\), got NoneType"),
     "heads without a scale": (
         "block_00.attention.heads",
         jnp.eye(2),
@@ -103,17 +105,26 @@ def test_matrices_and_shifts_of_another_form_are_refused(case):
 
 
 VALUES_THAT_ARE_NOT = {
-    "singular": (QK, lambda a: a.at[1, 0].set(0), "invertible, got a condition"),
-    "not finite": (QK, lambda a: a.at[1].set(jnp.nan), "should be finite, got 4 ent"),
+    "singular": (
+        QK,
+        lambda a: a.at[1, 0].set(0),
+        r", at 1 of 'block_00.attention.heads': general_linear\(2\): .* "
+        r"invertible, got a condition.*Draw it with",
+    ),
+    "not finite": (
+        QK,
+        lambda a: a.at[1].set(jnp.nan),
+        r", at 1 of .*heads': .*be finite, got 4 entries .*, the first at \(0, 0\)",
+    ),
     "a scale that is zero": (
         "block_00.norm_1.scale",
         lambda a: a.at[2].set(0),
-        r"general_linear\(1\): the matrix should be invertible",
+        r"absorbed\(1\): the matrix should be invertible",
     ),
     "an infinite shift": (
         VALUES,
         lambda a: a.at[1, 1].set(jnp.inf),
-        r"entries should be finite, got \[\[0.0, 0.0\], \[0.0, inf\]\]",
+        r": entries should be finite, got 1 that are not, the first at \(1, 1\)\. Draw",
     ),
 }
 
@@ -123,7 +134,7 @@ def test_values_of_matrices_and_shifts_are_checked(case):
     name, change, says = VALUES_THAT_ARE_NOT[case]
     g = spaces.identity(HEADS, jnp.float64)
     spaces.check_elements(HEADS, g)
-    with pytest.raises(ValueError, match=f"{name}': .*{says}"):
+    with pytest.raises(ValueError, match=f"{name}'.*{says}"):
         spaces.check_elements(HEADS, {**g, name: change(g[name])})
 
 
@@ -156,8 +167,15 @@ def test_weights_and_elements_of_numpy_are_moved(name):
 def test_elements_must_cover_the_spaces(call):
     g = element_of(SPEC, 0)
     missing = {name: one for name, one in g.items() if name != "hidden_0"}
-    with pytest.raises(ValueError, match=r"one entry per unit space: expected .*hid"):
+    says = rf"one entry for each unit space and shift, {len(g)} in all, got "
+    with pytest.raises(
+        ValueError, match=says + "1 too few and 0 too many: 'hidden_0' is missing"
+    ):
         call(missing)
+    with pytest.raises(
+        ValueError, match=says + "0 too few and 1 too many: 'inputs' is unexpected"
+    ):
+        call({**g, "inputs": g["hidden_0"]})
     with pytest.raises(
         ValueError, match=r"unit space 'hidden_0': `perm`.*\(4,\).*shape\s+\(5,\)"
     ):
