@@ -212,7 +212,7 @@ def settled(spec: WeightSpec, theta: Theta) -> Theta:
             cannot be told from it.
     """
     reduced = settled_spec(spec)
-    if reduced is spec:
+    if reduced == spec:
         return theta
     leaves = views(spec, theta)
     both = settle(spec, leaves, _resized)

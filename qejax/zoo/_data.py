@@ -11,7 +11,7 @@ from qejax.zoo._train_many import Data
 
 
 def checked_data(config: ZooConfig, data: Data) -> Data:
-    """Returns the arrays as float32 inputs and int32 labels.
+    """Returns the arrays as float32 inputs, or int32 tokens, and int32 labels.
 
     Args:
         config: of the zoo; every network takes these inputs.
@@ -22,10 +22,13 @@ def checked_data(config: ZooConfig, data: Data) -> Data:
             not finite or do not fit a network, labels that are none of its outputs.
     """
     parts = []
+    tokens = all(getattr(net, "vocabulary", None) for _, net in config.buckets)
     for name in ("train", "test"):
         # A value beyond float32 is found below.
         with np.errstate(over="ignore"):
-            x = np.asarray(getattr(data, f"{name}_x"), np.float32)
+            x = np.asarray(getattr(data, f"{name}_x"))
+            whole = tokens and x.dtype.kind in "iu"
+            x = x.astype(np.int32 if whole else np.float32)
         y = np.asarray(getattr(data, f"{name}_y"))
         if len(x) != len(y) or y.ndim != 1 or y.dtype.kind not in "iu" or not len(y):
             raise ValueError(
@@ -55,7 +58,7 @@ def checked_data(config: ZooConfig, data: Data) -> Data:
 
 def _outputs(net: nets.Network, x: np.ndarray, what: str) -> int:
     """The number of outputs of a network for these inputs; nothing is computed."""
-    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), np.float32)
+    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
     try:
         return jax.eval_shape(net.apply, net.spec.template(), one).shape[-1]
     except (ValueError, TypeError) as error:
