@@ -50,6 +50,10 @@ class ZooConfig:
         optimizers: drawn uniformly, of "sgd", "momentum", "adam", "rmsprop".
         learning_rate: range for Adam and RMSprop, log. Momentum takes 10 times as
             much, SGD 30 times.
+        equal_rates: whether momentum and SGD take no more than the others.
+        schedule: steps of linear warm-up, and steps after which the rate is zero: half
+            a cosine between. (0, 0) keeps the rate. A network that stops earlier stops
+            in the middle of it.
         inits: drawn uniformly, of "he_normal", "he_uniform", "glorot_normal",
             "glorot_uniform" and "normal".
         init_scale: range of the factor on initial kernels, log; with "normal" it is
@@ -75,6 +79,8 @@ class ZooConfig:
     batch: int = 64
     optimizers: tuple[str, ...] = OPTIMIZERS
     learning_rate: tuple[float, float] = (1e-4, 1e-2)
+    equal_rates: bool = False
+    schedule: tuple[int, int] = (0, 0)
     inits: tuple[str, ...] = INITS
     init_scale: tuple[float, float] = (0.3, 2.0)
     weight_decay: tuple[float, float] = (1e-6, 1e-2)
@@ -122,6 +128,9 @@ class ZooConfig:
                     f"zoo config {name}: expected some of {list(known)}, got "
                     f"{list(got)}."
                 )
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
         limits = {"steps": (0, None), "dropout": (0, 0.95), "train_fraction": (0, 1)}
         for name in ("learning_rate", "init_scale", "weight_decay", *limits):
             low, high = getattr(self, name)
@@ -135,12 +144,24 @@ class ZooConfig:
                 raise ValueError(
                     f"zoo config {name}: a log range starts above 0, got {(low, high)}."
                 )
+        warm_up, length = self.schedule
+        scheduled = 0 <= warm_up < length and length >= self.steps[1]
+        if (warm_up, length) != (0, 0) and not scheduled:
+            raise ValueError(
+                f"zoo config schedule: expected (0, 0), or fewer steps of warm-up than "
+                f"steps in all and at least {self.steps[1]} of these, got "
+                f"{(warm_up, length)}."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON types; `zoo_config_from_dict` reads them back."""
         values = asdict(self) | {
             "buckets": {name: net.to_dict() for name, net in self.buckets}
         }
+        # Zoos that were made before these fields were there keep their recipes.
+        for name in ("equal_rates", "schedule"):
+            if getattr(self, name) == getattr(ZooConfig, name):
+                del values[name]
         return json.loads(json.dumps(values))
 
 

@@ -21,7 +21,7 @@ from qejax import nets
 from qejax.nets import Network
 from qejax.zoo._config import ZooConfig
 from qejax.zoo._data import checked_data, digest_of_data
-from qejax.zoo._hyper import coefficients, draw_hyper, minibatches, subsets
+from qejax.zoo._hyper import coefficients, draw_hyper, minibatches, schedule, subsets
 from qejax.zoo._manifest import MANIFEST, read_manifest, versions
 from qejax.zoo._splits import split_networks
 from qejax.zoo._store import store
@@ -193,6 +193,7 @@ def _train_bucket(
                 order=minibatches(config, number, index, size),
                 subset=seen[full],
                 coefficients=coefficients({k: x[full] for k, x in hyper.items()}),
+                factor=schedule(config),
             )
             thetas, measured = jax.device_get(program(key, chunk, data))
             part = {"theta": to_vectors(net.spec, thetas), **measured}

@@ -49,8 +49,8 @@ def draw_hyper(config: ZooConfig, bucket: int) -> Column:
     """Returns what each network of a bucket is trained with, `[count]` a column.
 
     Columns: `optimizer`, `init` (strings), `step` (int64), `init_scale`,
-    `learning_rate` (after the optimiser's factor), `weight_decay`, `dropout`,
-    `train_fraction` (float64).
+    `learning_rate` (after the optimiser's factor, before the schedule),
+    `weight_decay`, `dropout`, `train_fraction` (float64).
     """
     rng = np.random.default_rng([config.seed, bucket, DRAW_HYPER])
     count = config.count
@@ -62,6 +62,8 @@ def draw_hyper(config: ZooConfig, bucket: int) -> Column:
 
     optimizer = rng.choice(np.array(config.optimizers), count)
     rate = np.array([OPTIMIZER_ROWS[name].rate for name in optimizer])
+    if config.equal_rates:
+        rate = np.ones(count)
     low, high = config.steps
     return {
         "optimizer": optimizer,
@@ -124,6 +126,20 @@ def subsets(config: ZooConfig, bucket: int, hyper: Column, size: int) -> np.ndar
     kept = np.maximum(1, np.round(hyper["train_fraction"] * size)).astype(int)
     rank = np.argsort(rng.random((len(kept), size)), axis=1)
     return (rank < kept[:, None]).astype(np.float32)
+
+
+def schedule(config: ZooConfig) -> np.ndarray | None:
+    """Returns the factor on the rate at every step, `[steps]` float32.
+
+    `None` where the rate is kept: the program is then the one without a schedule.
+    """
+    warm_up, length = config.schedule
+    if not length:
+        return None
+    step = np.arange(max(config.steps[1], 1))
+    decay = (1 + np.cos(np.pi * (step - warm_up) / (length - warm_up))) / 2
+    rise = (step + 1) / max(warm_up, 1)
+    return np.where(step < warm_up, rise, decay).astype(np.float32)
 
 
 def minibatches(config: ZooConfig, bucket: int, chunk: int, size: int) -> np.ndarray:

@@ -54,6 +54,7 @@ class Chunk(NamedTuple):
         order: `[steps, batch]` int32, points of each minibatch.
         subset: `[K, N]` float32, 1 where a network sees a point.
         coefficients: `[K]` each, see `_hyper.coefficients`.
+        factor: `[steps]` float32 on the rate, see `_hyper.schedule`; `None` for 1.
     """
 
     rows: Any
@@ -61,6 +62,7 @@ class Chunk(NamedTuple):
     order: Any
     subset: Any
     coefficients: Any
+    factor: Any = None
 
 
 def _spread(x: Array, ndim: int) -> Array:
@@ -245,8 +247,11 @@ def make_program(
             grads = jax.grad(_loss, argnums=1)(
                 net, thetas, x, y, weight, of["dropout"], with_rate
             )
+            now = of
+            if chunk.factor is not None:
+                now = of | {"learning_rate": chunk.factor[t] * of["learning_rate"]}
             moved = jax.tree.map(
-                lambda *leaves: _update(t, of, *leaves), thetas, m, v, grads
+                lambda *leaves: _update(t, now, *leaves), thetas, m, v, grads
             )
             return jax.tree.transpose(
                 jax.tree.structure(thetas), jax.tree.structure((0, 0, 0)), moved

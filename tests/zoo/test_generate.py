@@ -184,6 +184,17 @@ def test_draws_cover_their_ranges() -> None:
     assert not np.array_equal(hyper["step"], other["step"])
 
 
+def test_equal_rates_change_nothing_else() -> None:
+    plain = _hyper.draw_hyper(CONFIG, 0)
+    equal = _hyper.draw_hyper(dataclasses.replace(CONFIG, equal_rates=True), 0)
+    factor = {"sgd": 30, "momentum": 10, "adam": 1, "rmsprop": 1}
+    expected = [factor[name] for name in plain["optimizer"]]
+    ratio = plain.pop("learning_rate") / equal.pop("learning_rate")
+    np.testing.assert_allclose(ratio, expected)
+    for name, column in plain.items():
+        np.testing.assert_array_equal(column, equal[name])
+
+
 def test_initial_weights_have_the_variance_of_their_scheme(tmp_path: Path) -> None:
     """At step 0 the stored weights are the draws."""
     config = zoo.ZooConfig(
@@ -218,6 +229,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"steps": (5, 2)}, r"steps: expected a range \(low, high\)"),
     ({"train_fraction": (0.5, 1.5)}, "train_fraction: expected a range"),
     ({"weight_decay": (0.0, 0.1)}, "weight_decay: a log range starts above 0"),
+    ({"schedule": (9, 9)}, r"schedule: expected \(0, 0\), or fewer steps of warm-up"),
+    ({"schedule": (-1, 99)}, r"schedule: expected .* got \(-1, 99\)"),
+    ({"schedule": (5, 29)}, "schedule: expected .* at least 30 of these"),
 ]
 
 
@@ -230,5 +244,10 @@ def test_bad_configs_are_named(values: dict[str, Any], message: str) -> None:
 def test_config_survives_json() -> None:
     again = zoo.zoo_config_from_dict(json.loads(json.dumps(CONFIG.to_dict())))
     assert again == CONFIG
+    # Zoos that exist were made without them, and are found by their recipe.
+    assert not {"equal_rates", "schedule"} & set(CONFIG.to_dict())
+    changed = dataclasses.replace(CONFIG, equal_rates=True, schedule=(3, 30))
+    values = json.loads(json.dumps(changed.to_dict()))
+    assert zoo.zoo_config_from_dict(values) == changed != CONFIG
     with pytest.raises(ValueError, match=r"unknown fields \['colour'\]"):
         zoo.zoo_config_from_dict(CONFIG.to_dict() | {"colour": 1})

@@ -1,5 +1,6 @@
 """The compiled program against one network at a time, optimisers written out."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -67,6 +68,7 @@ def _alone(
     name: str,
     rate: float,
     decay: float,
+    factor: np.ndarray | None = None,
 ) -> np.ndarray:
     data, order = _data(), _hyper.minibatches(CONFIG, 0, 0, POINTS)
     state = State(theta, np.zeros_like(theta), np.zeros_like(theta))
@@ -74,7 +76,8 @@ def _alone(
         at = order[t - 1]
         tree = zoo.from_vectors(NET.spec, state.theta.astype(np.float32))
         g = _gradient(tree, data.train_x[at], data.train_y[at], seen[at])
-        state = _step(name, t, rate, state, _vector(g) + decay * state.theta)
+        now = rate if factor is None else rate * factor[t - 1]
+        state = _step(name, t, now, state, _vector(g) + decay * state.theta)
     return state.theta
 
 
@@ -116,6 +119,47 @@ def test_every_optimiser_is_the_one_of_its_paper() -> None:
             )
             np.testing.assert_allclose(end[k], want, rtol=1e-3, atol=2e-5)
             assert np.array_equal(end[k], start[k]) == (stop[k] == 0)
+
+
+def test_the_rate_warms_up_and_decays() -> None:
+    """By hand, and what each optimiser makes of it; without one nothing is passed."""
+    assert _hyper.schedule(CONFIG) is None
+    config = dataclasses.replace(CONFIG, schedule=(4, 12))
+    factor = _hyper.schedule(config)
+    assert factor is not None
+    assert factor.shape == (12,)
+    rise = [0.25, 0.5, 0.75, 1.0]
+    np.testing.assert_allclose(factor[:4], rise)
+    np.testing.assert_allclose(
+        factor[[4, 6, 8, 10]], [1, 0.853553, 0.5, 0.146447], 1e-5
+    )
+    names = np.array(list(_hyper.OPTIMIZER_ROWS))
+    hyper = {"optimizer": names, "init": np.array(["he_normal"] * 4)}
+    hyper |= {"init_scale": np.ones(4), "weight_decay": np.full(4, 0.01)}
+    hyper |= {"learning_rate": np.array([0.1, 0.05, 0.01, 0.005])}
+    hyper |= {"dropout": np.zeros(4)}
+    seen = np.ones((4, POINTS), np.float32)
+    program = _train_many.make_program(NET, with_dropout=False)
+
+    def run(stop: int) -> np.ndarray:
+        chunk = _train_many.Chunk(
+            np.arange(4, dtype=np.int32),
+            np.int32(stop),
+            _hyper.minibatches(config, 0, 0, POINTS),
+            seen,
+            _hyper.coefficients(hyper | {"step": np.full(4, stop)}),
+            factor,
+        )
+        thetas, _ = program(jax.random.key(0), chunk, _data())
+        return zoo.to_vectors(NET.spec, jax.device_get(thetas))
+
+    start, end = run(0).astype(np.float64), run(12)
+    for k, name in enumerate(names):
+        rest = (seen[k], name, hyper["learning_rate"][k], 0.01)
+        want = _alone(start[k], 12, *rest, factor=factor)
+        np.testing.assert_allclose(end[k], want, rtol=1e-3, atol=2e-5)
+        constant = _alone(start[k], 12, *rest)
+        assert np.abs(constant - want).max() > 1e-3
 
 
 def test_dropout_is_unbiased_and_off_where_the_rate_is_zero() -> None:
