@@ -6,7 +6,8 @@ Question: none; other experiments ask theirs of what this one makes.
 Run    `python -m experiments.make_zoo transformers_digits`
 Device 2 CPU cores, no network access
 Source Tran et al. 2024, arXiv:2410.04209 (the Small Transformer Zoo); ranges are
-       those of its published sweeps, see README.md for what differs
+       those of its published sweeps in the presets `transformers_published...`;
+       see README.md for what differs
 ====== ===========================================================================
 """
 
@@ -46,6 +47,8 @@ class Config:
         optimizers: of `sgd`, `momentum`, `adam` and `rmsprop`.
         learning_rate: range for Adam and RMSprop; momentum takes 10 times as much,
             SGD 30 times.
+        equal_rates: whether momentum and SGD take no more than the others.
+        schedule: steps of warm-up, and of warm-up and cosine decay; 0 0 for none.
         init_std: range of the standard deviation of initial kernels.
         weight_decay: range of the L2 coefficient.
         dropout: range of the rate behind hidden layers; half have none.
@@ -69,6 +72,8 @@ class Config:
     batch: int = 32
     optimizers: tuple[str, ...] = ("sgd", "momentum", "adam", "rmsprop")
     learning_rate: tuple[float, float] = (3e-4, 1.5e-2)
+    equal_rates: bool = False
+    schedule: tuple[int, int] = (0, 0)
     init_std: tuple[float, float] = (0.1, 0.5)
     weight_decay: tuple[float, float] = (1e-8, 1e-2)
     dropout: tuple[float, float] = (0.0, 0.2)
@@ -109,6 +114,8 @@ class Config:
             batch=self.batch,
             optimizers=self.optimizers,
             learning_rate=self.learning_rate,
+            equal_rates=self.equal_rates,
+            schedule=self.schedule,
             inits=("normal",),
             init_scale=self.init_std,
             weight_decay=self.weight_decay,
@@ -132,6 +139,34 @@ _MNIST = Config(
     test_images=2_000,
     out=Path("runs/make_zoo/transformers_mnist"),
     dim=32,
+)
+# An epoch of 60,000 images is 468 steps. Ten of the 100 warm up.
+_PUBLISHED = Config(
+    images="mnist",
+    out=Path("runs/make_zoo/transformers_published"),
+    dim=32,
+    steps=(468, 46_875),
+    batch=128,
+    learning_rate=(3e-5, 5e-3),
+    equal_rates=True,
+    schedule=(4_687, 46_875),
+    init_std=(0.001, 0.5),
+    train_fraction=(0.6, 0.9),
+)
+_PUBLISHED_ADAM = dataclasses.replace(
+    _PUBLISHED,
+    out=Path("runs/make_zoo/transformers_published_adam"),
+    optimizers=("adam", "rmsprop"),
+    learning_rate=(3e-4, 5e-2),
+    init_std=(0.1, 0.5),
+    train_fraction=(0.7, 1.0),
+)
+_PUBLISHED_SGD = dataclasses.replace(
+    _PUBLISHED_ADAM,
+    out=Path("runs/make_zoo/transformers_published_sgd"),
+    optimizers=("sgd", "momentum"),
+    learning_rate=(1e-3, 7e-2),
+    init_std=(0.1, 0.3),
 )
 _SMOKE = dataclasses.replace(
     _DIGITS,
@@ -163,6 +198,19 @@ PRESETS: dict[str, tuple[str, Config]] = {
         dataclasses.replace(
             _MNIST, images="cifar10", out=Path("runs/make_zoo/transformers_cifar10")
         ),
+    ),
+    "transformers_published": (
+        "The ranges of the first published sweep, on all of MNIST through TFDS; needs "
+        "a GPU.",
+        _PUBLISHED,
+    ),
+    "transformers_published_adam": (
+        "Those of the second sweep for Adam and RMSprop.",
+        _PUBLISHED_ADAM,
+    ),
+    "transformers_published_sgd": (
+        "Those of the second sweep for SGD and momentum.",
+        _PUBLISHED_SGD,
     ),
     "smoke": ("A few untrained encoders, in seconds.", _SMOKE),
 }

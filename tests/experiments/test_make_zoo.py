@@ -4,7 +4,7 @@ import dataclasses
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -145,19 +145,100 @@ def test_initial_weights_have_the_deviation_that_was_drawn() -> None:
         assert 0.8 * limit < np.abs(kernel).max() < limit
 
 
-def test_mnist_is_read_through_tfds(tmp_path: Path) -> None:
-    config = Config(images="mnist", tfds=tmp_path)
+PREPARED = Path(__file__).parents[3] / "shared" / "data" / "tfds"
+
+
+def test_images_that_are_not_prepared_are_named(tmp_path: Path) -> None:
     message = "expected a folder mnist that TFDS has prepared"
     with pytest.raises(FileNotFoundError, match=message):
-        data.load(config)
-    prepared = Path(__file__).parents[3] / "shared" / "data" / "tfds"
-    if not (prepared / "mnist").is_dir():
-        pytest.skip("the shared MNIST images are not beside the checkout")
-    config = dataclasses.replace(config, tfds=prepared, train_images=50, test_images=20)
-    images = data.load(config)
-    assert images.train_x.shape == (50, 28, 28, 1)
-    assert images.test_y.shape == (20,)
-    assert (images.train_x.min(), images.train_x.max()) == (-1, 1)
+        data.load(Config(images="mnist", tfds=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("images", "shape"), [("mnist", (28, 28, 1)), ("cifar10", (32, 32, 3))]
+)
+def test_encoders_are_trained_on_images_of_tfds(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    images: Literal["mnist", "cifar10"],
+    shape: tuple[int, int, int],
+) -> None:
+    """Their labels are the accuracies of what is read back, on the same images."""
+    if not (PREPARED / images).is_dir():
+        pytest.skip(f"the shared {images} images are not beside the checkout")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(PREPARED))
+    monkeypatch.setattr(_store, "normal_forms", _no_normal_forms)
+    config = dataclasses.replace(
+        SMOKE,
+        images=images,
+        out=tmp_path,
+        networks=6,
+        chunk=6,
+        steps=(3, 8),
+        patch=shape[0] // 4,
+        train_images=200,
+        test_images=100,
+    )
+    _run(config)
+    got, read = zoo.read(tmp_path / "zoo"), data.load(config)
+    assert read.train_x.shape == (200, *shape)
+    assert (read.train_x.min(), read.train_x.max()) == (-1, 1)
+    assert len(got) == 6
+    logits = jax.jit(jax.vmap(got.network.apply, (0, None)))(got.thetas, read.test_x)
+    assert logits.shape == (6, 100, 10)
+    right = (np.asarray(logits).argmax(-1) == read.test_y).mean(1)
+    assert np.isfinite(got.labels["test_accuracy"]).all()
+    np.testing.assert_allclose(got.labels["test_accuracy"], right, atol=1e-6)
+    # Biases are zero at first, so these have been trained.
+    assert got.hyper["step"].min() >= 3
+    assert (np.abs(got.thetas["head"]["bias"]).max(1) > 0).all()
+
+
+# Of `vision_task/sweep_scripts` in github.com/Fsoft-AIC/Transformer-NFN.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "transformers_published": {
+        "optimizers": {"adam", "sgd", "momentum", "rmsprop"},
+        "learning_rate": [3e-5, 5e-5, 1e-4, 3e-4, 5e-4, 1e-3, 3e-3, 5e-3],
+        "init_std": [0.001, 0.01, 0.1, 0.2, 0.5],
+        "train_fraction": [0.6, 0.7, 0.8, 0.9],
+    },
+    "transformers_published_adam": {
+        "optimizers": {"adam", "rmsprop"},
+        "learning_rate": [3e-4, 5e-4, 1e-3, 3e-3, 5e-3, 1e-2, 3e-2, 5e-2],
+        "init_std": [0.1, 0.2, 0.3, 0.4, 0.5],
+        "train_fraction": [1, 0.9, 0.8, 0.7],
+    },
+    "transformers_published_sgd": {
+        "optimizers": {"sgd", "momentum"},
+        "learning_rate": [1e-3, 3e-3, 5e-3, 7e-3, 1e-2, 3e-2, 5e-2, 7e-2],
+        "init_std": [0.1, 0.15, 0.2, 0.25, 0.3],
+        "train_fraction": [1, 0.9, 0.8, 0.7],
+    },
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_presets_have_the_published_ranges(name: str) -> None:
+    config, grid = PRESETS[name][1], dict(PUBLISHED[name])
+    grid |= {
+        "weight_decay": [1e-8, 1e-7, 1e-6, 1e-4, 1e-2],
+        "dropout": [0, 0.05, 0.1, 0.15, 0.2],
+    }
+    assert set(config.optimizers) == grid.pop("optimizers")
+    for field, points in grid.items():
+        assert getattr(config, field) == (min(points), max(points)), field
+    assert (config.images, config.train_images, config.test_images) == ("mnist", 0, 0)
+    assert (config.batch, config.patch, config.dim) == (128, 4, 32)
+    assert (config.depth, config.heads, config.encoders) == (2, 2, ("plain",))
+    # 100 epochs, 10 of them of warm-up.
+    epoch = 60_000 / 128
+    assert config.steps == (int(epoch), int(100 * epoch))
+    assert config.schedule == (int(10 * epoch), int(100 * epoch))
+    # What is drawn, whatever the optimiser.
+    rate = _hyper.draw_hyper(config.recipe(), 0)["learning_rate"]
+    low, high = config.learning_rate
+    assert low <= rate.min() < 1.2 * low
+    assert high / 1.2 < rate.max() <= high
 
 
 @pytest.mark.parametrize("name", PRESETS)
