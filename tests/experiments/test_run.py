@@ -61,9 +61,10 @@ def finished(config):
 def test_metrics_have_the_promised_layout(finished, config):
     metrics, _ = finished
     assert metrics == json.loads((config.out / "metrics.json").read_text())
-    names = {"without_probes", "with_probes", "baselines", "cut_off", "seconds"}
-    assert set(metrics) == names
+    names = {"without_probes", "with_probes", "baselines"}
+    assert set(metrics) == names | {"cut_off", "networks", "seconds"}
     assert metrics["cut_off"] == 0
+    assert metrics["networks"] == len(config.activations) * config.networks
     for name in ("without_probes", "with_probes"):
         assert set(metrics[name]) == COLUMN
         assert set(metrics[name]["test"]) == SCORES
