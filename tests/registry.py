@@ -92,10 +92,10 @@ MLPS_AND_CNNS: dict[str, Row] = {
 """Networks whose units permute, scale and flip, one element for each unit space."""
 
 
-def vision(heads: int = 2, depth: int = 1, **fields: Any) -> Row:
+def vision(heads: int = 2, depth: int = 1, width: int = 4, **fields: Any) -> Row:
     """An encoder of images of two patches."""
     image: dict[str, Any] = {"image": (4, 2, 1), "patch": 2, "num_outputs": 2}
-    return Row(nets.transformer(4, depth, heads, 3, **image, **fields), (4, 2, 1))
+    return Row(nets.transformer(width, depth, heads, 3, **image, **fields), (4, 2, 1))
 
 
 def language(heads: int, **fields: Any) -> Row:

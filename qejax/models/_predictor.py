@@ -44,9 +44,9 @@ class Predictor(nnx.Module):
     """Predicts a property of a network, such as its test accuracy, from its weights.
 
     `predictor(act(spec, g, theta)) == predictor(theta)` for every `g` of the group of
-    `spec`, at any scale, for every kind `quasi`. Works for any spec that has a normal
-    form: shifts, scales of norms and rotations of streams are taken out first
-    (`qejax.spaces.settled`).
+    `spec`, at any scale, for every kind `quasi`. Works for the spec of every network of
+    `qejax.nets`, and any other that has a normal form: shifts, scales of norms and
+    rotations of streams are taken out first (`qejax.spaces.settled`).
 
     One network, no batch axis (batch with `jax.vmap`). `predictor(theta)` is
     `read(prepare(theta))`.
@@ -64,9 +64,9 @@ class Predictor(nnx.Module):
 
     Raises:
         ValueError: if `quasi` or a reading is unknown or cannot be taken, if there is
-            nothing to read, nobody to read the probe stream, or no normal form (a
-            stream without norms that its embedding does not span; units whose signs
-            nothing fixes).
+            nothing to read, nobody to read the probe stream, or no normal form (units
+            whose signs nothing fixes; a stream without norms that is added to and
+            that no layer both reads and writes, unless its embedding spans it).
 
     Example:
         >>> from qejax import nets

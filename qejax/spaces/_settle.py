@@ -26,6 +26,7 @@ from qejax.groups import GROUPS
 from qejax.spaces import _frames
 from qejax.spaces._act import act_shift
 from qejax.spaces._frames import Touch, touches
+from qejax.spaces._products import reached
 from qejax.spaces._spec import Axis, UnitSpace, WeightSpec
 from qejax.spaces._telling import telling_of
 
@@ -132,7 +133,7 @@ def _whitened(spec: WeightSpec, both: Settled, space: UnitSpace) -> Settled:
         write, read = _pair_norms(both.white, touching)
         return _apply(both, touching, write, read)
     if space.group == "linear_stream":
-        return _orthonormal_stream(both, touching, space)
+        return _orthonormal_stream(spec, both, touching, space)
     if space.group == "general_linear":
         parts = [tuple(t for t in touching if t.writes == w) for w in (True, False)]
         rows = [_frames.stacked(both.white, part) for part in parts]
@@ -170,25 +171,29 @@ def _pair_norms(leaves: Leaves, touching: tuple[Touch, ...]) -> tuple[Array, Arr
 
 
 def _orthonormal_stream(
-    both: Settled, touching: tuple[Touch, ...], space: UnitSpace
+    spec: WeightSpec, both: Settled, touching: tuple[Touch, ...], space: UnitSpace
 ) -> Settled:
     """Columns of what first writes the stream orthonormal.
 
-    Directions that nothing of it writes stay as they are for later writers, and are
-    zero if there are none.
+    With where the layers on it lead, if that alone has fewer rows than the stream has
+    units and is added to. Directions that nothing of it writes stay as they are for
+    later writers, and are zero if there are none.
     """
     start = next((n for n, t in enumerate(touching) if not t.writes), len(touching))
     first, later = touching[:start], touching[start:]
-    rows = sum(t.leaf.size // space.size for t in first)
+    rows = written = _frames.stacked(both.white, first)
     again = any(t.writes for t in later)
-    if rows < space.size and again:
+    if again:
+        rows = reached(spec, both.white, space.name, written)
+    if rows.shape[0] < space.size and again:
         raise ValueError(
             f"unit space {space.name!r}: the normal form of a stream without norms "
             f"needs at least {space.size} rows that write it before the first layer "
-            f"reads it, got {rows}, from {[t.leaf.path for t in first]}. Use a "
-            f"narrower stream, or a norm."
+            f"reads it, or a layer that reads it and adds to it, got {rows.shape[0]}, "
+            f"from {[t.leaf.path for t in first]}. Use a narrower stream, or a norm."
         )
-    u, values, vt = _frames.split(_frames.stacked(both.white, first))
+    u, values, vt = _frames.split(rows)
+    u = u[: written.shape[0]]
     live = jnp.where(values > 0, values, 1)
     r = jnp.where(values > 0, values, float(again))[:, None] * vt
     back = jnp.where(values > 0, 1 / live, float(again))[:, None] * vt

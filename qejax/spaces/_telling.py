@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import jax.numpy as jnp
-
 from qejax._typing import Array, Leaves
 from qejax.spaces._frames import Touch, touches
-from qejax.spaces._spec import Leaf, WeightSpec
+from qejax.spaces._products import product
+from qejax.spaces._spec import WeightSpec
 
 
 class Telling(NamedTuple):
@@ -70,31 +69,4 @@ def _products(
         near = Touch(touch.leaf, free[0], spec.per_axis(touch.leaf, free[0]))
         for far in touches(spec, str(between.space)):
             if far.writes != near.writes and not _free(far, signed):
-                yield _product(leaves, touch, near, far)
-
-
-def _product(
-    leaves: Leaves, touch: Touch, near: Touch, far: Touch
-) -> tuple[Touch, Array]:
-    """One product, and the axis of it that the space moves."""
-    labels = list(range(len(near.leaf.axes)))
-    others = [len(labels) + p for p in range(len(far.leaf.axes))]
-    others[far.position] = near.position
-    if far.host is not None and near.host is not None:
-        others[far.host] = near.host
-    # Hosts permute: they are summed, unless they tell which element moves the space.
-    gone = {near.position, near.host} - {touch.host}
-    axes = dict(zip(others, far.leaf.axes, strict=True))
-    axes |= dict(zip(labels, near.leaf.axes, strict=True))
-    out = [n for n in dict.fromkeys([*labels, *others]) if n not in gone]
-    x = jnp.einsum(
-        leaves[near.leaf.path],
-        labels,
-        leaves[far.leaf.path],
-        others,
-        out,
-        precision="highest",
-    )
-    leaf = Leaf(f"{near.leaf.path} {far.leaf.path}", tuple(axes[n] for n in out))
-    host = None if touch.host is None else out.index(touch.host)
-    return Touch(leaf, out.index(touch.position), host), x
+                yield product(leaves, touch, near, far)

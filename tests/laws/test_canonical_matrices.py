@@ -33,9 +33,11 @@ from tests.registry import (
 TANH = vision(norm="rms", affine=False, activation="tanh", pool="class")
 ADAPTED = "tanh, adapters"
 ROWS: dict[str, Row] = TRANSFORMERS | {
-    ADAPTED: Row(nets.adapted(TANH.net, 2, ("query", "down")), TANH.inputs)
+    ADAPTED: Row(nets.adapted(TANH.net, 2, ("query", "down")), TANH.inputs),
+    # The embedding writes 3 of 6 directions, the layers lead to the others.
+    "wide, no norm": vision(width=6, norm="none", position="rotary", head_dim=2),
 }
-"""Every transformer, and signed units beside adapters of a head and of a layer."""
+"""Every transformer, signed units beside adapters, and a stream followed in layers."""
 
 EVERY = pytest.mark.parametrize("name", ROWS)
 ONE = pytest.mark.parametrize(
@@ -238,6 +240,7 @@ TIES = {
     # Nothing else writes the stream before it is read: the frame of what only later
     # layers write stays as it came.
     ("no norm", "embed/kernel"): "normal",
+    ("wide, no norm", "embed/kernel"): "normal",
     # The only leaves that tell the signs of the stream before them.
     ("small transformer zoo", "block_00/mlp/up/kernel"): "normal",
     ("small transformer zoo", "block_01/mlp/up/kernel"): "idempotent",

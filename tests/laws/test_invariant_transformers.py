@@ -59,6 +59,11 @@ OTHERS: dict[str, Row] = {
     "tokens behind a class token": language(
         1, norm="none", causal=False, pool="class", position="none", num_outputs=2
     ),
+    # The embedding does not span the stream.
+    "wide, rotary": vision(width=6, position="rotary", head_dim=2, norm="none"),
+    "wide, gated, grouped": vision(
+        4, width=8, position="none", kv_heads=2, gated=True, norm="none"
+    ),
     "adapters beside their base": Row(
         nets.adapted(VIT.net, 1, ("query", "out", "down")), VIT.inputs
     ),

@@ -72,17 +72,23 @@ def test_heads_alone_are_settled_already():
 
 
 def test_a_stream_without_norms_that_little_writes():
-    net = nets.transformer(
-        4, 1, 2, 3, norm="none", image=(2, 2, 1), patch=1, position="none"
+    """Its own form needs layers that read it and add to it."""
+    spec = WeightSpec(
+        (UnitSpace("stream", 4, "linear_stream"),),
+        (
+            Leaf("first", (Axis(2), Axis(4, "stream", 1))),
+            Leaf("reads", (Axis(4, "stream", -1), Axis(3))),
+            Leaf("later", (Axis(2), Axis(4, "stream", 1))),
+        ),
     )
     message = (
-        r"unit space 'stream_0': the normal form of a stream without norms needs at "
-        r"least 4 rows .* got 2, from \['embed/kernel', 'embed/bias'\]"
+        r"unit space 'stream': the normal form of a stream without norms needs at "
+        r"least 4 rows that write it before the first layer reads it, or a layer that "
+        r"reads it and adds to it, got 2, from \['first'\]"
     )
-    theta = net.spec.template()
     for form in (spaces.settled, spaces.canonical_form):
         with pytest.raises(ValueError, match=message):
-            jax.eval_shape(functools.partial(form, net.spec), theta)
+            jax.eval_shape(functools.partial(form, spec), spec.template())
 
 
 def test_units_whose_signs_nothing_fixes():
