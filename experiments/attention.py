@@ -29,16 +29,6 @@ def summarise(benchmarks: Path) -> dict[str, Any]:
     """
     found = json.loads((benchmarks / "attention.json").read_text())
     kept = ("parameters", "compile_seconds", "networks_per_second", "speed_of_strict")
-    memory = {
-        name: one["compiled_memory"]["temp_bytes"]
-        for name, one in found["width"].items()
-        if one["status"] == "ok"
-    }
-    times = {
-        name: one["median_seconds"]
-        for name, one in found["width"].items()
-        if one["status"] == "ok"
-    }
     return {
         "experiment": "attention",
         "stamp": found["stamp"],
@@ -46,8 +36,14 @@ def summarise(benchmarks: Path) -> dict[str, Any]:
             kind: {name: found["step"][kind][name] for name in kept} for kind in KINDS
         },
         "slopes": found["width_slopes"],
-        "memory": memory,
-        "times": times,
+        "widths": {
+            name: {
+                "bytes": one["compiled_memory"]["temp_bytes"],
+                "seconds": one["median_seconds"],
+            }
+            for name, one in found["width"].items()
+            if one["status"] == "ok"
+        },
         "forms": {
             name: {"networks": one["networks"], "seconds": one["median_seconds"]}
             for name, one in found["normal_form"].items()
@@ -72,16 +68,15 @@ def lines(record: Mapping[str, Any]) -> list[dict[str, str]]:
 def note(record: Mapping[str, Any]) -> str:
     """Returns the sentences under the table."""
     stamp, slopes = record["stamp"], record["slopes"]
-    first, wide = "probed 64", "probed 4096"
+    first, wide = (record["widths"][f"probed {width}"] for width in (64, 4096))
     probed, dense = slopes["probed"], slopes["dense"]
     forms = record["forms"]["canonical_form"]
     return (
         f"`{stamp['command']}` on {stamp['cores']} cores ({stamp['device']}), jax "
         f"{stamp['versions']['jax']}. Invariants of a head, value and gradient, from "
-        f"width 64 to 4,096: probed {1e3 * record['times'][first]:.1f} to "
-        f"{1e3 * record['times'][wide]:.0f} ms and "
-        f"{record['memory'][first] / 2**20:.1f} to "
-        f"{record['memory'][wide] / 2**20:.0f} MiB. From {slopes['from_width']} up "
+        f"width 64 to 4,096: probed {1e3 * first['seconds']:.1f} to "
+        f"{1e3 * wide['seconds']:.0f} ms and {first['bytes'] / 2**20:.1f} to "
+        f"{wide['bytes'] / 2**20:.0f} MiB. From {slopes['from_width']} up "
         f"they grow as powers of the width: operations {probed['flops']:.2f}, memory "
         f"{probed['memory']:.2f}, time {probed['time']:.2f}; dense products "
         f"{dense['flops']:.2f}, {dense['memory']:.2f}, {dense['time']:.2f}. Canonical "

@@ -7,7 +7,7 @@ standard deviation over folds. A bucket (activation) is judged by itself, then a
 
     python -m experiments.recipes --zoo small_cnn_zoo:DIR
     python -m experiments.recipes --preset transformers_digits
-    python -m experiments.tables --record runs/recipes
+    python -m experiments.tables --record runs/recipes/transformers_digits
 
 ====== ===========================================================================
 Device 2 CPU cores
@@ -100,7 +100,8 @@ class Args:
     Attributes:
         preset: of `experiments.predict_accuracy`, from which recipes start.
         zoo: as there; empty for that of the preset.
-        out: where it writes; re-running with the same `out` resumes.
+        out: where it writes, by default a folder of the preset; re-running with the
+            same `out` resumes.
         folds: of the cross-validation.
         seeds: metanetworks per fold.
         seed: of the folds and of the first metanetwork.
@@ -108,7 +109,7 @@ class Args:
 
     preset: Literal["small_cnn_zoo", "transformers_digits"] = "small_cnn_zoo"
     zoo: str = ""
-    out: Path = Path("runs/recipes")
+    out: Path | None = None
     folds: int = 3
     seeds: int = 1
     seed: int = 0
@@ -218,17 +219,18 @@ def main(args: Args) -> int:
     """Runs the comparison and writes `config.json` and `metrics.json` under `out`."""
     base = PRESETS[args.preset][1]
     place = args.zoo or base.zoo
+    out = args.out or Path("runs/recipes", args.preset)
     config = dataclasses.replace(
-        base, zoo=place, out=args.out, seeds=args.seeds, seed=args.seed
+        base, zoo=place, out=out, seeds=args.seeds, seed=args.seed
     )
     command = shlex.join(["python", "-m", "experiments.recipes", *sys.argv[1:]])
-    log = Log(args.out / "log.jsonl", command)
+    log = Log(out / "log.jsonl", command)
     with Bars(console=_console()) as bars:
         zoos.plan(config, bars)
         buckets = zoos.load(config, bars)
         found = compare(buckets, config, RECIPES[args.preset], args.folds, bars)
     write_json(
-        args.out / "config.json",
+        out / "config.json",
         {
             "experiment": "recipes",
             "preset": args.preset,
@@ -239,8 +241,8 @@ def main(args: Args) -> int:
         },
     )
     metrics = {"recipes": found, "folds": args.folds, "seconds": log.seconds}
-    write_json(args.out / "metrics.json", metrics)
-    print(f"{clock(log.seconds)} in all; metrics.json in {args.out}")
+    write_json(out / "metrics.json", metrics)
+    print(f"{clock(log.seconds)} in all; metrics.json in {out}")
     return 0
 
 

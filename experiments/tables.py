@@ -42,13 +42,11 @@ class Args:
         check: write nothing and fail if a table is out of date.
         record: a finished run's output directory to take into the results first.
         record_speed: take the results of the benchmarks into the results first.
-        record_cut_offs: a preset whose runs with cut-offs are summed up first.
     """
 
     check: bool = False
     record: Path | None = None
     record_speed: bool = False
-    record_cut_offs: str = ""
 
 
 def readmes(root: Path = ROOT) -> list[Path]:
@@ -96,6 +94,9 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]
 }
 """By experiment: a result to the rows of its table and the text under it."""
 
+TOGETHER = {"cut_offs": cut_offs.runs}
+"""Tables of several runs of a preset, `cut_offs_of_PRESET` in a marker."""
+
 
 def render(text: str, results: Path = RESULTS) -> str:
     """Returns a README with every table written anew.
@@ -110,16 +111,23 @@ def render(text: str, results: Path = RESULTS) -> str:
         )
 
     def table(block: re.Match[str]) -> str:
-        path = results / f"{block['name']}.json"
-        if not path.exists():
-            known = sorted(p.stem for p in results.glob("*.json"))
-            raise ValueError(
-                f"README asks for the results {block['name']!r}: expected one of "
-                f"{known}. Record a run with --record OUT first."
-            )
-        return block[1] + markdown(json.loads(path.read_text())) + block[4]
+        return block[1] + markdown(_result(block["name"], results)) + block[4]
 
     return _BLOCK.sub(table, text)
+
+
+def _result(name: str, results: Path) -> dict[str, Any]:
+    """A result, or several together, by the name that a marker gives it."""
+    together, _, preset = name.partition("_of_")
+    known = sorted(p.stem for p in results.glob("*.json"))
+    if together in TOGETHER and f"predict_accuracy_{preset}" in known:
+        return TOGETHER[together](preset, results)
+    if name not in known:
+        raise ValueError(
+            f"README asks for the results {name!r}: expected one of {known}. Record a "
+            f"run with --record OUT first."
+        )
+    return json.loads((results / f"{name}.json").read_text())
 
 
 def record(out: Path, results: Path = RESULTS) -> Path:
@@ -184,9 +192,6 @@ def main(args: Args) -> int:
         ):
             text = json.dumps(found, indent=1)
             (RESULTS / f"{name}.json").write_text(text + "\n")
-    if args.record_cut_offs:
-        text = json.dumps(cut_offs.summarise(args.record_cut_offs, RESULTS), indent=1)
-        (RESULTS / f"cut_offs_{args.record_cut_offs}.json").write_text(text + "\n")
     paths = readmes()
     old = stale(paths)
     for path in old:

@@ -51,12 +51,18 @@ TREES = (
 
 
 def tree_rows(buckets: Sequence[Bucket]) -> tuple[TreeRow, ...]:
-    """Returns the rows of `TREES` without those that have nothing of their own here.
+    """Returns the rows of `TREES` with the statistics that can be taken, each set once.
 
     No statistics of paths are taken of networks that are not chains of layers.
     """
     chains = all(bucket.everything.network.layers for bucket in buckets)
-    return tuple(row for row in TREES if chains or row.statistics[-1] != "path")
+    rows: dict[tuple[Statistics, ...], TreeRow] = {}
+    for row in TREES:
+        taken: tuple[Statistics, ...] = tuple(
+            kind for kind in row.statistics if chains or kind != "path"
+        )
+        rows.setdefault(taken, row._replace(statistics=taken))
+    return tuple(rows.values())
 
 
 SAME_INPUTS = {

@@ -78,7 +78,8 @@ def _scatter(plt: Any, rows: Sequence[Row], tested: Mapping[str, Tested]) -> Any
         axis.set_ylim(low - 0.02, high + 0.02)
         axis.set_title(name.replace("_", " "))
         axis.set_xlabel("measured test accuracy")
-    axes[0, 0].legend(list(dict.fromkeys(tested[COLUMNS[0]].bucket.tolist())))
+    buckets = tested[next(iter(COLUMNS))].bucket.tolist()
+    axes[0, 0].legend(list(dict.fromkeys(buckets)))
     axes[0, 0].set_ylabel("predicted, mean over seeds")
     return figure
 
@@ -114,7 +115,7 @@ def _robustness(plt: Any, rows: Sequence[Row], tested: Mapping[str, Tested]) -> 
         style = "-" if row.name in COLUMNS else "--"
         axis.plot(EXPONENTS, tau, style, marker=".", label=row.name)
     axis.set_xticks(EXPONENTS, [f"U[1, 1e{k}]" for k in EXPONENTS])
-    axis.set_xlabel("scales of the hidden units; the functions are unchanged")
+    axis.set_xlabel("scales of units, condition number of heads; same functions")
     axis.set_ylabel("Kendall tau, test split")
     axis.legend(fontsize="small", bbox_to_anchor=(1.02, 1), loc="upper left")
     return figure

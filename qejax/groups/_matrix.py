@@ -11,6 +11,7 @@ Sources: Tran et al. 2024, arXiv:2410.04209 (GL(d) of attention heads); Ashkboos
 2024, arXiv:2401.15024 (rotations of a stream through RMSNorm).
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -155,38 +156,28 @@ def _check_array(g: Array, shape: tuple[int, ...], what: str) -> np.ndarray:
     return array
 
 
-def _linear_check(name: str) -> Callable[[Array, int], None]:
-    """The check of a general linear group, which names itself."""
-
-    def check(g: Array, size: int) -> None:
-        array = _check_array(g, (size, size), f"{name}({size})")
-        condition = float(np.linalg.cond(array))
-        if not condition < MAX_CONDITION:
-            raise ValueError(
-                f"{name}({size}): the matrix should be invertible, got a condition "
-                f"number of {condition:.3g} (at most {MAX_CONDITION:g}). {_ADVICE}"
-            )
-
-    return check
+def _check_linear(name: str, g: Array, size: int) -> None:
+    array = _check_array(g, (size, size), f"{name}({size})")
+    condition = float(np.linalg.cond(array))
+    if not condition < MAX_CONDITION:
+        raise ValueError(
+            f"{name}({size}): the matrix should be invertible, got a condition "
+            f"number of {condition:.3g} (at most {MAX_CONDITION:g}). {_ADVICE}"
+        )
 
 
-def _orthogonal_check(name: str) -> Callable[[Array, int], None]:
-    """The check of an orthogonal group, which names itself."""
-
-    def check(g: Array, size: int) -> None:
-        array = _check_array(g, (size, size), f"{name}({size})")
-        off = float(np.max(np.abs(array @ array.T - np.eye(size))))
-        if off > 100 * size * np.finfo(array.dtype).eps:
-            raise ValueError(
-                f"{name}({size}): A A^T should be the identity, got a difference of "
-                f"{off:.3g}. {_ADVICE}"
-            )
-
-    return check
+def _check_orthogonal(name: str, g: Array, size: int) -> None:
+    array = _check_array(g, (size, size), f"{name}({size})")
+    off = float(np.max(np.abs(array @ array.T - np.eye(size))))
+    if off > 100 * size * np.finfo(array.dtype).eps:
+        raise ValueError(
+            f"{name}({size}): A A^T should be the identity, got a difference of "
+            f"{off:.3g}. {_ADVICE}"
+        )
 
 
 def _check_fixing_ones(g: Array, size: int) -> None:
-    _orthogonal_check("orthogonal_ones")(g, size)
+    _check_orthogonal("orthogonal_ones", g, size)
     off = float(np.max(np.abs(np.asarray(g).sum(1) - 1)))
     if off > 100 * size * np.finfo(np.asarray(g).dtype).eps:
         raise ValueError(
@@ -224,16 +215,18 @@ general_linear = Group(
     monomial=None,
     balanced=lambda total: total == 0,
     matrix=_power,
-    check=_linear_check("general_linear"),
+    check=functools.partial(_check_linear, "general_linear"),
 )
 """Invertible matrices. Samples have condition number `spread` (for one unit: a number
 of either sign with a size in `[spread ** -.5, spread ** .5]`)."""
 
-absorbed = general_linear._replace(name="absorbed", check=_linear_check("absorbed"))
+absorbed = general_linear._replace(
+    name="absorbed", check=functools.partial(_check_linear, "absorbed")
+)
 """General linear, between a norm's scale and what reads it: normal form 1."""
 
 linear_stream = general_linear._replace(
-    name="linear_stream", check=_linear_check("linear_stream")
+    name="linear_stream", check=functools.partial(_check_linear, "linear_stream")
 )
 """General linear, on a stream that many leaves write and read without a norm."""
 
@@ -247,7 +240,7 @@ orthogonal = Group(
     monomial=None,
     balanced=lambda total: total % 2 == 0,
     matrix=_orthogonal_power,
-    check=_orthogonal_check("orthogonal"),
+    check=functools.partial(_check_orthogonal, "orthogonal"),
 )
 """Orthogonal matrices, uniform samples. `spread` is not used."""
 

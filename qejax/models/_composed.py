@@ -21,11 +21,8 @@ from qejax.models._statistics import root
 from qejax.nets import Network
 
 
-def _through_blocks(
-    network: Network, theta: Theta, shape: tuple[int, ...]
-) -> Float[Array, "n_L p"]:
+def _through_blocks(network: Network, theta: Theta) -> Float[Array, "n_L p"]:
     """Of one patch, wherever it lies."""
-    del shape
     config: Any = network.config
     x = theta["embed"]["kernel"]
     kinds = [("norm_1", "attention", _attention), ("norm_2", "mlp", _feed_forward)]
@@ -63,7 +60,7 @@ def _norm(config: Any, weights: Any, x: Array) -> Array:
     return x if weights is None else x * weights["scale"][None, :]
 
 
-COMPOSED: dict[str, Callable[[Network, Theta, tuple[int, ...]], Array]] = {
+COMPOSED: dict[str, Callable[[Network, Theta], Array]] = {
     "transformer": _through_blocks,
 }
-"""By kind of network that is no chain: `(network, normal form, input shape) -> map`."""
+"""By kind of network that is no chain: `(network, normal form) -> map`."""

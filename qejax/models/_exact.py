@@ -111,7 +111,7 @@ class Subject:
         if self.network.layers:
             return self.sums[0].outputs
         compose = COMPOSED[self.network.config.kind]
-        return compose(self.network, self.normal.theta, self.shape)
+        return compose(self.network, self.normal.theta)
 
     @cached_property
     def outputs(self) -> Float[Array, "2 N n_L"]:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from qejax import _trees, spaces
 from qejax.nets._activations import activation as find_activation
-from qejax.spaces import Axis, Leaf, Part, Shift, UnitSpace, WeightSpec, Wire
+from qejax.spaces import Axis, Leaf, Part, Route, UnitSpace, WeightSpec, Wire
 
 _HEADS = ("query", "key", "value")
 _NORMS = ("query_ln", "key_ln")
@@ -260,14 +260,14 @@ def _fitted(part: Part, tree: _Tree) -> Part:
         if leaf.path.endswith(("key/kernel", "value/kernel")):
             axes = (Axis(shape[0]), *axes[1:])
         leaves.append(spaces.stored_as(path, axes, shape))
+
+    def route(r: Route) -> Route:
+        kernel = r.kernel and tree[r.kernel].path
+        return replace(r, kernel=kernel, bias=tree[r.bias].path)
+
     shifts = tuple(
-        Shift(
-            shift.name,
-            tree[shift.leaf].path,
-            tuple(
-                replace(r, kernel=tree[str(r.kernel)].path, bias=tree[r.bias].path)
-                for r in shift.routes
-            ),
+        replace(
+            shift, leaf=tree[shift.leaf].path, routes=tuple(map(route, shift.routes))
         )
         for shift in part.shifts
         if {shift.leaf, *(r.bias for r in shift.routes)} <= set(tree)

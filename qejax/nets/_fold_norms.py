@@ -4,7 +4,7 @@ Behind a learned scale a stream permutes, and no linear action turns it. Once th
 is part of the readers' kernels, rotations of the stream are a symmetry as well, and the
 means that centring takes out of what is read.
 
-Source: norm absorption as in Ashkboos et al. 2024, arXiv:2401.15024, section 3.
+Source: norm absorption as in Ashkboos et al. 2024, arXiv:2401.15024.
 """
 
 from dataclasses import replace

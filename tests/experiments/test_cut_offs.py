@@ -36,8 +36,8 @@ def test_runs_become_columns_in_the_order_of_their_cut_offs(tmp_path):
         (f"{stem}_cut_20", _run(0.2, 0.7, 800)),
     ):
         (tmp_path / f"{name}.json").write_text(json.dumps(run))
-    record = cut_offs.summarise("some", tmp_path)
-    first, strict, probes = cut_offs.lines(record)
+    result = cut_offs.runs("some", tmp_path)
+    first, strict, probes = cut_offs.lines(result)
     assert list(first)[3:] == ["0 (1,024)", "0.2 (800)", "0.6 (400)", "0, heads moved"]
     assert [row["row"] for row in (first, strict, probes)] == [
         "without_probes",
@@ -47,15 +47,14 @@ def test_runs_become_columns_in_the_order_of_their_cut_offs(tmp_path):
     assert first["0.2 (800)"] == "0.700 ± 0.010"
     assert strict["0, heads moved"] == "0.500"
     assert probes["0.6 (400)"] == "0.700 ± 0.010"
-    assert "3 minutes in all" in cut_offs.note(record)
-    (tmp_path / "cut_offs_some.json").write_text(json.dumps(record))
-    block = "<!-- results: cut_offs_some -->\n<!-- end of results -->\n"
+    assert "3 minutes in all" in cut_offs.note(result)
+    block = "<!-- results: cut_offs_of_some -->\n<!-- end of results -->\n"
     assert "| strict | a model | no |" in tables.render(block, tmp_path)
 
 
 def test_without_a_whole_run_there_is_no_table(tmp_path):
     with pytest.raises(FileNotFoundError, match="predict_accuracy_some"):
-        cut_offs.summarise("some", tmp_path)
+        cut_offs.runs("some", tmp_path)
 
 
 def test_a_run_with_a_cut_off_is_recorded_beside_the_whole_one(tmp_path):
