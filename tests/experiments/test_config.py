@@ -15,6 +15,7 @@ def test_a_config_is_frozen_keyword_only_and_small():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().seed = 1  # type: ignore[misc]
     assert all(field.kw_only for field in dataclasses.fields(Config))
+    # A command line that still fits a screen.
     assert len(dataclasses.fields(Config)) <= 27
 
 
