@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from qejax import spaces
+from qejax import nets, spaces
 from qejax.spaces import WeightSpec
 from qejax.zoo._config import check_bucket_name
 from qejax.zoo._manifest import MANIFEST, sha256, versions, write_manifest
@@ -62,9 +62,9 @@ def store(
 
     Raises:
         FileExistsError: if the folder holds anything.
-        ValueError: if there is no bucket or its name is no word, a weight or a label is
-            not finite, an accuracy is not in [0, 1], ids repeat, or normal forms are
-            those of other weights.
+        ValueError: if there is no bucket or its name is no word, a network is none of
+            `qejax.nets`, a weight or a label is not finite, an accuracy is not in
+            [0, 1], ids repeat, or normal forms are those of other weights.
     """
     # TFDS takes a second to import, and only writing needs the builder.
     from qejax.zoo._builder import write_bucket
@@ -79,6 +79,7 @@ def store(
         raise ValueError(f"{root}: expected at least one bucket to store, got none.")
     for name, zoo in zoos.items():
         check_bucket_name(name, f"{root}, buckets")
+        _check_network(zoo.network, f"bucket {name!r}")
         check_networks(zoo, f"bucket {name!r}")
     draft = root.with_name(f"{root.name}.draft-{os.getpid()}")
     draft.mkdir(parents=True)
@@ -97,6 +98,24 @@ def store(
         shutil.rmtree(draft, ignore_errors=True)
     assert (root / MANIFEST).is_file()
     return root
+
+
+def _check_network(network: Any, what: str) -> None:
+    """Raises unless reading can build the network again from its configuration."""
+    config = getattr(network, "config", None)
+    known = isinstance(config, nets.NetConfig)
+    if not known or nets.build(config.to_dict()).spec != network.spec:
+        other = (
+            f"a spec that is not that of {config}"
+            if known
+            else repr(type(network).__name__)
+        )
+        raise ValueError(
+            f"{what}: zoos on disk hold networks of `qejax.nets`, built again from "
+            f"their configuration when they are read, got {other}. For other models "
+            f"keep the stacked parameters, and read them with "
+            f"`models.Predictor(spec, ...)` and `jax.vmap`."
+        )
 
 
 def _with_normal(zoo: Zoo, what: str) -> Zoo:

@@ -3,12 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from qejax import nets, zoo
+from qejax.spaces import Axis, Leaf, WeightSpec
 from tests.zoo.random_zoo import random_zoo
 
 NET = nets.cnn(1, (2,), 2, head="flatten", image=(3, 3), num_outputs=3)
@@ -110,6 +112,28 @@ def test_nothing_half_written_stays_behind(
     with pytest.raises(KeyboardInterrupt):
         zoo.store(tmp_path / "zoo", {"a": _zoo(), "b": _zoo()})
     assert written == ["a"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_networks_of_other_libraries_are_not_stored(tmp_path: Path) -> None:
+    """Nothing could build them again."""
+    good = _zoo()
+    stand_in: Any = SimpleNamespace(spec=NET.spec)
+    fixed = tuple(
+        Leaf(leaf.path, tuple(Axis(n) for n in leaf.stored)) for leaf in NET.spec.leaves
+    )
+    other_spec = replace(NET, spec=WeightSpec((), fixed))
+    for network, got in (
+        (stand_in, r"SimpleNamespace"),
+        (other_spec, r"a spec that is not that of CNNConfig"),
+    ):
+        bad = replace(good, network=network, normal=None)
+        with pytest.raises(
+            ValueError,
+            match=rf"'a': zoos on disk hold networks of `qejax.nets`, .* got .*{got}.*"
+            r"keep the stacked parameters, .* `models.Predictor\(spec",
+        ):
+            zoo.store(tmp_path / "zoo", {"a": bad})
     assert list(tmp_path.iterdir()) == []
 
 
