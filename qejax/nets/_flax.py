@@ -55,14 +55,17 @@ def flax_spec(
     has one. All other leaves are fixed.
 
     The tree names modules and does not say what they compute: what is claimed is what
-    Flax computes under these names. `qejax.testing.function_kept` checks it on a model
-    (attention of NNX without dropout takes its softmax in float32, whatever the dtype
-    of the weights: in float64, pass it `tolerance=1e-4`).
+    Flax computes under these names. A wrong claim makes a wrong spec: a
+    `models.Predictor` takes it and gives one function different answers, and only the
+    model can tell. Check it once with `qejax.testing.assert_function_kept` (attention
+    of NNX without dropout takes its softmax in float32, whatever the dtype of the
+    weights: in float64, pass it `tolerance=1e-4`).
 
     Args:
         params: `variables["params"]` of Linen, `nnx.state(model, nnx.Param)` of NNX or
             its pure dict; arrays or `jax.ShapeDtypeStruct`. One network, no batch axis
-            and no axis over layers.
+            and no axis over layers; of stacked parameters,
+            `jax.tree.map(lambda a: a[0], params)`.
         attention: paths of the subtrees that are attention, `/`-joined ("" for the
             tree itself), or one path; `None` for all that have kernels named so and
             nothing else.
@@ -73,6 +76,9 @@ def flax_spec(
         hidden: further units, in network order: `{layer: (activation, reader)}`. The
             layer (dense or convolution) feeds the activation, and nothing but the
             reader (likewise) sees the result: no norm, gate, skip or flatten between.
+            Linen numbers layers as they are made, not as they run: in
+            `Dense(n)(relu(Dense(n)(x)))` the outer one is `Dense_0`. Two layers swapped
+            are refused where sizes differ, and nowhere else.
 
     Returns:
         The spec; `act(spec, g, params)` has the structure of `params`. Spaces are named
@@ -215,7 +221,8 @@ def _shape_of_heads(tree: _Tree, names: Mapping[str, str]) -> tuple[int, int, in
             want = "[H, d, O]" if layer == "out" else "[E, H, d]"
             raise ValueError(
                 f"flax_spec: {names[layer]!r} should have three axes, {want}, got "
-                f"{shape}. Unstack layers that are scanned over. {_ADVICE}"
+                f"{shape}. Unstack layers that are scanned over; of stacked networks "
+                f"give one, jax.tree.map(lambda a: a[0], params). {_ADVICE}"
             )
     heads, width = shapes["query"][1:]
     groups = shapes["key"][1]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from qejax import _trees
 from qejax._typing import Leaves, Theta
-from qejax.spaces._spec import WeightSpec
+from qejax.spaces._spec import Leaf, WeightSpec
 
 
 def check_theta(spec: WeightSpec, theta: Theta) -> None:
@@ -40,14 +40,26 @@ def check_theta(spec: WeightSpec, theta: Theta) -> None:
         if tuple(got.shape) != leaf.stored:
             raise ValueError(
                 f"theta does not fit its spec: leaf {path!r} should have shape "
-                f"{leaf.stored}, got {tuple(got.shape)}. One network has no batch "
-                f"axis: use jax.vmap for many."
+                f"{leaf.stored}, got {tuple(got.shape)}. {_batch_advice(leaf, got)}"
             )
         if not jnp.issubdtype(got.dtype, jnp.floating):
             raise ValueError(
                 f"theta does not fit its spec: leaf {path!r} should be floating, got "
                 f"{got.dtype}."
             )
+
+
+def _batch_advice(leaf: Leaf, got: Any) -> str:
+    """What to do about a shape: stacked weights, or a spec that was made from them."""
+    if leaf.stored[1:] == tuple(got.shape):
+        return (
+            "The spec has an axis in front, as if made from stacked networks: make it "
+            "from one, jax.tree.map(lambda a: a[0], params)."
+        )
+    return (
+        "One network has no batch axis: use jax.vmap for many, or "
+        "jax.tree.map(lambda a: a[0], theta) for the first of them."
+    )
 
 
 def _first(paths: list[str], most: int = 6) -> str:

@@ -1,6 +1,7 @@
 """Specs of Flax models, on the models themselves: true as claimed, wrong if not."""
 
 import copy
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from qejax import _trees, nets, spaces, testing
+from qejax import _trees, models, nets, spaces, testing
 from tests.layer_specs import fast_jit
 from tests.nets.drawing import drawn, gaps
 
@@ -323,6 +324,47 @@ def test_chains_of_hidden_layers() -> None:
 def test_hidden_layers_that_are_none(hidden: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         nets.flax_spec(MLP, hidden=hidden)
+
+
+class Swapped(nn.Module):
+    """As it is easily written: the layer that is made first runs last."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.Dense(4)(nn.relu(nn.Dense(4)(x)))
+
+
+def test_swapped_layers_are_seen_by_the_check_alone() -> None:
+    model, x = Swapped(), images(9, 4)
+    theta = drawn(shapes_of(model, x))
+    good = nets.flax_spec(theta, hidden={"Dense_1": ("relu", "Dense_0")})
+    wrong = nets.flax_spec(theta, hidden={"Dense_0": ("relu", "Dense_1")})
+    assert models.Predictor(wrong, 0, rngs=nnx.Rngs(0))(theta).shape == ()
+    check = functools.partial(
+        testing.assert_function_kept,
+        lambda theta, x: model.apply({"params": theta}, x),
+        theta=theta,
+        x=x,
+        key=jax.random.key(0),
+    )
+    check(spec=good)
+    with pytest.raises(AssertionError, match=r"Dense_0\.units"):
+        check(spec=wrong)
+
+
+def test_stacked_networks_are_told_to_give_one() -> None:
+    stacked = jax.tree.map(lambda a: jnp.stack([a, a]), GOOD)
+    with pytest.raises(ValueError, match=r"three axes.*lambda a: a\[0\], params"):
+        nets.flax_spec(stacked)
+    one = jax.tree.map(lambda a: a[0], stacked)
+    spec = nets.flax_spec(one)
+    with pytest.raises(ValueError, match=r"jax.vmap for many, .*a\[0\], theta"):
+        spaces.check_theta(spec, stacked)
+    # Without attention nothing tells an axis over networks from one of the network.
+    layers = jax.tree.map(lambda a: jnp.stack([a, a]), MLP)
+    spec = nets.flax_spec(layers, hidden={"Dense_0": ("relu", "Dense_1")})
+    with pytest.raises(ValueError, match=r"if made from stacked .*a\[0\], params"):
+        spaces.check_theta(spec, MLP)
 
 
 def test_the_first_leaf_that_differs_is_named() -> None:
