@@ -16,17 +16,26 @@ def split_evenly(leaves: Leaves, both: tuple[_frames.Touch, ...]) -> Leaves:
 
 
 def balanced(spec: WeightSpec, theta: Theta) -> Theta:
-    """Returns weights on the same orbit whose heads and adapters are balanced.
+    """Returns weights of the same function whose heads and adapters are balanced.
 
     Of every general linear space, writers become `U S^(1/2)` and readers
     `V S^(1/2)`, with `U S V^T` the product that the network sees. As well conditioned
     as that product allows, whatever matrices were put between its factors: what reads
-    heads in float32 should read these. A singular value of zero leads to the closure
-    of the orbit; the function is the same. A network with an entry that is not finite
-    has a form of NaNs.
+    heads in float32 should read these, and running needs them for nothing. A singular
+    value of zero leads to the closure of the orbit; the function is the same. A network
+    with an entry that is not finite has a form of NaNs.
+
+    Any spec will do, of any model. Everything else stays as it came, so with other
+    symmetries (shifts, scales of norms, streams, rotary heads) the result differs along
+    an orbit: give `settled` weights and `settled_spec` where it should not.
+
+    With the spec of a network the result has the structure of its weights, and its
+    `apply` runs it. Settled weights, balanced or not, lack the leaves that settling
+    makes constant, and `apply` refuses them if there are any: what runs of a normal
+    form is `restore(spec, canonical_form(spec, theta))`.
 
     Args:
-        spec: settled (`settled_spec`).
+        spec: of `theta`: that of a network, or `settled_spec` of it.
         theta: finite weights of one network, no batch axis (batch with `jax.vmap`).
 
     Returns:
@@ -34,6 +43,15 @@ def balanced(spec: WeightSpec, theta: Theta) -> Theta:
 
     Raises:
         ValueError: if `theta` does not fit `spec`.
+
+    Example:
+        >>> import jax
+        >>> from qejax import nets
+        >>> net = nets.transformer(8, 1, 2, 0, image=(4, 4, 1), patch=2)
+        >>> theta, x = net.init(jax.random.key(0)), jax.numpy.ones((1, 4, 4, 1))
+        >>> change = net.apply(balanced(net.spec, theta), x) - net.apply(theta, x)
+        >>> bool(abs(change).max() < 1e-5)
+        True
     """
     names = [s.name for s in spec.spaces if s.group == "general_linear"]
     if not names:

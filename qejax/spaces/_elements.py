@@ -101,7 +101,9 @@ def sample(
         spec: the weight space.
         spread: at least 1 and finite; positive scales are log-uniform in
             `[1/spread, spread]`, invertible matrices have condition number `spread`.
-        dtype: of scales, matrices and shifts.
+        dtype: of scales, matrices and shifts; float32 unless given, with
+            `jax_enable_x64` as well. Weights in float64 need it: `act` returns them in
+            float64 whatever moves them, kept to float32 only.
 
     Returns:
         One element per unit space, permutations uniform, signs fair, rotations uniform;

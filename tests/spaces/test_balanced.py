@@ -46,6 +46,18 @@ def test_the_function_is_kept() -> None:
     assert gap(run.apply(balanced, x), run.apply(theta, x)) <= RTOL
 
 
+def test_any_spec_will_do_and_its_network_runs_the_result() -> None:
+    theta, x, run = theta_of(SPEC, 0), inputs_of(NETS[NAME]), compiled(NAME)
+    balanced = spaces.balanced(SPEC, theta)
+    assert gap(balanced, theta) > 1e-2
+    assert gap(run.apply(balanced, x), run.apply(theta, x)) <= RTOL
+    settled = spaces.settled(SPEC, theta)
+    with pytest.raises(ValueError, match="first difference is at"):
+        NETS[NAME].net.apply(spaces.balanced(FREE, settled), x)
+    normal = spaces.restore(SPEC, spaces.canonical_form(SPEC, theta))
+    assert gap(run.apply(normal, x), run.apply(theta, x)) <= RTOL
+
+
 def test_both_sides_have_the_same_singular_values_on_the_whole_orbit() -> None:
     theta = theta_of(FREE, 0)
     moved = spaces.act(FREE, element_of(FREE, 0, 1.0), theta)
