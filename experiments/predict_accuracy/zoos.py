@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.make_zoo import config as make_zoo
 from experiments.predict_accuracy import data
 from experiments.predict_accuracy.buckets import Bucket
-from experiments.predict_accuracy.config import GENERATED, Config
+from experiments.predict_accuracy.config import FORMATS, GENERATED, Config
 from experiments.predict_accuracy.progress import Bars
 from experiments.predict_accuracy.readings import Readings
 from experiments.predict_accuracy.record import fingerprint
@@ -19,6 +20,9 @@ COMPILE_SECONDS, STEPS_PER_SECOND = 5.0, 50_000
 
 FILES = {"small_cnn_zoo": ("*.*",), "small_transformer_zoo": ("*/*.csv", "*/*.pt")}
 """Files of a directory in a public format."""
+
+MANIFEST = "manifest.json"
+"""Of a prepared zoo."""
 
 LABEL = "test_accuracy"
 """Of the zoo; what is predicted."""
@@ -53,11 +57,24 @@ def load(config: Config, bars: Bars) -> list[Bucket]:
             zoos = zoo.formats.load(config.zoo, cut_off=config.cut_off)
             return _buckets(zoos, config)
         else:
-            zoos = zoo.read_all(Path(config.zoo))
+            zoos = _prepared(Path(config.zoo))
         kept = {
             name: zoo.keep_accurate(one, config.cut_off) for name, one in zoos.items()
         }
         return _buckets(kept, config)
+
+
+def _prepared(place: Path) -> dict[str, zoo.Zoo]:
+    """Returns the buckets of a prepared zoo; says what makes one if there is none."""
+    if not (place / MANIFEST).is_file():
+        made = {made.out / "zoo": name for name, (_, made) in make_zoo.PRESETS.items()}
+        raise FileNotFoundError(
+            f"--zoo {place}: expected a prepared zoo with a file {MANIFEST}, found "
+            f"none. Make it first: `python -m experiments.make_zoo "
+            f"{made.get(place, 'PRESET')}`. A directory in a public format is given as "
+            f"--zoo FORMAT:DIR, with a format of {list(FORMATS)}."
+        )
+    return zoo.read_all(place)
 
 
 def digest(config: Config) -> str:
@@ -70,7 +87,7 @@ def digest(config: Config) -> str:
     kind, _, folder = config.zoo.rpartition(":")
     place = Path(folder)
     # The manifest of a prepared zoo holds the checksums of all its shards.
-    manifest = place / "manifest.json"
+    manifest = place / MANIFEST
     found = [path for rule in FILES.get(kind, ("*.*",)) for path in place.glob(rule)]
     files = [manifest] if manifest.is_file() else sorted(found)
     total = hashlib.sha256()

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from experiments.predict_accuracy import zoos
@@ -74,3 +75,18 @@ def test_the_digest_of_a_directory_is_that_of_its_files(tmp_path: Path) -> None:
     before = zoos.digest(config)
     (root / "mnist" / "run1_75_3000.pt").write_bytes(b"other")
     assert zoos.digest(config) != before
+
+
+@pytest.mark.parametrize(
+    ("place", "preset"),
+    [(PRESETS["transformers_digits"][1].zoo, "transformers_digits"), ("no", "PRESET")],
+)
+def test_a_zoo_that_is_missing_is_told_how_to_make(
+    place: str, preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        FileNotFoundError,
+        match=rf"--zoo {place}: .* `python -m experiments.make_zoo {preset}`",
+    ):
+        _load(Config(zoo=place, out=tmp_path))
