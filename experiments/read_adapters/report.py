@@ -64,7 +64,10 @@ def plot(metrics: Mapping[str, Any], tested: Tested, tasks: Any, out: Path) -> P
         axis.invert_yaxis()
         axis.set_title(title)
     axes[0].axvline(1 / len(tasks), color="0.4", lw=1, ls=":")
-    axes[1].legend(fontsize="small", loc="lower right")
+    # Below the axes: bars may end anywhere inside.
+    axes[0].legend(
+        fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.08), ncols=2
+    )
     best = next(iter(tested.given))
     for number, task in enumerate(tasks):
         mine = tested.truth.task == number
