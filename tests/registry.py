@@ -7,7 +7,7 @@ keeps one program per row and process, so that every law of a row shares it.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,27 @@ MLPS_AND_CNNS: dict[str, Row] = {
     "five hidden layers": Row(nets.mlp((3, 4, 5, 4, 5, 4, 2)), (3,)),
     "tanh": Row(nets.mlp((3, 5, 4, 2), "tanh"), (3,)),
     "gelu": Row(nets.mlp((3, 5, 4, 2), "gelu"), (3,)),
+    "gaussian": Row(nets.mlp((3, 5, 4, 2), "gaussian"), (3,)),
+    "sine": Row(nets.mlp((3, 5, 4, 2), "sine(2)"), (3,)),
+    "sine of high frequency, one hidden layer": Row(
+        nets.mlp((2, 6, 1), "sine(30)"), (2,)
+    ),
+    "sine, then gaussian and relu": Row(
+        nets.mlp((3, 4, 5, 4, 2), ("sine(1.5)", "gaussian", "relu")), (3,)
+    ),
+    "residual sine": Row(nets.mlp((3, 4, 4, 2), "sine(1)", residual=True), (3,)),
+    "cnn, sine, flatten": Row(
+        nets.cnn(
+            1,
+            (3, 2),
+            padding="SAME",
+            activation="sine(1)",
+            head="flatten",
+            image=(4, 3),
+            num_outputs=2,
+        ),
+        (4, 3, 1),
+    ),
     "relu squared": Row(nets.mlp((3, 5, 4, 2), "relu^2"), (3,)),
     "relu cubed": Row(nets.mlp((3, 4, 4, 2), "relu^3"), (3,)),
     "relu to the tenth": Row(nets.mlp((3, 4, 2), "relu^10"), (3,)),
@@ -288,8 +309,13 @@ def unit_element(
         "positive_scale": lambda: spread ** draw.uniform(-1, 1, size),
         "sign": lambda: draw.choice([-1.0, 1.0], size),
     }
+    perm: Any
+    if group == "dihedral":
+        perm, turns = draw.permutation(size), draw.integers(-3, 4, size, dtype=np.int32)
+        flips: Any = draw.choice([-1.0, 1.0], size)
+        return groups.Dihedral(perm, flips, cast(Any, turns))
     if group in scales:
-        perm: Any = draw.permutation(size)
+        perm = draw.permutation(size)
         scale: Any = scales[group]()
         return groups.Monomial(perm, scale)
     sizes = min(spread, COND) ** draw.uniform(-0.5, 0.5, size)

@@ -10,9 +10,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from qejax.groups import Monomial
+from qejax.groups import Dihedral, Monomial
 from qejax.spaces import Elements, Leaf, Route, WeightSpec
 
 
@@ -47,6 +48,11 @@ def offset(spec: WeightSpec, g: Elements) -> np.ndarray:
     """What `act` adds to any weights, `[P]`."""
     added = np.zeros(spec.num_parameters)
     rows = {leaf.path: where for leaf, where in _rows(spec)}
+    for leaf in spec.leaves:
+        for axis in leaf.axes:
+            if axis.turn and isinstance(g[str(axis.space)], Dihedral):
+                turns = np.asarray(g[str(axis.space)].turns)
+                added[rows[leaf.path]] += axis.turn * turns
     for shift in spec.shifts:
         t, where = np.asarray(g[shift.name]), rows[shift.leaf]
         for index in np.ndindex(*where.shape):
@@ -99,6 +105,9 @@ def _part(element: Any, host: int) -> Any:
 
 def _matrix(element: Any, group: str, size: int, power: int) -> np.ndarray:
     """What one element does to an axis: weights that read transform with `A^-T`."""
+    if isinstance(element, Dihedral):
+        flips = (-1.0) ** np.asarray(element.turns) if power < 0 else 1.0
+        element = Monomial(element.perm, jnp.asarray(element.scale * flips))
     if isinstance(element, Monomial):
         matrix = np.zeros((size, size))
         for unit, old in enumerate(np.asarray(element.perm)):

@@ -1,10 +1,12 @@
 """What can act on the hidden units of a network; no weights here.
 
 A group is a bundle of pure functions (`Group`); an element is a pytree: a `Monomial`,
-or the array of a matrix group.
+a `Dihedral`, or the array of a matrix group.
 `GROUPS` is the registry: a new group is a new row.
 """
 
+from qejax.groups._dihedral import Dihedral as Dihedral
+from qejax.groups._dihedral import dihedral as dihedral
 from qejax.groups._group import Group as Group
 from qejax.groups._linalg import eigh as eigh
 from qejax.groups._linalg import inverse as inverse
@@ -29,10 +31,12 @@ from qejax.groups._registry import group as group
 
 __all__ = [
     "GROUPS",
+    "Dihedral",
     "Group",
     "Monomial",
     "absorbed",
     "check_element",
+    "dihedral",
     "eigh",
     "fixed_ones_basis",
     "general_linear",

@@ -49,6 +49,8 @@ class Group(NamedTuple):
         matrix: `(g, power) -> [n, n]`, the dense matrix of `move`.
         check: `(g, n) -> None`; raises `ValueError` unless `g` is an element on
             `n` units. Looks at values: not for traced code.
+        turns: `g -> [n]`, how often what a turn adds is added to the entries that
+            have one (`qejax.spaces.Axis.turn`); `None` where nothing is ever added.
     """
 
     name: str
@@ -61,3 +63,4 @@ class Group(NamedTuple):
     balanced: Callable[[int], bool]
     matrix: Callable[[Element, int], Array]
     check: Callable[[Element, int], None]
+    turns: Callable[[Element], Array] | None = None

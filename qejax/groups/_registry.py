@@ -1,5 +1,6 @@
 """The groups by name: a new group is a new row."""
 
+from qejax.groups._dihedral import dihedral
 from qejax.groups._group import Group
 from qejax.groups._matrix import (
     absorbed,
@@ -17,6 +18,7 @@ GROUPS: dict[str, Group] = {
         permutation,
         positive_scale,
         sign,
+        dihedral,
         general_linear,
         absorbed,
         linear_stream,

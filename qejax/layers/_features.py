@@ -3,6 +3,7 @@
 from typing import TypeAlias
 
 from qejax._typing import Array, Theta
+from qejax.groups import GROUPS
 from qejax.spaces import WeightSpec, views
 
 Features: TypeAlias = dict[str, Array]
@@ -20,7 +21,7 @@ def features(spec: WeightSpec, theta: Theta) -> Features:
         By leaf path, `[*leaf.view, 1]`, in the order of the spec.
 
     Raises:
-        ValueError: if `theta` does not fit `spec`.
+        ValueError: if `theta` does not fit `spec`, or units of the spec turn.
 
     Example:
         >>> import jax
@@ -30,7 +31,23 @@ def features(spec: WeightSpec, theta: Theta) -> Features:
         >>> feats["layer_00/kernel"].shape
         (4, 3, 1)
     """
+    check_still(spec, "features")
     return {path: leaf[..., None] for path, leaf in views(spec, theta).items()}
+
+
+def check_still(spec: WeightSpec, who: str) -> None:
+    """Raises if an action adds to the weights: layers read what only factors move.
+
+    Raises:
+        ValueError: names the first unit space that turns, and what to do.
+    """
+    turning = [s.name for s in spec.spaces if GROUPS[s.group].turns is not None]
+    if turning:
+        raise ValueError(
+            f"{who}: expected units without phases, got {turning[0]!r} of the group "
+            f"'dihedral'. Use the weights of qejax.spaces.settled(spec, theta) and "
+            f"their spec, qejax.spaces.settled_spec(spec)."
+        )
 
 
 def check_features(spec: WeightSpec, feats: Features, channels: int, who: str) -> None:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from qejax._typing import Array, Float
-from qejax.layers._features import Features
+from qejax.layers._features import Features, check_still
 from qejax.spaces import Leaf, WeightSpec
 
 
@@ -84,8 +84,9 @@ def invariants(spec: WeightSpec, feats: Features) -> Invariants:
         moved by the permutations of `g`, and `log_size` stays.
 
     Raises:
-        ValueError: as `unit_sizes`.
+        ValueError: as `unit_sizes`, and if units of the spec turn.
     """
+    check_still(spec, "invariants")
     sizes = unit_sizes(spec, feats)
     entries: Features = {}
     logs = []

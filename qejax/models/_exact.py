@@ -30,8 +30,8 @@ from qejax.spaces import (
     has_matrices,
     log_norms,
     raw_statistics,
+    reduced,
     restore,
-    select,
     settled,
     settled_spec,
     views,
@@ -90,7 +90,7 @@ class Subject:
     @cached_property
     def reduced(self) -> Canonical:
         """The normal form without the leaves that are constant in it."""
-        return self.normal._replace(theta=select(self.free, self.normal.theta))
+        return self.normal._replace(theta=reduced(self.spec, self.normal.theta))
 
     @cached_property
     def scale(self) -> Array:

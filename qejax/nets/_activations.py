@@ -1,7 +1,15 @@
 """Elementwise activations with the symmetry each of them allows.
 
-A new activation is a new row. `relu^k` is a family: `max(x, 0) ** k`, for any integer
-`k >= 2`.
+A new activation is a new row. Two are families: `relu^k`, `max(x, 0) ** k` for any
+integer `k >= 2`, and `sine(w0)`, `sin(w0 x)` for any frequency `w0 > 0`.
+
+`gaussian` is `exp(-x^2 / 2)`, even: units flip on the side that writes them alone. That
+is degree 2 of the sign group, `s^2 = 1` for readers. It is all there is for one hidden
+layer, besides order: with `q_i = (w_i . x + b_i)^2`, two `q` differ by a constant only
+if `(w, b)` agree up to a sign (compare squares, then what is linear in `x`), and
+exponentials of polynomials that do not differ by constants are linearly independent. So
+the unordered set of `(+-(w_i, b_i), a_i)` can be read off the function, unless a weight
+is zero or two units are the same.
 
 A row states a group that is a symmetry, the largest of `GROUPS`; two activations have
 more. `abs` is homogeneous for negative factors up to their sign, `|-x| == |x|`: units
@@ -10,6 +18,7 @@ also flip on the side that writes them alone, which changes nothing for their re
 every invertible matrix. What goes beyond positive scales is not used.
 """
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,13 +40,20 @@ class Activation:
             `function(s x) == s ** degree * function(x)` for its scales `s`.
         degree: of that law; 1 for odd functions and where only permutations act.
         gain: of kernels at the start; 2 where half of the inputs are cut off.
+        turn: what may be added to an input and flips the output, 0 for nothing.
     """
 
     name: str
     function: Callable[[Array], Array]
     group: str
     degree: int = 1
-    gain: int = 1
+    gain: float = 1
+    turn: float = 0.0
+
+    @property
+    def still(self) -> str:
+        """The group without turns: that of units which nothing can be added to."""
+        return "sign" if self.turn else self.group
 
 
 _ROWS = (
@@ -48,6 +64,7 @@ _ROWS = (
     Activation("linear", lambda x: x, "positive_scale"),
     Activation("tanh", jnp.tanh, "sign"),
     Activation("erf", jax.lax.erf, "sign"),
+    Activation("gaussian", lambda x: jnp.exp(-x * x / 2), "sign", degree=2),
     Activation("gelu", jax.nn.gelu, "permutation"),
     Activation("silu", jax.nn.silu, "permutation"),
     Activation("sigmoid", jax.nn.sigmoid, "permutation"),
@@ -55,14 +72,45 @@ _ROWS = (
 )
 
 ACTIVATIONS: dict[str, Activation] = {row.name: row for row in _ROWS}
-"""Activations by name; `relu^k` for an integer `k >= 2` comes on top."""
+"""Activations by name; `relu^k` and `sine(w0)` come on top."""
+
+
+def _power(match: re.Match[str]) -> Activation:
+    degree = int(match.group(1))
+    return Activation(
+        match.group(0),
+        lambda x: jax.nn.relu(x) ** degree,
+        "positive_scale",
+        degree,
+        gain=2,
+    )
+
+
+def _sine(match: re.Match[str]) -> Activation:
+    frequency = float(match.group(1))
+    return Activation(
+        match.group(0),
+        lambda x: jnp.sin(frequency * x),
+        "dihedral",
+        # Sitzmann et al. 2020, arXiv:2006.09661, section 3.2: inputs of variance 1.
+        gain=2 / frequency**2,
+        turn=math.pi / frequency,
+    )
+
+
+_FAMILIES: tuple[tuple[str, Callable[[re.Match[str]], Activation]], ...] = (
+    (r"relu\^([2-9]|[1-9][0-9]+)", _power),
+    (r"sine\((0*[1-9][0-9]*(?:\.[0-9]+)?|0*\.0*[1-9][0-9]*)\)", _sine),
+)
+"""Patterns of names, and what they stand for."""
 
 
 def activation(name: str) -> Activation:
     """Returns the activation called `name`.
 
     Args:
-        name: a key of `ACTIVATIONS`, or `relu^k` with an integer `k >= 2`.
+        name: a key of `ACTIVATIONS`, `relu^k` with an integer `k >= 2`, or `sine(w0)`
+            with a frequency such as 30 or 0.5.
 
     Raises:
         ValueError: if the name is unknown; lists the names there are.
@@ -78,13 +126,11 @@ def activation(name: str) -> Activation:
         )
     if name in ACTIVATIONS:
         return ACTIVATIONS[name]
-    power = re.fullmatch(r"relu\^([2-9]|[1-9][0-9]+)", name)
-    if power is None:
-        raise ValueError(
-            f"activation {name!r} is unknown: expected one of {list(ACTIVATIONS)} or "
-            f"relu^k with an integer k of at least 2."
-        )
-    degree = int(power.group(1))
-    return Activation(
-        name, lambda x: jax.nn.relu(x) ** degree, "positive_scale", degree, gain=2
+    for pattern, family in _FAMILIES:
+        found = re.fullmatch(pattern, name)
+        if found is not None:
+            return family(found)
+    raise ValueError(
+        f"activation {name!r} is unknown: expected one of {list(ACTIVATIONS)}, relu^k "
+        f"with an integer k of at least 2, or sine(w0) with a frequency above 0."
     )

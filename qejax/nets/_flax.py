@@ -299,10 +299,11 @@ def _hidden(
                 )
         space = _join(layer, "units").replace("/", ".")
         size = tree[_join(layer, "kernel")].shape[-1]
-        units.append(UnitSpace(space, size, row.group))
-        write = Axis(size, space, 1)
-        touched = [(_join(layer, "kernel"), -1, write)]
-        if _join(layer, "bias") in tree:
+        biased = _join(layer, "bias") in tree
+        units.append(UnitSpace(space, size, row.group if biased else row.still))
+        touched = [(_join(layer, "kernel"), -1, Axis(size, space, 1))]
+        if biased:
+            write = Axis(size, space, 1, row.turn)
             touched.append((_join(layer, "bias"), -1, write))
         touched.append((_join(reader, "kernel"), -2, Axis(size, space, -row.degree)))
         before = list(pairs)[: len(units)]

@@ -192,18 +192,25 @@ def dense_product(x: Array, kernel: Array) -> Array:
 
 
 def unit_space(
-    name: str, size: int, activations: Sequence[Activation]
+    name: str, size: int, activations: Sequence[Activation], turns: bool = True
 ) -> tuple[UnitSpace, Wire]:
     """Returns the unit space that layers with these activations write, and its wire.
 
     One layer: the group of its activation. Several (a residual stream, whose sum
     mixes units before and after an activation): the group that all of them share if
     it acts with degree 1, otherwise permutations.
+
+    Args:
+        name: of the unit space.
+        size: number of units.
+        activations: of the layers that write it.
+        turns: whether they may turn: one layer with a bias that nothing gates.
     """
-    groups = {row.group for row in activations}
-    group, degree = activations[-1].group, activations[-1].degree
-    if len(activations) > 1 and (
-        len(groups) > 1 or any(row.degree != 1 for row in activations)
-    ):
+    last = activations[-1]
+    turns = turns and len(activations) == 1
+    groups = {row.group if turns else row.still for row in activations}
+    group, degree = groups.pop(), last.degree
+    if groups or (len(activations) > 1 and any(row.degree != 1 for row in activations)):
         group, degree = "permutation", 1
-    return UnitSpace(name, size, group), Wire(size, name, degree)
+    wire = Wire(size, name, degree, turn=last.turn if turns else 0.0)
+    return UnitSpace(name, size, group), wire

@@ -173,7 +173,7 @@ def _dense(weights: Any, x: Array) -> Array:
     return add_bias(weights, x @ weights["kernel"])
 
 
-def _start(leaf: Leaf, draw: Array, gain: int) -> Array:
+def _start(leaf: Leaf, draw: Array, gain: float) -> Array:
     layer, name = ("/" + leaf.path).rsplit("/", 2)[-2:]
     if name == "scale":
         return jnp.ones_like(draw)

@@ -18,6 +18,7 @@ from typing import Any
 
 from qejax import spaces
 from qejax.nets._activations import activation as find_activation
+from qejax.nets._network import unit_space
 from qejax.nets._transformer_config import TransformerConfig
 from qejax.spaces import Axis, Leaf, Part, Route, Shift, UnitSpace, WeightSpec, Wire
 
@@ -237,8 +238,8 @@ def _feed_forward(
 ) -> None:
     config = net.config
     row = find_activation(config.activation)
-    hidden = UnitSpace(path.replace("/", "."), config.hidden, row.group)
-    wire = Wire(config.hidden, hidden.name, row.degree)
+    name, turns = path.replace("/", "."), config.mlp_bias and not config.gated
+    hidden, wire = unit_space(name, config.hidden, [row], turns)
     net.add(Part((hidden,)))
     if config.gated:
         net.add(spaces.gated(path, source, wire, out, use_bias=config.mlp_bias))
@@ -257,8 +258,7 @@ def _head(net: _Spec, stream: Wire, norm: str | None) -> None:
     net.reads((first,), stream, norm)
     if config.head_hidden:
         row = find_activation("relu")
-        hidden = UnitSpace("head_hidden", config.head_hidden, row.group)
-        wire = Wire(config.head_hidden, hidden.name)
+        hidden, wire = unit_space("head_hidden", config.head_hidden, [row])
         leaves = spaces.dense("head_hidden", stream, wire, use_bias=config.mlp_bias)
         net.add(Part((hidden,), leaves))
         stream = wire

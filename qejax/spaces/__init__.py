@@ -23,6 +23,7 @@ from qejax.spaces._canonical import Canonical as Canonical
 from qejax.spaces._canonical import canonical_element as canonical_element
 from qejax.spaces._canonical import canonical_form as canonical_form
 from qejax.spaces._canonical import log_norm_paths as log_norm_paths
+from qejax.spaces._canonical import reduced as reduced
 from qejax.spaces._canonical import restore as restore
 from qejax.spaces._canonical import settled as settled
 from qejax.spaces._elements import Elements as Elements
@@ -35,6 +36,9 @@ from qejax.spaces._elements import sample as sample
 from qejax.spaces._map_networks import in_batches as in_batches
 from qejax.spaces._map_networks import map_networks as map_networks
 from qejax.spaces._move import act_leaf as act_leaf
+from qejax.spaces._phases import phase_free as phase_free
+from qejax.spaces._phases import phase_free_spec as phase_free_spec
+from qejax.spaces._phases import with_phases as with_phases
 from qejax.spaces._settle import has_matrices as has_matrices
 from qejax.spaces._settle import settled_spec as settled_spec
 from qejax.spaces._spec import Axis as Axis
@@ -92,8 +96,11 @@ __all__ = [
     "mul",
     "norm",
     "offset",
+    "phase_free",
+    "phase_free_spec",
     "ravel",
     "raw_statistics",
+    "reduced",
     "restore",
     "sample",
     "select",
@@ -104,4 +111,5 @@ __all__ = [
     "stored_as",
     "unravel",
     "views",
+    "with_phases",
 ]

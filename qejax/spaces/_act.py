@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from qejax._typing import Array, Float, Leaves, Theta
 from qejax.spaces._elements import Elements, check_spaces
 from qejax.spaces._move import act_leaf
+from qejax.spaces._phases import act_turns
 from qejax.spaces._spec import Axis, Leaf, Shift, WeightSpec
 from qejax.spaces._views import from_views, views
 
@@ -64,6 +65,7 @@ def act(spec: WeightSpec, g: Elements, theta: Theta) -> Theta:
     moved = {
         leaf.path: act_leaf(leaf, spec, g, leaves[leaf.path]) for leaf in spec.leaves
     }
+    moved = act_turns(spec, g, moved)
     return from_views(spec, act_shifts(spec, g, moved), theta)
 
 
@@ -222,11 +224,11 @@ def dense_matrix(spec: WeightSpec, g: Elements) -> Float[Array, "P P"]:
 
 
 def offset(spec: WeightSpec, g: Elements) -> Float[Array, " P"]:
-    """Returns what `act` adds to any weights: zero for a spec without shifts."""
+    """Returns what `act` adds to any weights: zero without shifts and turns."""
     check_spaces(spec, g)
     dtype = jnp.result_type(float, *_floating(g))
     zeros = {leaf.path: jnp.zeros(leaf.view, dtype) for leaf in spec.leaves}
-    shifted = act_shifts(spec, g, zeros)
+    shifted = act_shifts(spec, g, act_turns(spec, g, zeros))
     return jnp.concatenate([shifted[leaf.path].reshape(-1) for leaf in spec.leaves])
 
 

@@ -5,7 +5,7 @@ flows between two layers, so that no layer needs to know its position.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qejax.spaces._spec import Axis, Leaf, Shift, UnitSpace, WeightSpec
 
@@ -23,6 +23,7 @@ class Wire:
             a spatial map was flattened, features fastest.
         scale: a space of one unit per feature: the scale between a norm and what
             reads it; `None` if there is none.
+        turn: what a turn adds to the bias of the units, see `Axis`.
     """
 
     size: int
@@ -30,6 +31,7 @@ class Wire:
     degree: int = 1
     blocks: int = 1
     scale: str | None = None
+    turn: float = 0.0
 
     def reads(self) -> tuple[Axis, ...]:
         """The axes along which a leaf reads this wire."""
@@ -84,7 +86,7 @@ def stored_as(path: str, axes: Sequence[Axis], shape: Sequence[int]) -> Leaf:
 
 def bias(path: str, out: Wire) -> Leaf:
     """Returns the leaf of a bias `[n_out]`."""
-    return Leaf(f"{path}/bias", (out.write(),))
+    return Leaf(f"{path}/bias", (replace(out.write(), turn=out.turn),))
 
 
 def dense(

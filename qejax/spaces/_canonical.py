@@ -28,10 +28,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from qejax._typing import Array, Leaves, Scalar, Theta
-from qejax.groups import Monomial
+from qejax.groups import Dihedral, Monomial
 from qejax.spaces import _frames, _scaled
 from qejax.spaces._balanced import split_evenly
 from qejax.spaces._elements import Elements
+from qejax.spaces._phases import (
+    phase_free,
+    signed_spec,
+    smooth,
+    unturned,
+)
 from qejax.spaces._scaled import Scaled
 from qejax.spaces._settle import (
     has_matrices,
@@ -114,6 +120,8 @@ def canonical_form(spec: WeightSpec, theta: Theta) -> Canonical:
         [1.0, 1.0, 1.0]
     """
     leaves = given = views(spec, theta)
+    leaves, _ = unturned(spec, leaves)
+    spec = signed_spec(spec)
     size: dict[str, Scaled] = {}
     if has_matrices(spec):
         leaves = _framed(spec, leaves)
@@ -163,13 +171,17 @@ def canonical_element(spec: WeightSpec, theta: Theta) -> Elements:
             f"{len(spec.shifts)} shifts. Where a singular value is zero no element "
             f"leads to the normal form: use canonical_form."
         )
-    sizes = _sweep(spec, views(spec, theta), _scaled_spaces(spec)).size
-    return {
-        name: Monomial(
-            jnp.arange(size.mantissa.shape[0]), _scaled.join(_scaled.power(size, -1))
-        )
-        for name, size in sizes.items()
-    }
+    leaves, turns = unturned(spec, views(spec, theta))
+    sizes = _sweep(signed_spec(spec), leaves, _scaled_spaces(spec)).size
+    kappa: Elements = {}
+    for name, size in sizes.items():
+        scale = _scaled.join(_scaled.power(size, -1))
+        one = Monomial(jnp.arange(scale.shape[0]), scale)
+        if name in turns:
+            taken = (-scale * turns[name]).astype(jnp.int32)
+            one = Dihedral(one.perm, one.scale, taken)
+        kappa[name] = one
+    return kappa
 
 
 def log_norm_paths(spec: WeightSpec) -> tuple[str, ...]:
@@ -211,12 +223,28 @@ def settled(spec: WeightSpec, theta: Theta) -> Theta:
         ValueError: if `theta` does not fit `spec`, or the normal form of a stream
             cannot be told from it.
     """
-    reduced = settled_spec(spec)
-    if reduced == spec:
+    if settled_spec(spec) == spec:
         return theta
-    leaves = views(spec, theta)
-    both = settle(spec, leaves, _resized)
-    return nan_unless_finite(nested(reduced, both.given), leaves)
+    leaves = given = views(spec, theta)
+    leaves, _ = unturned(spec, leaves)
+    spec = signed_spec(spec)
+    if has_matrices(spec):
+        leaves = settle(spec, leaves, _resized).given
+    found = reduced(spec, from_views(spec, leaves, theta))
+    return nan_unless_finite(found, given)
+
+
+def reduced(spec: WeightSpec, theta: Theta) -> Theta:
+    """Returns what is left of weights in normal form, of `settled_spec(spec)`.
+
+    Without the leaves that are constant then, and with phases read without their half
+    periods (`_phases.py`). `theta` itself where that is nothing.
+    """
+    free = settled_spec(spec)
+    if free == spec:
+        return theta
+    leaves = phase_free(spec, views(spec, theta))
+    return nested(free, {leaf.path: leaves[leaf.path] for leaf in free.leaves})
 
 
 def _framed(spec: WeightSpec, leaves: Leaves) -> Leaves:
@@ -263,6 +291,7 @@ def _sweep(
     """Sizes of the units of `free`; leaves that touch `pending` spaces are left out."""
     dtype = jnp.result_type(*leaves.values())
     unknown = free | pending
+    leaves = smooth(spec, leaves)
     sizes = _Sizes(
         {s.name: _scaled.ones(s.size, dtype) for s in spec.spaces},
         {s.name: jnp.full(s.size, s.name not in unknown) for s in spec.spaces},
@@ -375,7 +404,8 @@ def _norm_size(entries: Scaled, weights: np.ndarray, power: int) -> Scaled:
 
 def _sign_size(entries: Scaled, weights: np.ndarray, power: int) -> Scaled:
     """Sign of the first odd moment that is clear of rounding; zero if there is none."""
-    del power
+    if power % 2 == 0:  # Who reads units by an even function does not see a sign.
+        return Scaled(*(jnp.zeros_like(part[:, 0]) for part in entries))
     v = _scaled.direction(entries, axis=1)
     scale = jnp.asarray(weights, v.dtype)[None, :]
     floor = 8 * v.shape[1] * jnp.finfo(v.dtype).eps

@@ -14,7 +14,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from qejax._typing import Array, PRNGKeyArray
-from qejax.groups import GROUPS, Monomial
+from qejax.groups import GROUPS
 from qejax.spaces._move import act_leaf
 from qejax.spaces._spec import UnitSpace, WeightSpec
 
@@ -153,9 +153,9 @@ def check_spaces(spec: WeightSpec, g: Elements) -> None:
     """Raises unless `g` has one element of the right form per unit space and shift.
 
     A `Monomial` each, with an integer `perm` and a floating `scale`, both of shape
-    `(size,)`, or the array of a matrix group; with a leading axis for a space per
-    another one. Looks at structure, shapes and dtypes, never at values, so it works on
-    traced values.
+    `(size,)`, a `Dihedral` with integer `turns` besides, or the array of a matrix
+    group; with a leading axis for a space per another one. Looks at structure, shapes
+    and dtypes, never at values, so it works on traced values.
 
     Raises:
         ValueError: names the unit space, what was expected and what was found.
@@ -166,19 +166,19 @@ def check_spaces(spec: WeightSpec, g: Elements) -> None:
         where = f"group element of unit space {space.name!r}"
         lead = spec.per_size(space)
         parts: dict[str, tuple[Any, Any, tuple[int, ...]]]
+        form: Any = group.identity(space.size, jnp.float32)
         if group.monomial is None:
-            wants = group.identity(space.size, jnp.float32).shape
-            parts = {"matrix": (one, jnp.floating, (*lead, *wants))}
-        elif not isinstance(one, Monomial):
+            parts = {"matrix": (one, jnp.floating, (*lead, *form.shape))}
+        elif type(one) is not type(form):
             raise ValueError(
-                f"{where}: expected a Monomial(perm, scale), got "
-                f"{type(one).__name__}. Make it with qejax.spaces.sample or identity."
+                f"{where}: expected a {type(form).__name__}({', '.join(form._fields)}),"
+                f" got {type(one).__name__}. Make it with qejax.spaces.sample or "
+                f"identity."
             )
         else:
-            shape = (*lead, space.size)
             parts = {
-                "perm": (one.perm, jnp.integer, shape),
-                "scale": (one.scale, jnp.floating, shape),
+                name: (getattr(one, name), _kind(entry), (*lead, *entry.shape))
+                for name, entry in form._asdict().items()
             }
         for name, (part, kind, shape) in parts.items():
             _check_part(where, name, part, kind, shape)
@@ -186,6 +186,11 @@ def check_spaces(spec: WeightSpec, g: Elements) -> None:
         where = f"group element of shift {shift.name!r}"
         shape = spec.shift_size(shift)
         _check_part(where, "array", g[shift.name], jnp.floating, shape)
+
+
+def _kind(x: Array) -> Any:
+    whole = jnp.issubdtype(x.dtype, jnp.integer)
+    return jnp.integer if whole else jnp.floating
 
 
 def _check_names(spec: WeightSpec, g: Elements) -> None:

@@ -26,6 +26,7 @@ from qejax.groups import GROUPS
 from qejax.spaces import _frames
 from qejax.spaces._act import act_shift
 from qejax.spaces._frames import Touch, touches
+from qejax.spaces._phases import phase_free_spec, signed_spec
 from qejax.spaces._products import reached
 from qejax.spaces._spec import Axis, UnitSpace, WeightSpec
 from qejax.spaces._telling import telling_of
@@ -276,9 +277,10 @@ def settled_spec(spec: WeightSpec) -> WeightSpec:
     """Returns the spec of `settled` weights.
 
     Leaves that settling makes constant (what a shift moves, the scale of a norm) are
-    left out, axes of settled spaces never move. A spec with nothing to settle is
-    returned as it is.
+    left out, axes of settled spaces never move, leaves with phases are read without
+    their half periods. A spec with nothing to settle is returned as it is.
     """
+    spec, given = signed_spec(spec), spec
     gone = {shift.leaf for shift in spec.shifts if not shift.along}
     settled = {s.name: s for s in spec.spaces if s.group in SETTLED}
     for name, space in settled.items():
@@ -289,7 +291,7 @@ def settled_spec(spec: WeightSpec) -> WeightSpec:
             if scale.axes[0].space == space.per:
                 gone.add(scale.path)
     if not spec.shifts and not settled:
-        return spec
+        return phase_free_spec(given)
     leaves = tuple(
         replace(
             leaf,
@@ -301,7 +303,7 @@ def settled_spec(spec: WeightSpec) -> WeightSpec:
         if leaf.path not in gone
     )
     spaces = tuple(s for s in spec.spaces if s.name not in settled)
-    return WeightSpec(spaces, leaves)
+    return phase_free_spec(WeightSpec(spaces, leaves))
 
 
 def nested(spec: WeightSpec, leaves: Leaves) -> Theta:

@@ -59,11 +59,14 @@ class Axis:
             (inputs, outputs, kernel positions).
         power: of the unit's scale; 1 where the leaf writes the units, `-k` where it
             reads them through an activation of degree `k`.
+        turn: what one turn of a group that has them adds to an entry: `pi / w0` for the
+            biases of units `sin(w0 x)`; 0 where nothing is added.
     """
 
     size: int
     space: str | None = None
     power: int = 0
+    turn: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -180,8 +183,9 @@ class WeightSpec:
     Raises:
         ValueError: at construction, if names repeat, a group is unknown, an axis
             names a space that is missing or has another size, a space is per one that
-            is not earlier or a leaf lacks its axis, a shift names a missing leaf, or a
-            stored shape does not hold as many scalars as its view.
+            is not earlier or a leaf lacks its axis, a shift names a missing leaf, units
+            that turn do not have one bias that does, or a stored shape does not hold as
+            many scalars as its view.
     """
 
     spaces: tuple[UnitSpace, ...]
@@ -197,6 +201,8 @@ class WeightSpec:
             _check_space(space, self.spaces[:number])
         for leaf in self.leaves:
             _check_leaf(leaf, self.space_by_name)
+        for space in self.spaces:
+            _check_turns(space, self.leaves)
         groups = {space.name: space.group for space in self.spaces}
         for shift in self.shifts:
             _check_shift(shift, self.leaf_by_path, groups)
@@ -307,6 +313,24 @@ def _check_space(space: UnitSpace, earlier: Sequence[UnitSpace]) -> None:
         raise ValueError(
             f"unit space {space.name!r}: `per` should be one of the unit spaces before "
             f"it whose units only permute and scale, {hosts}, got {space.per!r}."
+        )
+
+
+def _check_turns(space: UnitSpace, leaves: tuple[Leaf, ...]) -> None:
+    turned = [
+        leaf
+        for leaf in leaves
+        for axis in leaf.axes
+        if axis.space == space.name and axis.turn
+    ]
+    wants = int(GROUPS[space.group].turns is not None)
+    fits = wants or GROUPS[space.group].name == "sign"
+    alone = all(len(leaf.axes) == 1 for leaf in turned)
+    if len(turned) > 1 or len(turned) < wants or not alone or (turned and not fits):
+        raise ValueError(
+            f"unit space {space.name!r} of group {space.group!r}: units that turn have "
+            f"one bias [{space.size}] whose axis says what a turn adds, others none; "
+            f"got {[leaf.path for leaf in turned]}. Without a bias use 'sign'."
         )
 
 

@@ -12,10 +12,15 @@ import jax
 import jax.numpy as jnp
 
 from qejax._typing import Array, Float, Theta
-from qejax.spaces._canonical import Canonical, canonical_form, log_norm_paths
+from qejax.spaces._canonical import (
+    Canonical,
+    canonical_form,
+    log_norm_paths,
+    reduced,
+)
 from qejax.spaces._settle import settled_spec
 from qejax.spaces._spec import WeightSpec
-from qejax.spaces._views import select, views
+from qejax.spaces._views import views
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -40,8 +45,8 @@ def canonical_statistics(spec: WeightSpec, theta: Theta) -> Float[Array, " F"]:
     Invariant to the whole group of `spec`. Leaves that are constant in a normal form
     are left out.
     """
-    normal, free = canonical_form(spec, theta), settled_spec(spec)
-    of_leaves = raw_statistics(free, select(free, normal.theta))
+    normal = canonical_form(spec, theta)
+    of_leaves = raw_statistics(settled_spec(spec), reduced(spec, normal.theta))
     return jnp.concatenate([of_leaves, log_norms(normal)])
 
 

@@ -103,7 +103,7 @@ def _program(spec: WeightSpec) -> Callable[[Any], tuple[jax.Array, ...]]:
     def one(theta: Any) -> tuple[jax.Array, ...]:
         normal = spaces.canonical_form(spec, theta)
         log_norm = spaces.log_norms(normal)
-        raw = spaces.raw_statistics(free, spaces.select(free, normal.theta))
+        raw = spaces.raw_statistics(free, spaces.reduced(spec, normal.theta))
         vector = jnp.clip(spaces.ravel(spec, normal.theta), -limit, limit)
         statistics = jnp.concatenate([raw, log_norm])
         return vector.astype(jnp.float32), log_norm, statistics

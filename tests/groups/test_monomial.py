@@ -10,7 +10,7 @@ import pytest
 from qejax.groups import Monomial, group
 from tests.registry import GROUPS, SIZES
 
-MONOMIAL = ("permutation", "positive_scale", "sign")
+MONOMIAL = ("permutation", "positive_scale", "sign", "dihedral")
 POWERS = (1, 0, -1, -3)
 
 

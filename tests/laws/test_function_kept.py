@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qejax import _trees, spaces, testing
+from qejax import _trees, groups, spaces, testing
 from qejax.spaces import Shift, WeightSpec
 from tests.layer_specs import fast_jit
 from tests.registry import (
@@ -180,7 +180,7 @@ def test_units_move_with_their_space(name):
         assert list(before) == [space.name for space in spec.spaces]
     for space, x in before.items():
         scale = np.asarray(g[space].scale) ** _degree(spec, space)
-        scale = scale * _gate(g, space)
+        scale = scale * _gate(g, space) * (-1.0) ** _turns(g[space])
         expected = np.asarray(x)[..., np.asarray(g[space].perm)] * scale
         np.testing.assert_allclose(
             after[space],
@@ -188,6 +188,11 @@ def test_units_move_with_their_space(name):
             rtol=RTOL,
             atol=RTOL * float(np.max(np.abs(expected))),
         )
+
+
+def _turns(element: Any) -> Any:
+    """Half periods of a sine unit, each of which flips it."""
+    return np.asarray(element.turns) if isinstance(element, groups.Dihedral) else 0
 
 
 def _gate(g: spaces.Elements, name: str) -> Any:

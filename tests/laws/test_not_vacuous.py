@@ -70,10 +70,10 @@ def test_every_space_must_be_moved_on_both_sides(name):
         for space in spec.spaces:
             g: Any = spaces.identity(spec, jnp.float64)
             # Reversed and scaled or flipped: never an inert element, but at width one.
-            kick = {"positive_scale": 3.0, "sign": -1.0, "permutation": 1.0}
+            kick = {"positive_scale": 3.0, "permutation": 1.0}
             g[space.name] = g[space.name]._replace(
                 perm=jnp.arange(space.size)[::-1],
-                scale=jnp.full(space.size, kick[space.group]),
+                scale=jnp.full(space.size, kick.get(space.group, -1.0)),
             )
             moved[space.name] = act_one_sided(spec, g, space.name, theta)
         return moved

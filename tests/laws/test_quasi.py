@@ -45,7 +45,7 @@ def sampled(spec: WeightSpec, spread: float = 30.0) -> tuple[Any, Any]:
 
 # Networks whose group has scales; the others have no gauge.
 NETWORKS = {
-    f"net: {name}": row.net.spec
+    f"net: {name}": spaces.settled_spec(row.net.spec)
     for name, row in MOVED_MLPS_AND_CNNS.items()
     if any(space.group == "positive_scale" for space in row.net.spec.spaces)
 }

@@ -57,3 +57,18 @@ def test_no_name_is_named() -> None:
     number: Any = 5
     with pytest.raises(ValueError, match=r"expected a name such as 'relu', got 5"):
         nets.mlp((2, 3, 2), number)
+
+
+@pytest.mark.parametrize("frequency", [30, 2.5, 0.5])
+def test_sine_turns_by_half_a_period(frequency: float) -> None:
+    row = nets.activation(f"sine({frequency})")
+    x = jnp.linspace(-1, 1, 9)
+    np.testing.assert_allclose(row.function(x), jnp.sin(frequency * x), atol=1e-6)
+    np.testing.assert_allclose(row.function(x + row.turn), -row.function(x), atol=1e-5)
+    assert (row.group, row.still) == ("dihedral", "sign")
+
+
+@pytest.mark.parametrize("name", ["sine", "sine(0)", "sine(-1)", "sine(1e3)"])
+def test_sine_needs_a_frequency(name: str) -> None:
+    with pytest.raises(ValueError, match="frequency above 0"):
+        nets.activation(name)
