@@ -46,13 +46,16 @@ MLPS_AND_CNNS: dict[str, Row] = {
     "five hidden layers": Row(nets.mlp((3, 4, 5, 4, 5, 4, 2)), (3,)),
     "tanh": Row(nets.mlp((3, 5, 4, 2), "tanh"), (3,)),
     "gelu": Row(nets.mlp((3, 5, 4, 2), "gelu"), (3,)),
-    "gaussian": Row(nets.mlp((3, 5, 4, 2), "gaussian"), (3,)),
+    "gaussian": Row(nets.mlp((3, 5, 4, 2), "gaussian(1)"), (3,)),
     "sine": Row(nets.mlp((3, 5, 4, 2), "sine(2)"), (3,)),
     "sine of high frequency, one hidden layer": Row(
         nets.mlp((2, 6, 1), "sine(30)"), (2,)
     ),
     "sine, then gaussian and relu": Row(
-        nets.mlp((3, 4, 5, 4, 2), ("sine(1.5)", "gaussian", "relu")), (3,)
+        nets.mlp((3, 4, 5, 4, 2), ("sine(1.5)", "gaussian(2)", "relu")), (3,)
+    ),
+    "coordinates, relu with octaves": Row(
+        nets.coordinate((2, 5, 4, 3), "relu", octaves=2, offset=0.5), (2,)
     ),
     "residual sine": Row(nets.mlp((3, 4, 4, 2), "sine(1)", residual=True), (3,)),
     "cnn, sine, flatten": Row(

@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 
 from qejax.models._exact import SKETCHES, STATISTICS
 from qejax.models._trunks import TRUNKS
-from qejax.nets import CNNConfig, Network, TransformerConfig
+from qejax.nets import CNNConfig, CoordinateConfig, Network, TransformerConfig
 from qejax.spaces import WeightSpec, has_matrices
 
 
@@ -147,4 +147,6 @@ def input_shape(network: Network, image: tuple[int, int] = (32, 32)) -> tuple[in
         return (*(config.image or image), config.in_channels)
     if isinstance(config, TransformerConfig):
         return (int(config.length or 0),) if config.image is None else config.image
+    if isinstance(config, CoordinateConfig):
+        return config.widths[:1]
     return (network.spec.leaves[0].axes[0].size,)

@@ -17,6 +17,10 @@ from qejax.nets._cnn import cnn_spec as cnn_spec
 from qejax.nets._config import CNNConfig as CNNConfig
 from qejax.nets._config import MLPConfig as MLPConfig
 from qejax.nets._config import NetConfig as NetConfig
+from qejax.nets._coordinate import Coordinate as Coordinate
+from qejax.nets._coordinate import coordinate as coordinate
+from qejax.nets._coordinate import grid as grid
+from qejax.nets._coordinate_config import CoordinateConfig as CoordinateConfig
 from qejax.nets._flax import flax_spec as flax_spec
 from qejax.nets._fold_norms import fold_norms as fold_norms
 from qejax.nets._mlp import mlp as mlp
@@ -38,6 +42,8 @@ __all__ = [
     "Adapter",
     "AdapterConfig",
     "CNNConfig",
+    "Coordinate",
+    "CoordinateConfig",
     "Layer",
     "MLPConfig",
     "NetConfig",
@@ -51,9 +57,11 @@ __all__ = [
     "cnn_spec",
     "config_from_dict",
     "convolve",
+    "coordinate",
     "flax_spec",
     "fold_batch_norm",
     "fold_norms",
+    "grid",
     "mlp",
     "mlp_spec",
     "patches",

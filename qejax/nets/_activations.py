@@ -1,9 +1,10 @@
 """Elementwise activations with the symmetry each of them allows.
 
-A new activation is a new row. Two are families: `relu^k`, `max(x, 0) ** k` for any
-integer `k >= 2`, and `sine(w0)`, `sin(w0 x)` for any frequency `w0 > 0`.
+A new activation is a new row. Families of them have a number in their name: `relu^k`,
+`max(x, 0) ** k` for any integer `k >= 2`, `sine(w0)`, `sin(w0 x)` for any `w0 > 0`, and
+`gaussian(w0)`.
 
-`gaussian` is `exp(-x^2 / 2)`, even: units flip on the side that writes them alone. That
+`gaussian(w0)` is `exp(-(w0 x)^2 / 2)`, even: units flip on the side that writes them alone. That
 is degree 2 of the sign group, `s^2 = 1` for readers. It is all there is for one hidden
 layer, besides order: with `q_i = (w_i . x + b_i)^2`, two `q` differ by a constant only
 if `(w, b)` agree up to a sign (compare squares, then what is linear in `x`), and
@@ -64,7 +65,6 @@ _ROWS = (
     Activation("linear", lambda x: x, "positive_scale"),
     Activation("tanh", jnp.tanh, "sign"),
     Activation("erf", jax.lax.erf, "sign"),
-    Activation("gaussian", lambda x: jnp.exp(-x * x / 2), "sign", degree=2),
     Activation("gelu", jax.nn.gelu, "permutation"),
     Activation("silu", jax.nn.silu, "permutation"),
     Activation("sigmoid", jax.nn.sigmoid, "permutation"),
@@ -72,7 +72,7 @@ _ROWS = (
 )
 
 ACTIVATIONS: dict[str, Activation] = {row.name: row for row in _ROWS}
-"""Activations by name; `relu^k` and `sine(w0)` come on top."""
+"""Activations by name; families such as `relu^k` and `sine(w0)` come on top."""
 
 
 def _power(match: re.Match[str]) -> Activation:
@@ -98,9 +98,23 @@ def _sine(match: re.Match[str]) -> Activation:
     )
 
 
+def _gaussian(match: re.Match[str]) -> Activation:
+    rate = float(match.group(1))
+    return Activation(
+        match.group(0),
+        lambda x: jnp.exp(-((rate * x) ** 2) / 2),
+        "sign",
+        degree=2,
+        gain=2 / rate**2,
+    )
+
+
+_NUMBER = r"(0*[1-9][0-9]*(?:\.[0-9]+)?|0*\.0*[1-9][0-9]*)"
+
 _FAMILIES: tuple[tuple[str, Callable[[re.Match[str]], Activation]], ...] = (
     (r"relu\^([2-9]|[1-9][0-9]+)", _power),
-    (r"sine\((0*[1-9][0-9]*(?:\.[0-9]+)?|0*\.0*[1-9][0-9]*)\)", _sine),
+    (rf"sine\({_NUMBER}\)", _sine),
+    (rf"gaussian\({_NUMBER}\)", _gaussian),
 )
 """Patterns of names, and what they stand for."""
 
@@ -109,8 +123,8 @@ def activation(name: str) -> Activation:
     """Returns the activation called `name`.
 
     Args:
-        name: a key of `ACTIVATIONS`, `relu^k` with an integer `k >= 2`, or `sine(w0)`
-            with a frequency such as 30 or 0.5.
+        name: a key of `ACTIVATIONS`, `relu^k` with an integer `k >= 2`, `sine(w0)`
+            or `gaussian(w0)` with a rate such as 30 or 0.5.
 
     Raises:
         ValueError: if the name is unknown; lists the names there are.
@@ -132,5 +146,5 @@ def activation(name: str) -> Activation:
             return family(found)
     raise ValueError(
         f"activation {name!r} is unknown: expected one of {list(ACTIVATIONS)}, relu^k "
-        f"with an integer k of at least 2, or sine(w0) with a frequency above 0."
+        f"with an integer k of at least 2, sine(w0) or gaussian(w0) with w0 above 0."
     )

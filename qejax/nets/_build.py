@@ -6,6 +6,7 @@ from typing import Any
 from qejax.nets._adapter import build_adapted, build_adapter
 from qejax.nets._cnn import build_cnn
 from qejax.nets._config import NetConfig
+from qejax.nets._coordinate import build_coordinate
 from qejax.nets._mlp import build_mlp
 from qejax.nets._network import Network
 from qejax.nets._registry import config_from_dict
@@ -14,6 +15,7 @@ from qejax.nets._transformer import build_transformer
 BUILDERS: dict[str, Callable[[Any], Network]] = {
     "mlp": build_mlp,
     "cnn": build_cnn,
+    "coordinate": build_coordinate,
     "transformer": build_transformer,
     "adapted": lambda config: build_adapted(config, build(config.base)),
     "adapter": lambda config: build_adapter(config, build(config.base)),

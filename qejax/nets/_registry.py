@@ -6,11 +6,19 @@ from typing import Any
 
 from qejax.nets._adapter_config import AdaptedConfig, AdapterConfig
 from qejax.nets._config import CNNConfig, MLPConfig, NetConfig, tuples
+from qejax.nets._coordinate_config import CoordinateConfig
 from qejax.nets._transformer_config import TransformerConfig
 
 CONFIGS: dict[str, type[NetConfig]] = {
     row.kind: row
-    for row in (MLPConfig, CNNConfig, TransformerConfig, AdaptedConfig, AdapterConfig)
+    for row in (
+        MLPConfig,
+        CNNConfig,
+        CoordinateConfig,
+        TransformerConfig,
+        AdaptedConfig,
+        AdapterConfig,
+    )
 }
 """Configurations by kind."""
 

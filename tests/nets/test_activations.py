@@ -10,6 +10,7 @@ import pytest
 from qejax import nets
 
 NAMES = [*nets.ACTIVATIONS, "relu^2", "relu^3", "relu^10", "relu^12"]
+NAMES += ["gaussian(1)", "gaussian(2.5)"]
 SCALES = {"positive_scale": 3.7, "sign": -1.0, "permutation": 1.0}
 
 
@@ -70,5 +71,5 @@ def test_sine_turns_by_half_a_period(frequency: float) -> None:
 
 @pytest.mark.parametrize("name", ["sine", "sine(0)", "sine(-1)", "sine(1e3)"])
 def test_sine_needs_a_frequency(name: str) -> None:
-    with pytest.raises(ValueError, match="frequency above 0"):
+    with pytest.raises(ValueError, match="with w0 above 0"):
         nets.activation(name)
