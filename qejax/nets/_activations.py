@@ -2,15 +2,15 @@
 
 A new activation is a new row. Families of them have a number in their name: `relu^k`,
 `max(x, 0) ** k` for any integer `k >= 2`, `sine(w0)`, `sin(w0 x)` for any `w0 > 0`, and
-`gaussian(w0)`.
+`gaussian(w0)`, `exp(-(w0 x)^2 / 2)`.
 
-`gaussian(w0)` is `exp(-(w0 x)^2 / 2)`, even: units flip on the side that writes them alone. That
-is degree 2 of the sign group, `s^2 = 1` for readers. It is all there is for one hidden
-layer, besides order: with `q_i = (w_i . x + b_i)^2`, two `q` differ by a constant only
-if `(w, b)` agree up to a sign (compare squares, then what is linear in `x`), and
-exponentials of polynomials that do not differ by constants are linearly independent. So
-the unordered set of `(+-(w_i, b_i), a_i)` can be read off the function, unless a weight
-is zero or two units are the same.
+Gaussians are even: units flip on the side that writes them alone. That is degree 2 of
+the sign group, `s^2 = 1` for readers. It is all there is for one hidden layer, besides
+order: with `q_i = (w_i . x + b_i)^2`, two `q` differ by a constant only if `(w, b)`
+agree up to a sign (compare squares, then what is linear in `x`), and exponentials of
+polynomials that do not differ by constants are linearly independent. So the unordered
+set of `(+-(w_i, b_i), a_i)` can be read off the function, unless a weight is zero or
+two units are the same.
 
 A row states a group that is a symmetry, the largest of `GROUPS`; two activations have
 more. `abs` is homogeneous for negative factors up to their sign, `|-x| == |x|`: units
@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from qejax._typing import Array
+from qejax.nets._sine import sine
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _sine(match: re.Match[str]) -> Activation:
     frequency = float(match.group(1))
     return Activation(
         match.group(0),
-        lambda x: jnp.sin(frequency * x),
+        lambda x: sine(frequency * x),
         "dihedral",
         # Sitzmann et al. 2020, arXiv:2006.09661, section 3.2: inputs of variance 1.
         gain=2 / frequency**2,

@@ -6,6 +6,12 @@ from qejax.zoo._augment import augment_rows as augment_rows
 from qejax.zoo._config import ZooConfig as ZooConfig
 from qejax.zoo._config import zoo_config_from_dict as zoo_config_from_dict
 from qejax.zoo._cut import keep_accurate as keep_accurate
+from qejax.zoo._fit import FitProgress as FitProgress
+from qejax.zoo._fit import Signals as Signals
+from qejax.zoo._fit import fit as fit
+from qejax.zoo._fit_config import CONVENTIONS as CONVENTIONS
+from qejax.zoo._fit_config import FitConfig as FitConfig
+from qejax.zoo._fit_many import psnr_of as psnr_of
 from qejax.zoo._generate import Progress as Progress
 from qejax.zoo._generate import generate as generate
 from qejax.zoo._normal import NormalForm as NormalForm
@@ -13,6 +19,7 @@ from qejax.zoo._normal import normal_forms as normal_forms
 from qejax.zoo._read import Batch as Batch
 from qejax.zoo._read import batches as batches
 from qejax.zoo._read import buckets as buckets
+from qejax.zoo._read import notes as notes
 from qejax.zoo._read import read as read
 from qejax.zoo._read import read_all as read_all
 from qejax.zoo._read import stream as stream
@@ -26,11 +33,15 @@ from qejax.zoo._zoo import from_vectors as from_vectors
 from qejax.zoo._zoo import to_vectors as to_vectors
 
 __all__ = [
+    "CONVENTIONS",
     "SPLITS",
     "Batch",
     "Data",
+    "FitConfig",
+    "FitProgress",
     "NormalForm",
     "Progress",
+    "Signals",
     "Zoo",
     "ZooConfig",
     "augment",
@@ -38,11 +49,14 @@ __all__ = [
     "batches",
     "buckets",
     "check_networks",
+    "fit",
     "formats",
     "from_vectors",
     "generate",
     "keep_accurate",
     "normal_forms",
+    "notes",
+    "psnr_of",
     "read",
     "read_all",
     "split_networks",

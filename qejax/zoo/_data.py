@@ -1,6 +1,7 @@
 """The data that a zoo is trained on: checked before anything is made of them."""
 
 import hashlib
+from collections.abc import Iterable
 
 import jax
 import numpy as np
@@ -68,7 +69,7 @@ def _outputs(net: nets.Network, x: np.ndarray, what: str) -> int:
         ) from error
 
 
-def digest_of_data(data: Data) -> str:
+def digest_of_data(data: Iterable[np.ndarray]) -> str:
     """Returns the SHA-256 of the arrays, their dtypes and shapes."""
     digest = hashlib.sha256()
     for array in data:

@@ -5,11 +5,6 @@ per finished chunk. The same call goes on where an interrupted one stopped, to t
 same bytes. `OUT` appears when everything is there, and a later call returns at once.
 """
 
-import json
-import os
-import shutil
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +17,14 @@ from qejax.nets import Network
 from qejax.zoo._config import ZooConfig
 from qejax.zoo._data import checked_data, digest_of_data
 from qejax.zoo._hyper import coefficients, draw_hyper, minibatches, schedule, subsets
-from qejax.zoo._manifest import MANIFEST, read_manifest, versions
+from qejax.zoo._parts import (
+    begin,
+    found_before,
+    load_part,
+    partial_of,
+    save_part,
+    sweep,
+)
 from qejax.zoo._splits import split_networks
 from qejax.zoo._store import store
 from qejax.zoo._train_many import LABELS, Chunk, Data, make_program
@@ -84,35 +86,18 @@ def generate(
     out = Path(out)
     data = checked_data(config, data)
     recipe = {"zoo": config.to_dict(), "data_sha256": digest_of_data(data)}
-    if (out / MANIFEST).is_file():
-        _check_same(out, recipe, read_manifest(out)["config"])
-        _sweep(out)
+    if found_before(out, recipe):
         return out
-    if out.exists() and any(out.iterdir()):
-        raise FileExistsError(
-            f"{out}: expected a zoo or nothing, found a folder without {MANIFEST}. "
-            f"Choose another folder."
-        )
-    partial = _partial(out)
-    _begin(partial, recipe)
+    partial = partial_of(out)
+    begin(partial, recipe)
     report = _Reporter(config, progress)
     zoos, notes = {}, {}
     for number, (name, net_config) in enumerate(config.buckets):
         trained = _train_bucket(config, data, number, name, partial, report)
         zoos[name], notes[name] = _gather(config, nets.build(net_config), name, trained)
     store(out, zoos, config=recipe, notes=notes)
-    _sweep(out)
+    sweep(out)
     return out
-
-
-def _sweep(out: Path) -> None:
-    """Removes what a finished zoo no longer needs, and what a killed write left."""
-    for left in (_partial(out), *out.parent.glob(f"{out.name}.draft-*")):
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def _partial(out: Path) -> Path:
-    return out.with_name(out.name + ".partial")
 
 
 class _Trained(NamedTuple):
@@ -182,7 +167,7 @@ def _train_bucket(
     labels: dict[str, np.ndarray] = {}
     for index, rows in enumerate(chunk_rows(config, hyper["step"])):
         path = partial / f"{name}-{index:05d}.npz"
-        part = _load(path, _chunk_shapes(len(rows), net.spec.num_parameters))
+        part = load_part(path, _chunk_shapes(len(rows), net.spec.num_parameters))
         resumed = part is not None
         if part is None:
             # The last chunk is filled up, so that all have one shape.
@@ -198,7 +183,7 @@ def _train_bucket(
             thetas, measured = jax.device_get(program(key, chunk, data))
             part = {"theta": to_vectors(net.spec, thetas), **measured}
             part = {key: np.asarray(x)[: len(rows)] for key, x in part.items()}
-            _save(path, part)
+            save_part(path, part)
         vectors[rows] = part["theta"]
         for label in sorted(set(part) - {"theta"}):
             labels.setdefault(label, np.zeros(config.count, np.float32))
@@ -235,82 +220,3 @@ def _gather(
 def _chunk_shapes(count: int, num_parameters: int) -> dict[str, tuple[int, ...]]:
     """Of the arrays of a finished chunk, float32, by name."""
     return {"theta": (count, num_parameters)} | {name: (count,) for name in LABELS}
-
-
-def _load(
-    path: Path, shapes: dict[str, tuple[int, ...]]
-) -> dict[str, np.ndarray] | None:
-    """A finished chunk; `None` if there is none, or a damaged one to train again."""
-    if not path.is_file():
-        return None
-    try:
-        # NumPy leaves a file open that it fails to read, so it is opened here.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as part:
-            found = {name: part[name] for name in part.files}
-    except _DAMAGED:
-        return None
-    dtypes = {array.dtype for array in found.values()}
-    same = {name: array.shape for name, array in found.items()} == shapes
-    return found if same and dtypes == {np.dtype(np.float32)} else None
-
-
-_DAMAGED = (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error)
-"""What NumPy raises for a file that is no whole `.npz`."""
-
-
-def _draft(path: Path) -> Path:
-    """Where this process writes a file before it has its name."""
-    return path.with_name(f"{path.name}.draft-{os.getpid()}")
-
-
-def _save(path: Path, part: dict[str, Any]) -> None:
-    """Writes a chunk; a killed write leaves no file of that name."""
-    draft = _draft(path)
-    with draft.open("wb") as file:
-        np.savez(file, **part)
-    os.replace(draft, path)
-
-
-def _begin(partial: Path, recipe: dict[str, Any]) -> None:
-    """Makes the folder of unfinished chunks, or checks that it is of this zoo."""
-    path = partial / "recipe.json"
-    recipe = recipe | {"versions": versions()}
-    if path.is_file():
-        try:
-            found = json.loads(path.read_text())
-        except ValueError as error:
-            raise ValueError(
-                f"{path}: expected JSON that tells which zoo the chunks beside it are "
-                f"of, got {error}. Remove the folder {partial} to start again."
-            ) from error
-        _check_same(partial, recipe, found)
-        return
-    chunks = sorted(partial.glob("*.npz"))
-    if chunks:
-        raise ValueError(
-            f"{partial}: expected recipe.json beside unfinished chunks, found none and "
-            f"{chunks[0].name}. Remove the folder to start again."
-        )
-    partial.mkdir(parents=True, exist_ok=True)
-    draft = _draft(path)
-    draft.write_text(json.dumps(recipe))
-    os.replace(draft, path)
-
-
-def _check_same(folder: Path, recipe: dict[str, Any], found: Any) -> None:
-    found = found if isinstance(found, dict) else {}
-    for part, expected in recipe.items():
-        got = found.get(part)
-        if got == expected:
-            continue
-        if isinstance(expected, dict) and isinstance(got, dict):
-            names = [k for k in {**expected, **got} if expected.get(k) != got.get(k)]
-            part, expected, got = (
-                f"{part}.{names[0]}",
-                expected.get(names[0]),
-                got.get(names[0]),
-            )
-        raise ValueError(
-            f"{folder}: this folder holds another zoo: {part} should be {expected}, "
-            f"found {got}. Choose another folder, or remove this one."
-        )

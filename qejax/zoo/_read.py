@@ -45,6 +45,16 @@ def buckets(root: str | Path) -> tuple[str, ...]:
     return tuple(read_manifest(Path(root))["buckets"])
 
 
+def notes(root: str | Path, bucket: str | None = None) -> dict[str, Any]:
+    """Returns a bucket's entry in the manifest, with what its making had to say.
+
+    Raises:
+        FileNotFoundError: if the folder has no manifest.
+        ValueError: if the bucket is unknown.
+    """
+    return _entry(Path(root), bucket, verify=False)[1]
+
+
 def read(root: str | Path, bucket: str | None = None, *, verify: bool = True) -> Zoo:
     """Returns one bucket of a prepared zoo, in memory, in the order it was stored in.
 

@@ -1,5 +1,7 @@
 """Public zoos as `Zoo`s, without executing anything that is in them."""
 
+from qejax.zoo.formats._dws_inr import load_dws_inr as load_dws_inr
+from qejax.zoo.formats._nfn_siren import load_nfn_siren as load_nfn_siren
 from qejax.zoo.formats._registry import FORMATS as FORMATS
 from qejax.zoo.formats._registry import load as load
 from qejax.zoo.formats._small_cnn_zoo import load_small_cnn_zoo as load_small_cnn_zoo
@@ -16,6 +18,8 @@ from qejax.zoo.formats._small_transformer_zoo import (
 __all__ = [
     "FORMATS",
     "load",
+    "load_dws_inr",
+    "load_nfn_siren",
     "load_small_cnn_zoo",
     "load_small_cnn_zoo_all",
     "load_small_transformer_zoo",

@@ -5,17 +5,21 @@ from pathlib import Path
 from typing import Any
 
 from qejax.zoo._zoo import Zoo
+from qejax.zoo.formats._dws_inr import load_dws_inr_all
+from qejax.zoo.formats._nfn_siren import load_nfn_siren_all
 from qejax.zoo.formats._small_cnn_zoo import load_small_cnn_zoo_all
 from qejax.zoo.formats._small_transformer_zoo import load_small_transformer_zoo_all
 
 FORMATS: dict[str, Callable[..., dict[str, Zoo]]] = {
     "small_cnn_zoo": load_small_cnn_zoo_all,
     "small_transformer_zoo": load_small_transformer_zoo_all,
+    "nfn_siren": load_nfn_siren_all,
+    "dws_inr": load_dws_inr_all,
 }
 """Loaders, `directory -> zoos by bucket`, by the name of the format.
 
-A bucket holds networks of one architecture, activations included. All of them take
-`cut_off`, the least accuracy of a network that is kept, before it is split."""
+A bucket holds networks of one architecture, activations included. Those of classifiers
+take `cut_off`, the least accuracy of a network that is kept, before it is split."""
 
 
 def load(address: str, **options: Any) -> dict[str, Zoo]:
