@@ -46,6 +46,9 @@ from qejax.layers._scales import check_scales as check_scales
 from qejax.layers._scales import elements as elements
 from qejax.layers._scales import linear_spaces as linear_spaces
 from qejax.layers._scales import scaled_spaces as scaled_spaces
+from qejax.layers._signed import Signed as Signed
+from qejax.layers._signed import SignedTransport as SignedTransport
+from qejax.layers._signed import pool_signed as pool_signed
 from qejax.layers._terms import CONSTANT as CONSTANT
 from qejax.layers._terms import Mixer as Mixer
 from qejax.layers._terms import Pattern as Pattern
@@ -82,6 +85,8 @@ __all__ = [
     "QuasiEquivariant",
     "RelativeAlpha",
     "Scales",
+    "Signed",
+    "SignedTransport",
     "Term",
     "Transport",
     "act_scales",
@@ -103,6 +108,7 @@ __all__ = [
     "mixers",
     "pair_of",
     "pool_graph",
+    "pool_signed",
     "scaled_spaces",
     "smooth_inputs",
     "term_table",

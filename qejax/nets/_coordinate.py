@@ -98,7 +98,7 @@ def octaves(x: Float[Array, "N n"], number: int) -> Float[Array, "N m"]:
     return jnp.concatenate([x, *waves], -1)
 
 
-def grid(*shape: int) -> np.ndarray:
+def grid(*shape: int) -> Float[Array, "N n"]:
     """Returns the coordinates of a signal, `[prod(shape), len(shape)]` in [-1, 1].
 
     In the order of `signal.reshape(-1, channels)`: the last axis is fastest.
@@ -108,7 +108,8 @@ def grid(*shape: int) -> np.ndarray:
         (784, 2)
     """
     axes = [np.linspace(-1, 1, size, dtype=np.float32) for size in shape]
-    return np.stack([a.reshape(-1) for a in np.meshgrid(*axes, indexing="ij")], -1)
+    mesh = np.meshgrid(*axes, indexing="ij")
+    return jnp.asarray(np.stack([axis.reshape(-1) for axis in mesh], -1))
 
 
 def coordinate(

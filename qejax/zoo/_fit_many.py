@@ -96,7 +96,7 @@ def _fit_together(
     signals: Float[Array, "k N c"],
 ) -> Fitted:
     net, rules = nets.build(config.network()), CONVENTIONS[config.convention]
-    grid = jnp.asarray(nets.grid(*config.shape))
+    grid = nets.grid(*config.shape)
     targets = rules.low + (rules.high - rules.low) * signals
     starts = jax.random.fold_in(key, DRAW_START)
     draws = jax.random.fold_in(jax.random.fold_in(key, DRAW_SAMPLE), rows[0])

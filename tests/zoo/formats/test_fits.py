@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -118,7 +119,7 @@ def odd_folder(root: Path) -> None:
     (folder / "mnist_png_training_5_12").rename(folder / "mnist_png_train_5_12")
 
 
-DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "shape": (other_shape, r"seq.1.bias should be .* \(1 of 3 files cannot be used"),
     "not finite": (not_finite, r"seq.1.bias should be finite in float32, got 3"),
     "folder": (odd_folder, "expected a folder mnist_png_KIND_LABEL_INDEX"),
@@ -194,7 +195,7 @@ def test_real_networks_render_their_images(
     assert one.labels["class"].tolist() == labels.tolist()
     config = zoo.FitConfig((28, 28), convention=convention)
     values = jax.vmap(one.network.apply, (0, None))(one.thetas, nets.grid(28, 28))
-    signals = images.reshape(60, -1, 1).astype(np.float32)
+    signals = jnp.asarray(images.reshape(60, -1, 1), jnp.float32)
     assert float(np.min(zoo.psnr_of(config, values, signals))) > 40
-    others = zoo.psnr_of(config, values, np.roll(signals, 1, axis=0))
+    others = zoo.psnr_of(config, values, jnp.roll(signals, 1, axis=0))
     assert float(np.max(others)) < 30

@@ -1,0 +1,280 @@
+"""Message passing between units that have signs: exact and continuous, nothing chosen.
+
+A normal form fixes the sign of every unit, and jumps where the statistic that decides
+it changes sign. Here units keep theirs. Every unit has odd features `o`, which flip
+with it, and even ones `e`, which do not; an axis of a leaf is odd or even likewise, and
+a message along a leaf takes what is odd or even at one end to what is odd or even at
+the other. Units update through any function `F` of both, split into its two parts,
+
+`e += F(o, e) + F(-o, e)`, `o += F(o, e) - F(-o, e)`.
+
+Units without signs have even features only. Leaves that read inputs of the network,
+`w` of a unit, are read at frequencies as well: `sin(Om w)`, odd, and `cos(Om w)`, even,
+with learned `Om`.
+
+Sources: our own; the sum over both signs as in Lim et al. 2022, arXiv:2202.13013
+(sign-invariant networks), frequencies as in Zhou et al. 2023, arXiv:2302.14040.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from qejax._typing import Array, Float, Leaves
+from qejax.layers._linear import linear
+from qejax.layers._message_passing import key_of
+from qejax.spaces import Leaf, WeightSpec
+
+
+class Signed(NamedTuple):
+    """Features of the units of one space.
+
+    Attributes:
+        odd: `[n_s, C]`, flip with the units; `[n_s, 0]` where units have no sign.
+        even: `[n_s, C']`.
+    """
+
+    odd: Array
+    even: Array
+
+
+class Port(NamedTuple):
+    """One end of a leaf.
+
+    Attributes:
+        path: of the leaf.
+        space: of the units.
+        position: of their axis.
+        odd: whether entries flip with them.
+    """
+
+    path: str
+    space: str
+    position: int
+    odd: bool
+
+
+@functools.lru_cache(maxsize=4096)
+def ports_of(spec: WeightSpec, leaf: Leaf) -> tuple[Port, ...]:
+    """Returns the ends of a leaf in the order of its axes."""
+    groups = {space.name: space.group for space in spec.spaces}
+    return tuple(
+        Port(
+            leaf.path,
+            str(axis.space),
+            position,
+            groups[str(axis.space)] == "sign" and axis.power % 2 == 1,
+        )
+        for position, axis in enumerate(leaf.axes)
+        if axis.space is not None
+    )
+
+
+class SignedTransport(nnx.Module):
+    """Features of units from weights; equivariant to permutations and signs.
+
+    Args:
+        spec: of signs and permutations; other groups are taken for permutations, so
+            bring weights to their normal form first.
+        channels: odd and even features of a unit, `C` each.
+        hidden: width of `F`.
+        depth: number of rounds.
+        waves: learned frequencies at which weights that read inputs are read; 0 for
+            none.
+        rate: standard deviation of the frequencies at first, in units of the root mean
+            square of the weights.
+        param_dtype: of the parameters.
+        rngs: `params` is used.
+    """
+
+    def __init__(
+        self,
+        spec: WeightSpec,
+        channels: int,
+        *,
+        hidden: int = 128,
+        depth: int = 2,
+        waves: int = 64,
+        rate: float = 3.0,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.spec, self.channels, self.rounds = spec, channels, depth
+        self.omega = nnx.Dict()
+        for leaf in spec.leaves:
+            if waves and _reads_inputs(leaf):
+                shape = (_folded(leaf), waves)
+                draw = rate * jax.random.normal(rngs.params(), shape, param_dtype)
+                self.omega[key_of(leaf.path)] = nnx.Param(draw)
+        signed = {s.name: s.group == "sign" for s in spec.spaces}
+
+        def dense(fan_in: int, fan_out: int) -> nnx.Linear:
+            return linear(fan_in, fan_out, param_dtype=param_dtype, rngs=rngs)
+
+        def plain(fan_in: int, fan_out: int) -> nnx.Param:
+            draw = jax.random.normal(rngs.params(), (fan_in, fan_out), param_dtype)
+            return nnx.Param(draw / math.sqrt(max(fan_in, 1)))
+
+        shapes = jax.eval_shape(self._inputs, _template(spec))
+        self.embed = nnx.Dict()
+        for name, both in shapes.items():
+            self.embed[name] = nnx.Dict(
+                {
+                    "odd": plain(both.odd.shape[-1], channels * signed[name]),
+                    "even": plain(both.even.shape[-1], channels),
+                }
+            )
+        self.blocks = nnx.Dict()
+        for number in range(depth):
+            block = nnx.Dict({"send": nnx.Dict(), "first": nnx.Dict()})
+            block["last"] = nnx.Dict()
+            for space in spec.spaces:
+                arrive = sum(len(far) for _, far in self._links(space.name))
+                width = channels * (1 + signed[space.name] + arrive)
+                block["first"][space.name] = dense(width, hidden)
+                outs = channels * (1 + signed[space.name])
+                block["last"][space.name] = plain(hidden, outs)
+                for near, far in self._links(space.name):
+                    for end in far:
+                        block["send"][_link_key(near, end)] = plain(
+                            channels, channels * _folded(spec.leaf_by_path[near.path])
+                        )
+            self.blocks[f"{number:02d}"] = block
+        self.size = channels * len(spec.spaces)
+
+    def __call__(self, leaves: Leaves) -> dict[str, Signed]:
+        """Returns features of all units.
+
+        Args:
+            leaves: by path, `[*leaf.view]`, each of about unit size.
+        """
+        nodes = {}
+        for name, both in self._inputs(leaves).items():
+            embed = self.embed[name]
+            nodes[name] = Signed(
+                _times(both.odd, embed["odd"]), _times(both.even, embed["even"])
+            )
+        for number in sorted(self.blocks):
+            nodes = {
+                name: self._updated(self.blocks[number], name, nodes, leaves)
+                for name in nodes
+            }
+        return nodes
+
+    def _links(self, name: str) -> list[tuple[Port, list[Port]]]:
+        """Ends at units of a space, each with the other ends of its leaf."""
+        ends = [ports_of(self.spec, leaf) for leaf in self.spec.leaves]
+        return [
+            (near, [far for far in ports if far.position != near.position])
+            for ports in ends
+            if len(ports) > 1
+            for near in ports
+            if near.space == name
+        ]
+
+    def _inputs(self, leaves: Leaves) -> dict[str, Signed]:
+        """What leaves of one space say of its units."""
+        dtype = jnp.result_type(*leaves.values())
+        parts: dict[str, tuple[list[Array], list[Array]]] = {
+            s.name: ([jnp.zeros((s.size, 0), dtype)], [jnp.zeros((s.size, 0), dtype)])
+            for s in self.spec.spaces
+        }
+        for leaf in self.spec.leaves:
+            path, ports = leaf.path, ports_of(self.spec, leaf)
+            if len(ports) != 1:
+                continue
+            (port,) = ports
+            x = jnp.moveaxis(leaves[path], port.position, 0)
+            x = x.reshape(x.shape[0], -1)
+            odd, even = parts[port.space]
+            (odd if port.odd else even).append(x)
+            if key_of(path) in self.omega:
+                angle = x @ self.omega[key_of(path)][...].astype(x.dtype)
+                (odd if port.odd else even).append(jnp.sin(angle))
+                even.append(jnp.cos(angle))
+        return {
+            name: Signed(jnp.concatenate(odd, -1), jnp.concatenate(even, -1))
+            for name, (odd, even) in parts.items()
+        }
+
+    def _updated(
+        self, block: nnx.Dict, name: str, nodes: dict[str, Signed], leaves: Leaves
+    ) -> Signed:
+        own = nodes[name]
+        odd, even = [own.odd], [own.even]
+        for near, far in self._links(name):
+            for end in far:
+                sent = self._sent(block, near, end, nodes[end.space], leaves)
+                (odd if near.odd else even).append(sent)
+        o, e = jnp.concatenate(odd, -1), jnp.concatenate(even, -1)
+        o, e = _unit(o, e)
+        first, last = block["first"][name], block["last"][name]
+
+        def f(o: Array) -> Array:
+            return _times(jax.nn.silu(first(jnp.concatenate([o, e], -1))), last)
+
+        if self.spec.space_by_name[name].group != "sign":
+            return Signed(own.odd, own.even + f(o))
+        one, other = f(o), f(-o)
+        half = self.channels
+        return Signed(
+            own.odd + (one - other)[:, half:], own.even + (one + other)[:, :half]
+        )
+
+    def _sent(
+        self, block: nnx.Dict, near: Port, end: Port, far: Signed, leaves: Leaves
+    ) -> Array:
+        """What arrives along a leaf from its other end, `[n, C]`."""
+        x = leaves[near.path]
+        order = (near.position, end.position)
+        rest = tuple(p for p in range(x.ndim) if p not in order)
+        x = x.transpose(*order, *rest)
+        flat = x.reshape(*x.shape[:2], -1)
+        value = _times(
+            far.odd if end.odd else far.even, block["send"][_link_key(near, end)]
+        )
+        value = value.reshape(value.shape[0], flat.shape[2], self.channels)
+        return jnp.einsum("jif,ifc->jc", flat, value) / math.sqrt(value.shape[0])
+
+
+def pool_signed(nodes: dict[str, Signed]) -> Float[Array, " F"]:
+    """Returns the means of the even features of every space, in order."""
+    return jnp.concatenate([jnp.mean(both.even, 0) for both in nodes.values()])
+
+
+def _folded(leaf: Leaf) -> int:
+    return math.prod(leaf.axes[position].size for position in leaf.fixed())
+
+
+def _reads_inputs(leaf: Leaf) -> bool:
+    """A matrix from inputs of the network to units."""
+    moved = leaf.moved()
+    return len(moved) == 1 and len(leaf.axes) > 1 and leaf.axes[moved[0]].power > 0
+
+
+def _link_key(near: Port, far: Port) -> str:
+    return key_of(f"{near.path}:{near.position}:{far.position}")
+
+
+def _template(spec: WeightSpec) -> Leaves:
+    return {
+        leaf.path: jax.ShapeDtypeStruct(leaf.view, jnp.float32)  # type: ignore[misc]
+        for leaf in spec.leaves
+    }
+
+
+def _times(x: Array, weight: nnx.Param) -> Array:
+    return x @ weight[...].astype(x.dtype)
+
+
+def _unit(o: Array, e: Array) -> tuple[Array, Array]:
+    """Both over their common root mean square, which no sign changes."""
+    count = o.shape[-1] + e.shape[-1]
+    square = (jnp.sum(o * o, -1) + jnp.sum(e * e, -1)) / count
+    factor = jax.lax.rsqrt(square + 1e-5)[:, None]
+    return o * factor, e * factor
