@@ -74,10 +74,8 @@ class Flat(models.FlatMLP):
     ) -> None:
         bonds = layers.Bonds(spec, 1, rngs=rngs)
         read = bonds.spec if entries == "products" else spec
-        super().__init__(read, WIDTHS, dropout=dropout, rngs=rngs)
+        super().__init__(read, WIDTHS, outputs=outputs, dropout=dropout, rngs=rngs)
         self.given, self.entries, self.bonds = spec, entries, bonds
-        *_, last = sorted(self.dense)
-        self.dense[last] = nnx.Linear(WIDTHS[-1], outputs, rngs=rngs)
 
     def measure(self, theta: Theta) -> dict[str, Any]:
         """Returns the flat entries of one network."""
@@ -87,16 +85,6 @@ class Flat(models.FlatMLP):
             return super().measure(spaces.canonical_form(self.given, theta).theta)
         found = self.bonds(layers.features(self.given, theta))
         return {"flat": jnp.concatenate([x.reshape(-1) for x in found.values()])}
-
-    def scores(self, prepared: dict[str, Any], key: PRNGKeyArray | None) -> Array:
-        """Returns all outputs; `key` turns dropout on and is consumed."""
-        x = prepared["flat"]
-        *hidden, last = sorted(self.dense)
-        for number, name in enumerate(hidden):
-            x = jax.nn.silu(self.dense[name](x))
-            sub = None if key is None else jax.random.fold_in(key, number)
-            x = layers.dropout(sub, x, self.dropout)
-        return self.dense[last](x)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from qejax.models._calibration import Link as Link
 from qejax.models._calibration import NormalScores as NormalScores
 from qejax.models._calibration import fit_link as fit_link
 from qejax.models._calibration import fit_scores as fit_scores
+from qejax.models._classifier import Classifier as Classifier
+from qejax.models._classifier import ClassifierConfig as ClassifierConfig
 from qejax.models._config import PredictorConfig as PredictorConfig
 from qejax.models._config import input_shape as input_shape
 from qejax.models._exact import SKETCHES as SKETCHES
@@ -38,6 +40,8 @@ __all__ = [
     "SKETCHES",
     "STATISTICS",
     "TRUNKS",
+    "Classifier",
+    "ClassifierConfig",
     "FlatMLP",
     "Link",
     "NormalScores",

@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 
 from qejax import layers
-from qejax._typing import PRNGKeyArray, Scalar, Theta
+from qejax._typing import Array, Float, PRNGKeyArray, Scalar, Theta
 from qejax.spaces import WeightSpec, ravel
 
 
@@ -20,6 +20,7 @@ class FlatMLP(nnx.Module):
     Args:
         spec: the weight space.
         widths: of the hidden layers.
+        outputs: number of scores.
         dropout: rate after every hidden layer.
         rngs: `params` is used.
     """
@@ -29,6 +30,7 @@ class FlatMLP(nnx.Module):
         spec: WeightSpec,
         widths: tuple[int, ...] = (128, 64),
         *,
+        outputs: int = 1,
         dropout: float = 0.3,
         rngs: nnx.Rngs,
     ) -> None:
@@ -38,7 +40,7 @@ class FlatMLP(nnx.Module):
         self.mean = layers.Frozen(jnp.zeros(size))
         self.deviation = layers.Frozen(jnp.ones(size))
         self.dense = nnx.Dict()
-        for number, width in enumerate((*widths, 1)):
+        for number, width in enumerate((*widths, outputs)):
             self.dense[f"{number:02d}"] = nnx.Linear(size, width, rngs=rngs)
             size = width
 
@@ -66,15 +68,21 @@ class FlatMLP(nnx.Module):
         """Returns what `read` takes of one network."""
         return self.standardise(self.measure(theta))
 
-    def read(self, prepared: dict[str, Any], key: PRNGKeyArray | None = None) -> Scalar:
-        """Returns the score; `key` turns dropout on and is consumed."""
+    def scores(
+        self, prepared: dict[str, Any], key: PRNGKeyArray | None = None
+    ) -> Float[Array, " outputs"]:
+        """Returns all scores; `key` turns dropout on and is consumed."""
         x = prepared["flat"]
         *hidden, last = sorted(self.dense)
         for number, name in enumerate(hidden):
             x = jax.nn.silu(self.dense[name](x))
             sub = None if key is None else jax.random.fold_in(key, number)
             x = layers.dropout(sub, x, self.dropout)
-        return self.dense[last](x)[0]
+        return self.dense[last](x)
+
+    def read(self, prepared: dict[str, Any], key: PRNGKeyArray | None = None) -> Scalar:
+        """Returns the first score; `key` turns dropout on and is consumed."""
+        return self.scores(prepared, key)[0]
 
     def __call__(self, theta: Theta, key: PRNGKeyArray | None = None) -> Scalar:
         """Returns the score of one network."""

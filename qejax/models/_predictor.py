@@ -57,7 +57,8 @@ class Predictor(nnx.Module):
         quasi: kind of the trunk. On raw weights, with an invariant pool: "strict",
             "gauge" (the paper's group-valued map, which no invariant output can see)
             and "relative" (one that can be seen). On the normal form, with message
-            passing: "canonical", and "learned_gauge", which moves it along its orbit.
+            passing: "canonical", and "learned_gauge", which moves it along its orbit;
+            "signed" does not choose the signs of units.
         network: the architecture; needed for path statistics and probes.
         config: everything else.
         rngs: `params` is used.
@@ -100,7 +101,7 @@ class Predictor(nnx.Module):
             self.probes = layers.Frozen(probe_inputs(config.shape, config.probes))
         self.stream: layers.ProbeStream | None = nnx.data(None)
         extra: dict[str, int] = {}
-        if config.stream and not (channels and TRUNKS[quasi].normal):
+        if config.stream and not (channels and TRUNKS[quasi].units):
             raise ValueError(
                 f"Predictor(config.stream={config.stream}): only message passing "
                 f"reads activations of units, got quasi={quasi!r} with {channels} "

@@ -17,9 +17,10 @@ from jax.typing import DTypeLike
 from qejax import layers
 from qejax._typing import Array, Theta
 from qejax.layers import Features, GraphFeatures
+from qejax.models._signed_trunk import SignedTrunk
 from qejax.spaces import Canonical, WeightSpec, balanced, views
 
-Quasi = Literal["strict", "gauge", "relative", "canonical", "learned_gauge"]
+Quasi = Literal["strict", "gauge", "relative", "canonical", "learned_gauge", "signed"]
 """Which group elements may differ between what comes in and what goes out."""
 
 CLIP = 6.0
@@ -38,6 +39,7 @@ class TrunkConfig:
         carried: channels sent along an edge of "transport".
         max_fixed: as in `MonomialLinear`.
         eps: of group-valued maps.
+        waves: frequencies at which "signed" reads weights that read inputs.
         extra: further channels of nodes, as sorted pairs.
         param_dtype: of the parameters.
     """
@@ -49,6 +51,7 @@ class TrunkConfig:
     carried: int = 8
     max_fixed: int | None = 16
     eps: float = 0.5
+    waves: int = 16
     extra: tuple[tuple[str, int], ...] = ()
     param_dtype: DTypeLike = jnp.float32
 
@@ -272,6 +275,17 @@ def _learned(spec: WeightSpec, config: TrunkConfig, rngs: nnx.Rngs) -> GraphTrun
     return GraphTrunk(spec, config, gauge, rngs)
 
 
+def _signed(spec: WeightSpec, config: TrunkConfig, rngs: nnx.Rngs) -> SignedTrunk:
+    return SignedTrunk(
+        spec,
+        config.channels,
+        depth=config.depth,
+        waves=config.waves,
+        param_dtype=config.param_dtype,
+        rngs=rngs,
+    )
+
+
 @dataclass(frozen=True)
 class TrunkRow:
     """One kind of predictor.
@@ -279,17 +293,20 @@ class TrunkRow:
     Attributes:
         build: `(spec, config, rngs) -> trunk`.
         normal: whether it reads the normal form, and by default its statistics.
+        units: whether it reads further features of units.
     """
 
     build: Callable[[WeightSpec, TrunkConfig, nnx.Rngs], Trunk]
     normal: bool
+    units: bool = False
 
 
 TRUNKS: dict[str, TrunkRow] = {
     "strict": TrunkRow(lambda s, c, r: LayerTrunk(s, c, _beta, r), normal=False),
     "gauge": TrunkRow(lambda s, c, r: LayerTrunk(s, c, _gauged, r), normal=False),
     "relative": TrunkRow(lambda s, c, r: LayerTrunk(s, c, _related, r), normal=False),
-    "canonical": TrunkRow(lambda s, c, r: GraphTrunk(s, c, None, r), normal=True),
-    "learned_gauge": TrunkRow(_learned, normal=True),
+    "canonical": TrunkRow(lambda s, c, r: GraphTrunk(s, c, None, r), True, units=True),
+    "learned_gauge": TrunkRow(_learned, normal=True, units=True),
+    "signed": TrunkRow(_signed, normal=True),
 }
 """By `Quasi`."""

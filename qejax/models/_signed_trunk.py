@@ -1,0 +1,86 @@
+"""The trunk that keeps signs: message passing with odd and even features."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from qejax import layers
+from qejax._typing import Array, Leaves, Theta
+from qejax.spaces import Canonical, WeightSpec, views
+
+
+class SignedTrunk(nnx.Module):
+    """`SignedTransport` over settled weights with scales fixed, then a pool.
+
+    Nothing depends on how a normal form chooses signs, so that features are continuous
+    in the weights where those jump.
+
+    Args:
+        spec: of settled weights.
+        channels: odd and even features of a unit, `C` each; `4 C` inside.
+        depth: rounds of messages.
+        waves: learned frequencies of weights that read inputs.
+        param_dtype: of the parameters.
+        rngs: `params` is used.
+    """
+
+    def __init__(
+        self,
+        spec: WeightSpec,
+        channels: int,
+        *,
+        depth: int = 2,
+        waves: int = 64,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.spec = spec
+        self.scale = nnx.Dict(
+            {
+                layers.key_of(leaf.path): layers.Frozen(jnp.ones(()))
+                for leaf in spec.leaves
+            }
+        )
+        self.mix = layers.SignedTransport(
+            spec,
+            channels,
+            hidden=4 * channels,
+            depth=depth,
+            waves=waves,
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )
+        still = [leaf.size for leaf in spec.leaves if not leaf.moved()]
+        self.size = channels * len(spec.spaces) + sum(still)
+
+    def features(self, theta: Theta, normal: Canonical) -> Leaves:
+        """Returns the leaves of the normal form; signs may be any."""
+        del theta
+        return views(self.spec, normal.theta)
+
+    def fit_scale(self, features: Leaves) -> None:
+        """Stores the root mean square of every leaf of stacked features."""
+        for path, x in features.items():
+            square = jnp.mean(jnp.square(x))
+            root = jnp.sqrt(jnp.where(square > 0, square, 1)).astype(jnp.float32)
+            self.scale[layers.key_of(path)].set_value(root)
+
+    def scaled(self, features: Leaves) -> Leaves:
+        """Returns features of unit size, cut off at 6."""
+        return {
+            path: jnp.clip(
+                x / self.scale[layers.key_of(path)][...].astype(x.dtype), -6, 6
+            )
+            for path, x in features.items()
+        }
+
+    def __call__(self, features: Leaves, extra: dict[str, Array]) -> Array:
+        """Returns `[size]`; `extra` is not read."""
+        del extra
+        pooled = layers.layer_norm(layers.pool_signed(self.mix(features)))
+        still = [
+            features[leaf.path].reshape(-1)
+            for leaf in self.spec.leaves
+            if not leaf.moved()
+        ]
+        return jnp.concatenate([pooled, *still])
