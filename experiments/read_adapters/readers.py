@@ -17,17 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax import lax
 
-from experiments.predict_accuracy.chunks import (
-    UNOPTIMISED,
-    cast,
-    chunked,
-    compiled_once,
-    in_chunks,
-)
+from experiments import seeds
+from experiments.predict_accuracy.chunks import cast
 from experiments.predict_accuracy.objective import pairwise_loss
-from experiments.predict_accuracy.train import cheap_key
 from experiments.read_adapters.config import Config
 from experiments.read_adapters.evaluate import (
     Answer,
@@ -38,8 +31,9 @@ from experiments.read_adapters.evaluate import (
     thetas_of,
     truth_of,
 )
-from qejax import layers, models, spaces, train, zoo
-from qejax._typing import Array, PRNGKeyArray, Theta
+from experiments.seeds import Reader
+from qejax import layers, models, spaces, zoo
+from qejax._typing import Array, Theta
 from qejax.spaces import WeightSpec
 
 IMAGES = 797
@@ -48,7 +42,7 @@ IMAGES = 797
 COPIES = 4
 """An MLP with copies reads each training adapter as it is and moved three times."""
 
-INIT_KEY, COPY_KEY = 44, 45
+COPY_KEY = 45
 """Folded into the seed."""
 
 WIDTHS = (128, 64)
@@ -148,60 +142,17 @@ def _flat(entries: Entries) -> Callable[..., Flat]:
     return build
 
 
-@dataclass(frozen=True)
-class Reader:
-    """A metanetwork as pure functions, its constants fitted.
-
-    Attributes:
-        init: `key -> params`.
-        scores: `(params, prepared [B, ...], key or None) -> [B, K + 1]`.
-        prepare: from weights to what it reads of them, float64; nothing trained.
-        training: what it reads of the training adapters, and what is known of them.
-    """
-
-    init: Callable[[PRNGKeyArray], Any]
-    scores: Callable[[Any, Any, PRNGKeyArray | None], Array]
-    prepare: Callable[[Theta], Any]
-    training: tuple[Any, Truth]
-
-
-def make_reader(kind: Kind, adapters: zoo.Zoo, config: Config) -> Reader:
-    """Returns the pure functions of a row; constants come from the training split."""
+def make_reader(kind: Kind, adapters: zoo.Zoo, config: Config) -> tuple[Reader, Truth]:
+    """Returns the pure functions of a row, and what is known of what it trains on."""
     spec, heads = adapters.network.spec, len(config.tasks) + 1
+    thetas, truth = thetas_of(adapters, "train"), truth_of(adapters, "train")
+    if kind.copies:
+        thetas, truth = _with_copies(spec, thetas, truth, config)
 
     def build(rngs: nnx.Rngs) -> Any:
         return kind.build(spec, heads, config, rngs)
 
-    def init(key: PRNGKeyArray) -> Any:
-        return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key)), nnx.Param))
-
-    graph, shapes, _ = nnx.split(
-        nnx.eval_shape(lambda: build(nnx.Rngs(0))), nnx.Param, ...
-    )
-    # Nothing that is measured depends on the parameters, so those can be zeros.
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    constants = compiled_once(lambda: nnx.split(build(nnx.Rngs(0)), nnx.Param, ...)[2])
-    module = nnx.merge(graph, zeros, constants())
-    thetas, truth = thetas_of(adapters, "train"), truth_of(adapters, "train")
-    if kind.copies:
-        thetas, truth = _with_copies(spec, thetas, truth, config)
-    measure = chunked(module.measure, options=UNOPTIMISED)
-    with jax.enable_x64(True):
-        prepared = module.calibrate(measure(thetas), truth.accuracy)
-        prepared = cast(prepared, np.float32)
-    graph, _, fitted = nnx.split(module, nnx.Param, ...)
-    standardise = chunked(module.standardise, options=UNOPTIMISED)
-
-    def scores(params: Any, prepared: Any, key: PRNGKeyArray | None) -> Array:
-        model = nnx.merge(graph, params, fitted)
-        if key is None:
-            return jax.vmap(lambda one: model.scores(one, None))(prepared)
-        keys = jax.random.split(key, len(jax.tree.leaves(prepared)[0]))
-        return jax.vmap(model.scores)(prepared, keys)
-
-    return Reader(
-        init, scores, lambda thetas: standardise(measure(thetas)), (prepared, truth)
-    )
+    return seeds.make_reader(build, thetas, truth.accuracy), truth
 
 
 def _with_copies(
@@ -234,46 +185,32 @@ def train_row(
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
-    reader = make_reader(kind, adapters, config)
-    prepared, truth = reader.training
-    data = {
-        "prepared": prepared,
+    reader, truth = make_reader(kind, adapters, config)
+    labels = {
         "task": truth.task.astype(np.int32),
         "accuracy": truth.accuracy.astype(np.float32),
     }
-    share = min(config.batch, len(truth.task) // config.seeds)
-    begun: list[float] = []
-
-    def progress(report: train.Progress) -> None:
-        begun.append((report.step - 1) / report.steps)
-        tell(report.step / report.steps, max(begun[0], 0.0))
-
-    def init(key: PRNGKeyArray) -> Any:
-        keys = jax.random.split(jax.random.fold_in(key, INIT_KEY), config.seeds)
-        return lax.map(lambda one: reader.init(cheap_key(one)), keys)
-
-    result = train.fit(
-        _loss(reader, config.seeds),
-        compiled_once(init)(jax.random.key(config.seed)),
-        data,
-        train.FitConfig(
-            steps=config.steps,
-            batch_size=share * config.seeds,
-            eval_every=config.evaluate_every,
-            seed=config.seed,
-            select="both",
-            ema=0.99,
-        ),
-        optimizer=_optimizer(config),
-        evaluate=_evaluate(reader, adapters),
-        out=out,
-        settings={"row": kind.name},
-        progress=progress,
+    schedule = seeds.Schedule(
+        config.seeds,
+        config.seed,
+        config.steps,
+        config.batch,
+        config.evaluate_every,
+        config.learning_rate,
+        weight_decay=0.1,
+        select="both",
     )
-    tell(1.0, 0.0 if begun else 1.0)
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), result.params)
-    answer = _answer(reader)
-
+    result = seeds.fit_seeds(
+        reader,
+        labels,
+        _loss,
+        schedule,
+        _evaluate(reader, adapters),
+        out,
+        kind.name,
+        tell,
+    )
+    params, answer = seeds.widened(result.params), _answer(reader)
     return Row(
         name=kind.name,
         model=kind.model,
@@ -286,60 +223,18 @@ def train_row(
     )
 
 
-def _loss(
-    reader: Reader, seeds: int
-) -> Callable[[Any, Any, PRNGKeyArray], tuple[Array, dict[str, Array]]]:
-    def loss(
-        params: Any, batch: Any, key: PRNGKeyArray
-    ) -> tuple[Array, dict[str, Array]]:
-        size = len(batch["task"]) // seeds
-        parts = jax.tree.map(lambda a: a.reshape(seeds, size, *a.shape[1:]), batch)
-
-        def one(seed: Any) -> Array:
-            params, part, key = seed
-            scores = reader.scores(params, part["prepared"], key)
-            logits, score = scores[:, :-1], scores[:, -1]
-            task = optax.softmax_cross_entropy_with_integer_labels(logits, part["task"])
-            return task.mean() + pairwise_loss(score, part["accuracy"], IMAGES)
-
-        keys = jax.random.split(cheap_key(key), seeds)
-        losses = lax.map(one, (params, parts, keys))
-        # A sum: every seed has the gradient that it would have alone.
-        return jnp.sum(losses), {"mean": jnp.mean(losses)}
-
-    return loss
-
-
-def _optimizer(config: Config) -> optax.GradientTransformation:
-    warmup = max(config.steps // 10, 1)
-    top, steps = config.learning_rate, max(config.steps, warmup + 1)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, top, warmup, steps, 0.02 * top)
-
-    def decayed(params: Any) -> Any:
-        return jax.tree.map(lambda p: p.ndim > 2, params)
-
-    one = optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.adamw(schedule, b2=0.99, weight_decay=0.1, mask=decayed),
-    )
-    # Each seed clips and averages by itself.
-    return optax.GradientTransformation(
-        jax.vmap(one.init), jax.vmap(one.update, in_axes=(0, 0, 0))
-    )
+def _loss(scores: Array, labels: Any) -> Array:
+    logits, score = scores[:, :-1], scores[:, -1]
+    task = optax.softmax_cross_entropy_with_integer_labels(logits, labels["task"])
+    return task.mean() + pairwise_loss(score, labels["accuracy"], IMAGES)
 
 
 def _answer(reader: Reader) -> Callable[[Any, Any], Answer]:
     """From parameters `[S, ...]` and what was prepared to answers, in their dtype."""
-
-    @jax.jit
-    def chunk(params: Any, prepared: Any) -> Array:
-        one = lax.map(lambda p: reader.scores(p, prepared, None), params)
-        return one.swapaxes(0, 1)
+    scores = seeds.scores_of(reader)
 
     def answer(params: Any, prepared: Any) -> Answer:
-        wide = any(leaf.dtype == np.float64 for leaf in jax.tree.leaves(params))
-        with jax.enable_x64(wide):
-            found = in_chunks(lambda x: chunk(params, x), prepared).swapaxes(0, 1)
+        found = scores(params, prepared)
         logits = np.asarray(found[..., :-1], np.float64)
         total = np.logaddexp.reduce(logits, axis=-1, keepdims=True)
         return Answer(logits - total, np.asarray(found[..., -1], np.float64))

@@ -1,22 +1,13 @@
 """The experiment: a zoo of adapters, readers and trees, one look at the test split."""
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from experiments.finished import finished, made
 from experiments.predict_accuracy.progress import Bars, clock
-from experiments.predict_accuracy.record import (
-    Log,
-    fingerprint,
-    machine,
-    plain,
-    versions,
-    write_json,
-)
+from experiments.predict_accuracy.record import Log, plain, write_json
 from experiments.read_adapters import readers, report, trees
 from experiments.read_adapters import zoo as zoos
 from experiments.read_adapters.config import Config
@@ -50,21 +41,21 @@ def run(
         ValueError: if the zoo is damaged, or `out` holds the results of another run.
     """
     console, out = console or Console(), config.out
-    made = _made(config, preset, command)
-    finished = _finished(out, made)
-    if finished is not None:
+    about_run = made("read_adapters", preset, command, config, PLACES)
+    before = finished(out, about_run, PLACES)
+    if before is not None:
         console.print(f"finished before; everything is in {out}")
-        report.show(finished, console)
-        return finished
+        report.show(before, console)
+        return before
     with Bars(console) as bars:
         _plan(config, bars)
         with bars.work("zoo", "zoo") as piece:
             base, adapters = zoos.load(config, piece.advance)
-        write_json(out / "config.json", made)
-        log = Log(out / "log.jsonl", made["fingerprint"])
+        write_json(out / "config.json", about_run)
+        log = Log(out / "log.jsonl", about_run["fingerprint"])
         about = _about(config, base, adapters)
         log.write("zoo", **about)
-        rows = _train(config, adapters, made["fingerprint"], bars, log)
+        rows = _train(config, adapters, about_run["fingerprint"], bars, log)
         with bars.work("test split, opened once", "test"):
             sets = sets_of(*(TASKS[name] for name in config.tasks))
             tested = final_test(rows, adapters, sets, config.seed, config.spread)
@@ -133,32 +124,3 @@ def _about(config: Config, base: zoo.Zoo, adapters: zoo.Zoo) -> dict[str, Any]:
             for number, name in enumerate(config.tasks)
         },
     }
-
-
-def _made(config: Config, preset: str, command: str) -> dict[str, Any]:
-    fields = {k: v for k, v in vars(config).items() if k not in PLACES}
-    return {
-        "experiment": "read_adapters",
-        "preset": preset,
-        "command": command,
-        "fingerprint": fingerprint(fields),
-        "config": vars(config),
-        "versions": versions(),
-        "machine": machine(),
-    }
-
-
-def _finished(out: Path, made: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The metrics of this run; another run's are never lost."""
-    if not (out / "metrics.json").exists():
-        return None
-    before = json.loads((out / "config.json").read_text())
-    if before["fingerprint"] == made["fingerprint"]:
-        return json.loads((out / "metrics.json").read_text())
-    old, new = before["config"], plain(made["config"])
-    names = [k for k in new if k not in PLACES and new[k] != old.get(k)]
-    changed = [f"--{k.replace('_', '-')} {old.get(k)}, now {new[k]}" for k in names]
-    raise ValueError(
-        f"--out {out}: holds the results of another run, with {'; '.join(changed)}. "
-        f"Choose another --out, or move that one away."
-    )

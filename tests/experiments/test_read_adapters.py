@@ -190,7 +190,8 @@ def test_products_and_normal_forms_are_the_same_after_a_move_and_weights_are_not
 def test_copies_are_of_training_adapters(loaded, config):
     _, adapters = loaded
     (kind,) = readers.kinds(dataclasses.replace(config, rows=("mlp_raw_copies",)))
-    prepared, truth = readers.make_reader(kind, adapters, config).training
+    reader, truth = readers.make_reader(kind, adapters, config)
+    prepared = reader.training
     own = evaluate.truth_of(adapters, "train")
     np.testing.assert_array_equal(truth.task, np.tile(own.task, readers.COPIES))
     np.testing.assert_array_equal(truth.accuracy, np.tile(own.accuracy, readers.COPIES))

@@ -1,0 +1,162 @@
+"""What one run of the experiment is made of, and its presets.
+
+Question: what class is a signal of, read from the weights of a coordinate network that
+was fitted to it, and does the answer survive what changes no function: flipped signs,
+shifted phases, permuted units?
+
+====== ===========================================================================
+Run    `python -m experiments.classify_inr`
+Device 2 CPU cores, no network access
+Time   10 minutes, the zoo included
+Numbers in `experiments/results/classify_inr_*.json`, mean and sd over 3 seeds
+Source Navon et al. 2023, arXiv:2301.12780; Zhou et al. 2023, arXiv:2302.14040
+====== ===========================================================================
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+ROWS = (
+    "signed",
+    "signed_plain",
+    "canonical",
+    "relative",
+    "gauge",
+    "strict",
+    "mlp_canonical",
+    "mlp_raw",
+    "signed_probes",
+    "probes",
+)
+"""Of the table; those with "probes" in their names run the networks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run; every field is a flag of the command line.
+
+    Attributes:
+        out: where the run writes; re-running with the same `out` resumes.
+        zoo: a prepared folder of fits or FORMAT:DIRECTORY; empty for digits, fitted
+            here.
+        images: digits that are fitted here, the first ones; 0 for all.
+        networks: training networks, the first ones; 0 for all.
+        copies: fits of a training image to learn from; extra ones are left out.
+        seed: decides everything random, the zoo of digits included.
+        seeds: metanetworks trained per row of the table.
+        rows: of the table, names of `ROWS`.
+        channels: of "signed".
+        waves: frequencies at which "signed" reads weights that read coordinates.
+        depth: rounds of messages, and layers of the kinds on raw weights.
+        layer_channels: of "strict" and "gauge"; about as many parameters.
+        relative_channels: of "relative", likewise.
+        graph_channels: of "canonical"; about as many parameters.
+        probes: learned coordinates of the rows with probes.
+        hidden: width of the heads.
+        dropout: in the heads.
+        steps: optimiser steps per metanetwork.
+        layer_steps: of the kinds on raw weights, which are slower.
+        batch: networks per step.
+        learning_rate: peak of the schedule.
+        weight_decay: of matrices.
+        evaluate_every: steps between two evaluations on the validation split.
+    """
+
+    out: Path = Path("runs/classify_inr")
+    zoo: str = ""
+    images: int = 0
+    networks: int = 0
+    copies: int = 1
+    seed: int = 0
+    seeds: int = 3
+    rows: tuple[str, ...] = ROWS
+    channels: int = 32
+    waves: int = 64
+    depth: int = 2
+    layer_channels: int = 18
+    relative_channels: int = 16
+    graph_channels: int = 48
+    probes: int = 128
+    hidden: int = 128
+    dropout: float = 0.3
+    steps: int = 600
+    layer_steps: int = 200
+    batch: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    evaluate_every: int = 50
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be run, before anything is read or written."""
+        for name in (
+            "seeds copies channels waves depth layer_channels relative_channels "
+            "graph_channels probes hidden steps layer_steps batch evaluate_every"
+        ).split():
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} should be at least 1, got "
+                    f"{getattr(self, name)}."
+                )
+        unknown = [name for name in self.rows if name not in ROWS]
+        if unknown or not self.rows:
+            raise ValueError(
+                f"--rows: expected some of {list(ROWS)}, got {unknown or 'none'}."
+            )
+        for name in ("images", "networks"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"--{name} should be 0 for all, or how many, got "
+                    f"{getattr(self, name)}."
+                )
+        if not self.learning_rate > 0 or not 0 <= self.dropout < 1:
+            raise ValueError(
+                f"--learning-rate should be positive and --dropout in [0, 1), got "
+                f"{self.learning_rate} and {self.dropout}."
+            )
+
+
+_DIGITS = Config(out=Path("runs/classify_inr/digits"))
+_MNIST = dataclasses.replace(
+    _DIGITS,
+    out=Path("runs/classify_inr/mnist"),
+    zoo="runs/make_zoo/inr_mnist/zoo",
+    channels=64,
+    layer_channels=36,
+    relative_channels=34,
+    graph_channels=114,
+    hidden=256,
+    steps=2400,
+    layer_steps=600,
+    learning_rate=1e-3,
+    evaluate_every=200,
+)
+_SMOKE = dataclasses.replace(
+    _DIGITS,
+    out=Path("runs/classify_inr/smoke"),
+    images=100,
+    seeds=1,
+    channels=2,
+    waves=2,
+    depth=1,
+    layer_channels=2,
+    relative_channels=2,
+    graph_channels=2,
+    probes=4,
+    hidden=4,
+    steps=4,
+    layer_steps=2,
+    batch=20,
+    evaluate_every=2,
+)
+
+PRESETS: dict[str, tuple[str, Config]] = {
+    "digits": ("1,797 networks fitted to 8 x 8 digits, made here.", _DIGITS),
+    "mnist": (
+        "13,000 networks fitted to MNIST; first `python -m experiments.make_zoo "
+        "inr_mnist`.",
+        _MNIST,
+    ),
+    "smoke": ("A few digits in seconds; numbers mean nothing.", _SMOKE),
+}
+"""Presets by name: what it is, and its config. The first is the default."""

@@ -1,0 +1,213 @@
+"""The metanetworks: classifiers by kind, with and without probes, and flat MLPs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from experiments import seeds
+from experiments.classify_inr.config import Config
+from experiments.classify_inr.evaluate import Row, labels_of, thetas_of
+from experiments.predict_accuracy.chunks import cast
+from qejax import models, train, zoo
+from qejax._typing import Array, Theta
+from qejax.nets import Network
+from qejax.spaces import canonical_form
+
+CLASSES = 10
+WIDTHS = (256, 128)
+"""Of the hidden layers of MLPs."""
+
+
+class Flat(models.FlatMLP):
+    """An MLP on flat weights, as they are or in normal form."""
+
+    def __init__(
+        self, network: Network, *, normal: bool, dropout: float, rngs: nnx.Rngs
+    ) -> None:
+        spec = network.spec
+        super().__init__(spec, WIDTHS, outputs=CLASSES, dropout=dropout, rngs=rngs)
+        self.normal = normal
+
+    def measure(self, theta: Theta) -> dict[str, Any]:
+        """Returns the flat entries of one network."""
+        read = canonical_form(self.spec, theta).theta if self.normal else theta
+        return super().measure(read)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row before it is trained.
+
+    Attributes:
+        name: of the row.
+        model: what it is, in words.
+        build: `(network, config, rngs) -> module`.
+        probes: whether it runs the networks.
+        slow: whether it is trained for `layer_steps`.
+    """
+
+    name: str
+    model: str
+    build: Callable[[Network, Config, nnx.Rngs], Any]
+    probes: bool = False
+    slow: bool = False
+
+
+def _classifier(
+    quasi: models.Quasi, size: str, probes: bool = False, waves: bool = True
+) -> Callable[[Network, Config, nnx.Rngs], models.Classifier]:
+    def build(network: Network, config: Config, rngs: nnx.Rngs) -> models.Classifier:
+        choices = models.ClassifierConfig(
+            depth=config.depth,
+            waves=config.waves if waves else 0,
+            probes=config.probes if probes else 0,
+            hidden=config.hidden,
+            dropout=config.dropout,
+        )
+        return models.Classifier(
+            network.spec,
+            CLASSES,
+            getattr(config, size) if size else 0,
+            quasi,
+            network=network,
+            config=choices,
+            rngs=rngs,
+        )
+
+    return build
+
+
+def _flat(normal: bool) -> Callable[[Network, Config, nnx.Rngs], Flat]:
+    return lambda network, config, rngs: Flat(
+        network, normal=normal, dropout=config.dropout, rngs=rngs
+    )
+
+
+KINDS = {
+    row.name: row
+    for row in (
+        Kind(
+            "signed",
+            "messages that keep signs, frequencies of weights",
+            _classifier("signed", "channels"),
+        ),
+        Kind(
+            "signed_plain",
+            "messages that keep signs",
+            _classifier("signed", "channels", waves=False),
+        ),
+        Kind(
+            "canonical",
+            "message passing on the normal form",
+            _classifier("canonical", "graph_channels"),
+        ),
+        Kind(
+            "relative",
+            "quasi-equivariant, relative alpha",
+            _classifier("relative", "relative_channels"),
+            slow=True,
+        ),
+        Kind(
+            "gauge",
+            "quasi-equivariant, the paper's shared alpha",
+            _classifier("gauge", "layer_channels"),
+            slow=True,
+        ),
+        Kind(
+            "strict",
+            "strictly equivariant layers",
+            _classifier("strict", "layer_channels"),
+            slow=True,
+        ),
+        Kind("mlp_canonical", "MLP on the normal form", _flat(normal=True)),
+        Kind("mlp_raw", "MLP on raw weights", _flat(normal=False)),
+        Kind(
+            "signed_probes",
+            "as signed, with values at learned coordinates",
+            _classifier("signed", "channels", probes=True),
+            probes=True,
+        ),
+        Kind(
+            "probes",
+            "MLP on values at learned coordinates",
+            _classifier("signed", "", probes=True),
+            probes=True,
+        ),
+    )
+}
+"""Rows by name."""
+
+
+def train_row(
+    kind: Kind,
+    fits: zoo.Zoo,
+    config: Config,
+    out: Path,
+    tell: Callable[[float, float], None],
+) -> Row:
+    """Trains the seeds of a row, or reads what an earlier run trained.
+
+    Args:
+        kind: what to train.
+        fits: the zoo; its training and validation splits are read.
+        config: of the run.
+        out: where the checkpoints of this row lie.
+        tell: takes the share of the steps that are done, and the share that an earlier
+            run had done.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM, with the state saved.
+    """
+
+    def build(rngs: nnx.Rngs) -> Any:
+        return kind.build(fits.network, config, rngs)
+
+    truth = labels_of(fits, "train")
+    reader = seeds.make_reader(build, thetas_of(fits, "train"), truth)
+    scores = seeds.scores_of(reader)
+    prepared = cast(reader.prepare(thetas_of(fits, "val")), np.float32)
+    known = labels_of(fits, "val")
+
+    def evaluate(params: Any) -> dict[str, float]:
+        found = scores(params, prepared)
+        right = [train.accuracy(known, one) for one in found]
+        return {"accuracy": float(np.mean(right))}
+
+    schedule = seeds.Schedule(
+        config.seeds,
+        config.seed,
+        config.layer_steps if kind.slow else config.steps,
+        config.batch,
+        config.evaluate_every,
+        config.learning_rate,
+        config.weight_decay,
+        select="accuracy",
+    )
+    labels = {"class": truth.astype(np.int32)}
+    result = seeds.fit_seeds(
+        reader, labels, _loss, schedule, evaluate, out, kind.name, tell
+    )
+    params = seeds.widened(result.params)
+    return Row(
+        name=kind.name,
+        model=kind.model,
+        probes=kind.probes,
+        params=sum(leaf[0].size for leaf in jax.tree.leaves(params)),
+        answer=lambda thetas: scores(params, reader.prepare(thetas)),
+        extra={
+            "best_step": result.best_step,
+            "validation": {row["step"]: row["eval"] for row in result.history},
+        },
+    )
+
+
+def _loss(scores: Array, labels: Any) -> Array:
+    losses = optax.softmax_cross_entropy_with_integer_labels(scores, labels["class"])
+    return jnp.mean(losses)

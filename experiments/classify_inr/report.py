@@ -1,0 +1,94 @@
+"""What a run shows at its end: the table and one picture."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments.classify_inr.evaluate import Tested
+from experiments.classify_inr.table import lines
+from qejax import nets, zoo
+
+SHOWN = ("row", "probes", "accuracy %", "moved %", "predictions changed")
+"""Columns of the table in a terminal; the README shows all."""
+
+SIGNALS = 8
+
+
+def show(metrics: Mapping[str, Any], console: Console) -> None:
+    """Prints the final table."""
+    title = "Test split, mean ± sd over seeds"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, show_edge=False)
+    for heading in SHOWN:
+        side = "left" if heading == "row" else "right"
+        table.add_column(heading, justify=side, no_wrap=True)
+    for row in lines(metrics):
+        table.add_row(*(row[heading] for heading in SHOWN))
+    console.print(table)
+
+
+def plot(
+    metrics: Mapping[str, Any], tested: Tested, fits: zoo.Zoo, shape: Any, out: Path
+) -> Path:
+    """Writes `classes.png`: accuracies, validation curves, and some signals.
+
+    Args:
+        metrics: of the run.
+        tested: what the test split says.
+        fits: the zoo.
+        shape: of a signal on its grid, two numbers.
+        out: an existing directory.
+
+    Returns:
+        The file.
+    """
+    # Imported here: reading a finished run and --help need no plotting library.
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure = plt.figure(figsize=(12, 6), layout="constrained")
+    grid = figure.add_gridspec(2, SIGNALS, height_ratios=(2.2, 1))
+    half = SIGNALS // 2
+    bars = figure.add_subplot(grid[0, :half])
+    curves = figure.add_subplot(grid[0, half:])
+    rows = metrics["rows"]
+    at = np.arange(len(rows))
+    for shift, part, label in (
+        (-0.2, "test", "as stored"),
+        (0.2, "test_moved", "moved, same functions"),
+    ):
+        values = [100 * row[part]["accuracy"] for row in rows.values()]
+        errors = [100 * row[part]["accuracy_std"] for row in rows.values()]
+        bars.barh(at + shift, values, 0.38, xerr=errors, label=label)
+    bars.set_yticks(at, list(rows))
+    bars.invert_yaxis()
+    bars.set_xlabel("accuracy, %")
+    bars.legend(fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.12), ncols=2)
+    for name, row in rows.items():
+        steps = [int(step) for step in row["validation"]]
+        seen = [100 * metric["accuracy"] for metric in row["validation"].values()]
+        curves.plot(steps, seen, label=name)
+    curves.set_xlabel("step")
+    curves.set_ylabel("accuracy on the validation split, %")
+    curves.legend(fontsize="x-small")
+    test = fits.select("test")
+    best = next(iter(tested.given))
+    chosen = tested.given[best][0].argmax(-1)
+    for number in range(min(SIGNALS, len(test))):
+        theta = test.take(np.array([number])).thetas
+        axis = figure.add_subplot(grid[1, number])
+        one = {k: {n: a[0] for n, a in v.items()} for k, v in theta.items()}
+        values = np.asarray(test.network.apply(one, nets.grid(*shape)))
+        axis.imshow(values.reshape(*shape, -1)[..., 0], cmap="gray")
+        axis.set_title(f"{best}: {chosen[number]}", fontsize="small")
+        axis.axis("off")
+    path = out / "classes.png"
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+    return path

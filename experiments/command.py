@@ -1,0 +1,80 @@
+"""The command line of an experiment: `python -m MODULE [PRESET] [--field value]`."""
+
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+
+def parse(
+    args: list[str], module: str, about: str, presets: Mapping[str, tuple[str, Any]]
+) -> tuple[str, Any]:
+    """Returns the preset's name and the config that the arguments ask for.
+
+    Args:
+        args: of the command line, without the program.
+        module: of the experiment.
+        about: a sentence for `--help`.
+        presets: by name, what it is and its config; the first is the default.
+
+    Raises:
+        SystemExit: on an argument that does not parse, and for `--help`.
+    """
+    named = bool(args) and not args[0].startswith("-")
+    preset = args[0] if named else next(iter(presets))
+    if preset not in presets:
+        raise SystemExit(f"preset should be one of {list(presets)}, got {preset!r}.")
+    text, config = presets[preset]
+    names = "\n".join(f"- `{name}`: {what}" for name, (what, _) in presets.items())
+    description = (
+        f"{about}\n\nPresets, given first:\n\n{names}\n\nDefaults below are of "
+        f"`{preset}`: {text}"
+    )
+    prog, rest = f"python -m {module} {preset}", args[named:]
+    try:
+        made = tyro.cli(
+            type(config), prog=prog, args=rest, default=config, description=description
+        )
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    return preset, made
+
+
+def main(
+    module: str,
+    about: str,
+    presets: Mapping[str, tuple[str, Any]],
+    load: Callable[[], Callable[..., Any]],
+) -> int:
+    """Runs the experiment; returns the exit status.
+
+    Args:
+        module: of the experiment.
+        about: a sentence for `--help`.
+        presets: as for `parse`.
+        load: imports and returns `run(config, preset=, command=, console=)`, so that
+            `--help` and a wrong flag answer at once.
+    """
+    preset, config = parse(sys.argv[1:], module, about, presets)
+    run = load()
+    from qejax.train import CheckpointError, Interrupted
+
+    # Outside of training, where `fit` saves first, SIGTERM stops as Ctrl-C does.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    command = shlex.join(["python", "-m", module, *sys.argv[1:]])
+    console = Console()
+    try:
+        run(config, preset=preset, command=command, console=console)
+    except (Interrupted, KeyboardInterrupt):
+        console.print(f"stopped; the same command goes on from here: {command}")
+        return 130
+    except (ValueError, OSError, ArithmeticError, CheckpointError) as error:
+        console.print(f"[red]error[/red] {error}", highlight=False)
+        return 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 0

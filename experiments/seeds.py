@@ -1,0 +1,230 @@
+"""Metanetworks of one row of a table: all seeds trained by one program.
+
+Every seed has a share of its own of every epoch, and the gradient that it would have
+alone. The step that is kept is the one where the mean over seeds is best on validation.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import lax
+
+from experiments.predict_accuracy.chunks import (
+    UNOPTIMISED,
+    cast,
+    chunked,
+    compiled_once,
+    in_chunks,
+)
+from experiments.predict_accuracy.train import cheap_key
+from qejax import train
+from qejax._typing import Array, PRNGKeyArray, Theta
+
+INIT_KEY = 44
+"""Folded into the seed."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A metanetwork as pure functions, its constants fitted.
+
+    Attributes:
+        init: `key -> params`.
+        scores: `(params, prepared [B, ...], key or None) -> [B, K]`.
+        prepare: from weights to what it reads of them, float64; nothing trained.
+        training: what it reads of the training networks, float32.
+    """
+
+    init: Callable[[PRNGKeyArray], Any]
+    scores: Callable[[Any, Any, PRNGKeyArray | None], Array]
+    prepare: Callable[[Theta], Any]
+    training: Any
+
+
+class Schedule(NamedTuple):
+    """How the seeds of a row are trained.
+
+    Attributes:
+        seeds: their number, `S`.
+        seed: of the first.
+        steps: optimiser steps.
+        batch: networks in a step of one seed.
+        evaluate_every: steps between two evaluations.
+        learning_rate: peak, after a tenth of the steps; then a cosine to a fiftieth.
+        weight_decay: of matrices.
+        select: metric whose best evaluation is kept.
+    """
+
+    seeds: int
+    seed: int
+    steps: int
+    batch: int
+    evaluate_every: int
+    learning_rate: float
+    weight_decay: float
+    select: str
+
+
+def make_reader(
+    build: Callable[[nnx.Rngs], Any], thetas: Theta, labels: np.ndarray
+) -> Reader:
+    """Returns the pure functions of a row; constants come from the training networks.
+
+    Args:
+        build: of a module with `measure`, `calibrate`, `standardise` and `scores`.
+        thetas: of the training networks, float64, leaves `[B, ...]`.
+        labels: `[B]`, for `calibrate`.
+    """
+
+    def init(key: PRNGKeyArray) -> Any:
+        return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key)), nnx.Param))
+
+    graph, shapes, _ = nnx.split(
+        nnx.eval_shape(lambda: build(nnx.Rngs(0))), nnx.Param, ...
+    )
+    # Nothing that is measured depends on the parameters, so those can be zeros.
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    constants = compiled_once(lambda: nnx.split(build(nnx.Rngs(0)), nnx.Param, ...)[2])
+    module = nnx.merge(graph, zeros, constants())
+    measure = chunked(module.measure, options=UNOPTIMISED)
+    with jax.enable_x64(True):
+        prepared = module.calibrate(measure(thetas), labels)
+        prepared = cast(prepared, np.float32)
+    graph, _, fitted = nnx.split(module, nnx.Param, ...)
+    standardise = chunked(module.standardise, options=UNOPTIMISED)
+
+    def scores(params: Any, prepared: Any, key: PRNGKeyArray | None) -> Array:
+        model = nnx.merge(graph, params, fitted)
+        if key is None:
+            return jax.vmap(lambda one: model.scores(one, None))(prepared)
+        keys = jax.random.split(key, len(jax.tree.leaves(prepared)[0]))
+        return jax.vmap(model.scores)(prepared, keys)
+
+    return Reader(init, scores, lambda thetas: standardise(measure(thetas)), prepared)
+
+
+def fit_seeds(
+    reader: Reader,
+    labels: dict[str, np.ndarray],
+    loss: Callable[[Array, Any], Array],
+    schedule: Schedule,
+    evaluate: Callable[[Any], dict[str, float]],
+    out: Path,
+    row: str,
+    tell: Callable[[float, float], None],
+) -> train.FitResult:
+    """Trains the seeds of a row, or reads what an earlier run trained.
+
+    Args:
+        reader: of the row.
+        labels: of the training networks, `[B]` each.
+        loss: `(scores [B', K], labels of these) -> scalar`.
+        schedule: how.
+        evaluate: from parameters `[S, ...]` to metrics on the validation split.
+        out: where the checkpoints of this row lie.
+        row: its name.
+        tell: takes the share of the steps that are done, and the share that an earlier
+            run had done.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM, with the state saved.
+    """
+    count = len(next(iter(labels.values())))
+    share = min(schedule.batch, count // schedule.seeds)
+    begun: list[float] = []
+
+    def progress(report: train.Progress) -> None:
+        begun.append((report.step - 1) / report.steps)
+        tell(report.step / report.steps, max(begun[0], 0.0))
+
+    def init(key: PRNGKeyArray) -> Any:
+        keys = jax.random.split(jax.random.fold_in(key, INIT_KEY), schedule.seeds)
+        return lax.map(lambda one: reader.init(cheap_key(one)), keys)
+
+    result = train.fit(
+        _loss(reader, loss, schedule.seeds),
+        compiled_once(init)(jax.random.key(schedule.seed)),
+        {"prepared": reader.training, **labels},
+        train.FitConfig(
+            steps=schedule.steps,
+            batch_size=share * schedule.seeds,
+            eval_every=schedule.evaluate_every,
+            seed=schedule.seed,
+            select=schedule.select,
+            ema=0.99,
+        ),
+        optimizer=_optimizer(schedule),
+        evaluate=evaluate,
+        out=out,
+        settings={"row": row},
+        progress=progress,
+    )
+    tell(1.0, 0.0 if begun else 1.0)
+    return result
+
+
+def _loss(
+    reader: Reader, loss: Callable[[Array, Any], Array], seeds: int
+) -> Callable[[Any, Any, PRNGKeyArray], tuple[Array, dict[str, Array]]]:
+    def total(
+        params: Any, batch: Any, key: PRNGKeyArray
+    ) -> tuple[Array, dict[str, Array]]:
+        size = len(jax.tree.leaves(batch)[0]) // seeds
+        parts = jax.tree.map(lambda a: a.reshape(seeds, size, *a.shape[1:]), batch)
+
+        def one(seed: Any) -> Array:
+            params, part, key = seed
+            return loss(reader.scores(params, part["prepared"], key), part)
+
+        keys = jax.random.split(cheap_key(key), seeds)
+        losses = lax.map(one, (params, parts, keys))
+        # A sum: every seed has the gradient that it would have alone.
+        return jnp.sum(losses), {"mean": jnp.mean(losses)}
+
+    return total
+
+
+def _optimizer(schedule: Schedule) -> optax.GradientTransformation:
+    warmup = max(schedule.steps // 10, 1)
+    top, steps = schedule.learning_rate, max(schedule.steps, warmup + 1)
+    rate = optax.warmup_cosine_decay_schedule(0.0, top, warmup, steps, 0.02 * top)
+
+    def decayed(params: Any) -> Any:
+        return jax.tree.map(lambda p: p.ndim > 2, params)
+
+    one = optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(rate, b2=0.99, weight_decay=schedule.weight_decay, mask=decayed),
+    )
+    # Each seed clips and averages by itself.
+    return optax.GradientTransformation(
+        jax.vmap(one.init), jax.vmap(one.update, in_axes=(0, 0, 0))
+    )
+
+
+def scores_of(reader: Reader) -> Callable[[Any, Any], np.ndarray]:
+    """Returns `(params [S, ...], prepared) -> scores [S, B, K]`, in their dtype."""
+
+    @jax.jit
+    def chunk(params: Any, prepared: Any) -> Array:
+        one = lax.map(lambda p: reader.scores(p, prepared, None), params)
+        return one.swapaxes(0, 1)
+
+    def scores(params: Any, prepared: Any) -> np.ndarray:
+        wide = any(leaf.dtype == np.float64 for leaf in jax.tree.leaves(params))
+        with jax.enable_x64(wide):
+            return in_chunks(lambda x: chunk(params, x), prepared).swapaxes(0, 1)
+
+    return scores
+
+
+def widened(params: Any) -> Any:
+    """Returns parameters in float64, as NumPy arrays: for answers on moved weights."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
