@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import attention, cut_offs, recipes, speed
+from experiments.classify_inr import table as classify_inr
 from experiments.predict_accuracy.lines import lines as _predict_accuracy
 from experiments.read_adapters import table as read_adapters
 
@@ -83,6 +84,10 @@ def _run(result: Mapping[str, Any]) -> tuple[list[dict[str, str]], str]:
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]]] = {
     "attention": lambda result: (attention.lines(result), attention.note(result)),
+    "classify_inr": lambda r: (
+        classify_inr.lines(r["metrics"]),
+        classify_inr.note(r),
+    ),
     "cut_offs": lambda result: (cut_offs.lines(result), cut_offs.note(result)),
     "predict_accuracy": _run,
     "read_adapters": lambda r: (

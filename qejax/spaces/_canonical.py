@@ -20,14 +20,11 @@ Source: the canonical map of Tran et al. 2026, arXiv:2604.23720, appendix (gauge
 fixing), made total (dead units, shared unit spaces) and free of overflow.
 """
 
-import itertools
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
-from qejax._typing import Array, Leaves, Scalar, Theta
+from qejax._typing import Leaves, Scalar, Theta
 from qejax.groups import Dihedral, Monomial
 from qejax.spaces import _frames, _scaled
 from qejax.spaces._balanced import split_evenly
@@ -35,7 +32,6 @@ from qejax.spaces._elements import Elements
 from qejax.spaces._phases import (
     phase_free,
     signed_spec,
-    smooth,
     unturned,
 )
 from qejax.spaces._scaled import Scaled
@@ -45,6 +41,7 @@ from qejax.spaces._settle import (
     settle,
     settled_spec,
 )
+from qejax.spaces._sizes import like_one, rescaled, resized, scaled_spaces, sweep
 from qejax.spaces._spec import Leaf, WeightSpec
 from qejax.spaces._telling import telling_of
 from qejax.spaces._views import from_views, nan_unless_finite, views
@@ -64,13 +61,6 @@ class Canonical(NamedTuple):
 
     theta: Theta
     log_norm: dict[str, Scalar]
-
-
-class _Sizes(NamedTuple):
-    """By unit space: `[n_s]` size by which units are divided, and whether it is set."""
-
-    size: dict[str, Scaled]
-    known: dict[str, Array]
 
 
 def canonical_form(spec: WeightSpec, theta: Theta) -> Canonical:
@@ -126,18 +116,18 @@ def canonical_form(spec: WeightSpec, theta: Theta) -> Canonical:
     if has_matrices(spec):
         leaves = _framed(spec, leaves)
     else:
-        size = _sweep(spec, leaves, _scaled_spaces(spec)).size
+        size = sweep(spec, leaves, scaled_spaces(spec)).size
     normal: Leaves = {}
     log_norm: dict[str, Scalar] = {}
     for leaf in spec.leaves:
         if not _is_output(leaf) and not any(axis.space in size for axis in leaf.axes):
             normal[leaf.path] = leaves[leaf.path]
             continue
-        moved = _rescaled(leaf, leaves[leaf.path], size)
+        moved = rescaled(leaf, leaves[leaf.path], size)
         if _is_output(leaf):
             flat = _scaled.reshape(moved, (-1,))
             total = _scaled.norm(flat, axis=0)
-            total = _scaled.where(total.mantissa > 0, total, Scaled(*_like_one(total)))
+            total = _scaled.where(total.mantissa > 0, total, Scaled(*like_one(total)))
             log_norm[leaf.path] = _scaled.log(total)
             moved = _scaled.mul(moved, _scaled.power(total, -1))
         normal[leaf.path] = _scaled.join(moved)
@@ -172,7 +162,7 @@ def canonical_element(spec: WeightSpec, theta: Theta) -> Elements:
             f"leads to the normal form: use canonical_form."
         )
     leaves, turns = unturned(spec, views(spec, theta))
-    sizes = _sweep(signed_spec(spec), leaves, _scaled_spaces(spec)).size
+    sizes = sweep(signed_spec(spec), leaves, scaled_spaces(spec)).size
     kappa: Elements = {}
     for name, size in sizes.items():
         scale = _scaled.join(_scaled.power(size, -1))
@@ -195,10 +185,6 @@ def log_norm_paths(spec: WeightSpec) -> tuple[str, ...]:
 def _is_output(leaf: Leaf) -> bool:
     powers = [axis.power for axis in leaf.axes if axis.space is not None]
     return bool(powers) and all(power < 0 for power in powers)
-
-
-def _like_one(x: Scaled) -> tuple[Array, Array]:
-    return jnp.ones_like(x.mantissa), jnp.zeros_like(x.exponent)
 
 
 def settled(spec: WeightSpec, theta: Theta) -> Theta:
@@ -229,7 +215,7 @@ def settled(spec: WeightSpec, theta: Theta) -> Theta:
     leaves, _ = unturned(spec, leaves)
     spec = signed_spec(spec)
     if has_matrices(spec):
-        leaves = settle(spec, leaves, _resized).given
+        leaves = settle(spec, leaves, resized).given
     found = reduced(spec, from_views(spec, leaves, theta))
     return nan_unless_finite(found, given)
 
@@ -249,12 +235,12 @@ def reduced(spec: WeightSpec, theta: Theta) -> Theta:
 
 def _framed(spec: WeightSpec, leaves: Leaves) -> Leaves:
     """The normal form where matrices act: settled, signs fixed, heads balanced."""
-    white = settle(spec, leaves, _resized).white
+    white = settle(spec, leaves, resized).white
     open_signs = {s.name for s in spec.spaces if s.group in ("sign", "general_linear")}
     for space in spec.spaces:
         name = space.name
         if space.group == "sign":
-            white = _resized(spec, white, frozenset({name}), frozenset())
+            white = resized(spec, white, frozenset({name}), frozenset())
         if space.group == "general_linear":
             both = _frames.touches(spec, name)
             white = split_evenly(white, both)
@@ -263,158 +249,3 @@ def _framed(spec: WeightSpec, leaves: Leaves) -> Leaves:
             white = _frames.transformed(white, both, sign, sign)
         open_signs -= {name}
     return white
-
-
-def _resized(
-    spec: WeightSpec, leaves: Leaves, free: frozenset[str], pending: frozenset[str]
-) -> Leaves:
-    size = _sweep(spec, leaves, free, pending).size
-    size = {name: size[name] for name in free}
-    return {
-        leaf.path: _scaled.join(_rescaled(leaf, leaves[leaf.path], size))
-        if any(axis.space in free for axis in leaf.axes)
-        else leaves[leaf.path]
-        for leaf in spec.leaves
-    }
-
-
-def _scaled_spaces(spec: WeightSpec) -> frozenset[str]:
-    return frozenset(s.name for s in spec.spaces if s.group != "permutation")
-
-
-def _sweep(
-    spec: WeightSpec,
-    leaves: Leaves,
-    free: frozenset[str],
-    pending: frozenset[str] = frozenset(),
-) -> _Sizes:
-    """Sizes of the units of `free`; leaves that touch `pending` spaces are left out."""
-    dtype = jnp.result_type(*leaves.values())
-    unknown = free | pending
-    leaves = smooth(spec, leaves)
-    sizes = _Sizes(
-        {s.name: _scaled.ones(s.size, dtype) for s in spec.spaces},
-        {s.name: jnp.full(s.size, s.name not in unknown) for s in spec.spaces},
-    )
-    for name, group in itertools.groupby(spec.leaves, _written):
-        if name in free:
-            rows = [_incoming(leaf, leaves[leaf.path], name, sizes) for leaf in group]
-            sizes = _settle(spec, name, rows, 1, sizes)
-    for space in reversed(spec.spaces):
-        for leaf in spec.leaves:
-            if space.name in free and leaf.reads(space.name):
-                row = _incoming(leaf, leaves[leaf.path], space.name, sizes, -1)
-                degree = max(-a.power for a in leaf.axes if a.space == space.name)
-                sizes = _settle(spec, space.name, [row], -degree, sizes)
-    return sizes
-
-
-def _written(leaf: Leaf) -> str | None:
-    for axis in leaf.axes:
-        if axis.space is not None and axis.power > 0:
-            return axis.space
-    return None
-
-
-def _rescaled(leaf: Leaf, x: Array, size: dict[str, Scaled]) -> Scaled:
-    """The leaf divided by the sizes of the units it writes and times those it reads."""
-    out = _scaled.split(x)
-    for position, axis in enumerate(leaf.axes):
-        if axis.space in size:
-            shape = tuple(-1 if p == position else 1 for p in range(x.ndim))
-            factor = _scaled.power(size[axis.space], -axis.power)
-            out = _scaled.mul(out, _scaled.reshape(factor, shape))
-    return out
-
-
-def _incoming(
-    leaf: Leaf, x: Array, space: str, sizes: _Sizes, direction: int = 1
-) -> tuple[Scaled, np.ndarray]:
-    """Entries of a leaf at each unit of `space`, `[n_s, m]`, and weights `[m]`.
-
-    `direction` 1 takes the axis that writes the space, -1 the one that reads it. The
-    other axes are canonical; entries at units that are not settled are zero. Weights
-    tell fixed positions apart and are equal along moved axes, so that a weighted sum
-    does not depend on the order of units.
-    """
-    own = next(
-        position
-        for position, axis in enumerate(leaf.axes)
-        if axis.space == space and axis.power * direction > 0
-    )
-    scaled = _scaled.split(x)
-    weights = np.ones([1] * x.ndim)
-    for position, axis in enumerate(leaf.axes):
-        if position == own:
-            continue
-        shape = tuple(-1 if p == position else 1 for p in range(x.ndim))
-        if axis.space is None:
-            # Any fixed weights without symmetry do.
-            weights = weights * (1 + 0.5 * np.sin(1 + np.arange(axis.size))).reshape(
-                shape
-            )
-            continue
-        known = sizes.known[axis.space]
-        factor = _scaled.power(sizes.size[axis.space], -axis.power)
-        factor = Scaled(jnp.where(known, factor.mantissa, 0), factor.exponent)
-        scaled = _scaled.mul(scaled, _scaled.reshape(factor, shape))
-    others = tuple(n for p, n in enumerate(x.shape) if p != own)
-    weights = np.broadcast_to(weights.squeeze(own), others).reshape(-1)
-    order = (own, *(p for p in range(x.ndim) if p != own))
-    rows = Scaled(
-        scaled.mantissa.transpose(order).reshape(x.shape[own], -1),
-        scaled.exponent.transpose(order).reshape(x.shape[own], -1),
-    )
-    return rows, weights
-
-
-def _settle(
-    spec: WeightSpec,
-    space: str,
-    rows: list[tuple[Scaled, np.ndarray]],
-    power: int,
-    sizes: _Sizes,
-) -> _Sizes:
-    """Sets the sizes of units that are open, from entries that scale with `power`."""
-    entries = Scaled(
-        jnp.concatenate([row.mantissa for row, _ in rows], axis=1),
-        jnp.concatenate([row.exponent for row, _ in rows], axis=1),
-    )
-    weights = np.concatenate([w for _, w in rows])
-    group = spec.space_by_name[space].group
-    found = _SIZE_OF[group](entries, weights, power)
-    decided = found.mantissa != 0
-    old, known = sizes.size[space], sizes.known[space]
-    size = _scaled.where(decided & ~known, found, old)
-    # Without it XLA of jax 0.11 and 0.12 fuses them with all sizes before them, and
-    # did not end in nine minutes on a network of three hidden layers.
-    size, known = jax.lax.optimization_barrier((size, known | decided))
-    return _Sizes({**sizes.size, space: size}, {**sizes.known, space: known})
-
-
-def _norm_size(entries: Scaled, weights: np.ndarray, power: int) -> Scaled:
-    """Norm of the entries, turned into a size; zero where all entries are zero."""
-    del weights
-    total = _scaled.norm(entries, axis=1)
-    live = total.mantissa > 0
-    safe = _scaled.where(live, total, Scaled(*_like_one(total)))
-    size = safe if power > 0 else _scaled.power(_scaled.root(safe, -power), -1)
-    return Scaled(jnp.where(live, size.mantissa, 0), size.exponent)
-
-
-def _sign_size(entries: Scaled, weights: np.ndarray, power: int) -> Scaled:
-    """Sign of the first odd moment that is clear of rounding; zero if there is none."""
-    if power % 2 == 0:  # Who reads units by an even function does not see a sign.
-        return Scaled(*(jnp.zeros_like(part[:, 0]) for part in entries))
-    v = _scaled.direction(entries, axis=1)
-    scale = jnp.asarray(weights, v.dtype)[None, :]
-    floor = 8 * v.shape[1] * jnp.finfo(v.dtype).eps
-    sign = jnp.zeros(v.shape[0], v.dtype)
-    for moment in (v, v**3):
-        total = jnp.sum(scale * moment, axis=1)
-        clear = jnp.abs(total) > floor * jnp.sum(jnp.abs(scale * moment), axis=1)
-        sign = jnp.where((sign == 0) & clear, jnp.sign(total), sign)
-    return Scaled(sign, jnp.zeros(v.shape[0], jnp.int32))
-
-
-_SIZE_OF = {"positive_scale": _norm_size, "sign": _sign_size}

@@ -155,7 +155,9 @@ def test_damage_is_named(case: str, tmp_path: Path) -> None:
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="randinit_smaller_LABELs of files"):
+    with pytest.raises(
+        FileNotFoundError, match=r"expected folders .*_LABELs of files netINDEX\.pth"
+    ):
         formats.load_nfn_siren(tmp_path)
     with pytest.raises(FileNotFoundError, match="expected networks mnist-inrs"):
         formats.load_dws_inr(tmp_path)
