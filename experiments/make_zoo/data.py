@@ -23,16 +23,30 @@ def load(config: Config) -> zoo.Data:
         whole = {"train": (train_x, train_y), "test": (test_x, test_y)}
         cut = {name: [a[: limits[name]] for a in whole[name]] for name in whole}
     else:
-        cut = {
-            name: _prepared(config.images, config.tfds, name, limit)
-            for name, limit in limits.items()
-        }
+        cut = {}
+        for name, limit in limits.items():
+            images, labels = prepared(config.images, config.tfds, name, limit)
+            cut[name] = (images / 127.5 - 1).astype(np.float32), labels
     return zoo.Data(*cut["train"], *cut["test"])
 
 
-def _prepared(
+def prepared(
     name: str, folder: Path | None, split: str, limit: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first images of a split that TFDS has prepared, and their labels.
+
+    Args:
+        name: of the data set.
+        folder: of prepared data sets; `None` for `TFDS_DATA_DIR`.
+        split: `train` or `test`.
+        limit: at most so many; `None` for all.
+
+    Returns:
+        Bytes `[N, height, width, channels]`, and `[N]` int32.
+
+    Raises:
+        FileNotFoundError: if the data set is not there.
+    """
     root = folder or Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
     root = root.expanduser()
     if not (root / name).is_dir():
@@ -47,4 +61,4 @@ def _prepared(
     records = source.__getitems__(range(len(source))[:limit])
     images = np.stack([record["image"] for record in records])
     labels = np.array([record["label"] for record in records], np.int32)
-    return (images / 127.5 - 1).astype(np.float32), labels
+    return images, labels

@@ -56,15 +56,7 @@ def run(
 
     console = console or Console()
     out, recipe = config.out, config.recipe()
-    made = {
-        "experiment": "make_zoo",
-        "preset": preset,
-        "command": command,
-        "fingerprint": fingerprint({**vars(config), "out": "", "tfds": ""}),
-        "config": vars(config),
-        "versions": versions(),
-        "machine": machine(),
-    }
+    made = description(config, preset, command)
     # A finished zoo is shown; `generate` still refuses another one in its place.
     finished = (out / "metrics.json").exists() and (out / "zoo").exists()
     with Bars(console) as bars:
@@ -100,6 +92,19 @@ def run(
         highlight=False,
     )
     return metrics
+
+
+def description(config: Any, preset: str, command: str) -> dict[str, Any]:
+    """Returns what `config.json` holds of a zoo: how it is made, with what, where."""
+    return {
+        "experiment": "make_zoo",
+        "preset": preset,
+        "command": command,
+        "fingerprint": fingerprint({**vars(config), "out": "", "tfds": ""}),
+        "config": vars(config),
+        "versions": versions(),
+        "machine": machine(),
+    }
 
 
 def _metrics(root: Path, zoos: dict[str, zoo.Zoo], seconds: float) -> dict[str, Any]:
