@@ -23,7 +23,7 @@ QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 SECONDS = 20.0
 """Of loading, compiling and storing."""
 
-SECONDS_PER_OPERATION = 5e-11
+SECONDS_PER_OPERATION = 2e-10
 """Of a weight at a coordinate in a step of a fit, on two cores."""
 
 
