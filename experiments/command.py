@@ -3,7 +3,7 @@
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tyro
@@ -49,6 +49,7 @@ def main(
     about: str,
     presets: Mapping[str, tuple[str, Any]],
     load: Callable[[], Callable[..., Any]],
+    args: Sequence[str] | None = None,
 ) -> int:
     """Runs the experiment; returns the exit status.
 
@@ -58,8 +59,10 @@ def main(
         presets: as for `parse`.
         load: imports and returns `run(config, preset=, command=, console=)`, so that
             `--help` and a wrong flag answer at once.
+        args: that are parsed; those of the command line by default.
     """
-    preset, config = parse(sys.argv[1:], module, about, presets)
+    given = list(sys.argv[1:] if args is None else args)
+    preset, config = parse(given, module, about, presets)
     run = load()
     from qejax.train import CheckpointError, Interrupted
 

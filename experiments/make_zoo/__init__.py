@@ -1,1 +1,1 @@
-"""Zoos of transformers, trained from one seed: see `config`."""
+"""Zoos made from one seed: trained transformers (`config`), fits (`inr_config`)."""

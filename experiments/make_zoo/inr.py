@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from experiments.finished import made
 from experiments.make_zoo import signals
 from experiments.make_zoo.inr_config import InrConfig
 from experiments.make_zoo.inr_report import plot, show
-from experiments.make_zoo.run import description
+from experiments.make_zoo.run import PLACES
 from experiments.predict_accuracy.progress import Bars, Piece
 from experiments.predict_accuracy.record import Log, plain, write_json
 from qejax import zoo
@@ -55,20 +56,20 @@ def run(
 
     console = console or Console()
     out, recipe = config.out, config.recipe()
-    made = description(config, preset, command)
+    about = made("make_zoo", preset, command, config, PLACES)
     # A finished zoo is shown; `fit` still refuses another one in its place.
     finished = (out / "metrics.json").exists() and (out / "zoo").exists()
     with Bars(console) as bars:
         bars.plan.add("zoo", 1, SECONDS + SECONDS_PER_OPERATION * _operations(config))
         with bars.work("zoo", "zoo") as piece:
             given = signals.load(config)
-            log = None if finished else Log(out / "log.jsonl", made["fingerprint"])
+            log = None if finished else Log(out / "log.jsonl", about["fingerprint"])
             pace = _Pace(piece, log)
             root = zoo.fit(recipe, given, out / "zoo", pace)
     if log is None:
         metrics = json.loads((out / "metrics.json").read_text())
     else:
-        write_json(out / "config.json", made)
+        write_json(out / "config.json", about)
         fits = zoo.read(root)
         plot(recipe, fits, given, out / "fits.png")
         metrics = _metrics(recipe, root, fits, log.seconds, pace.rate)

@@ -9,21 +9,22 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.finished import made
 from experiments.make_zoo import data
 from experiments.make_zoo.config import Config
 from experiments.predict_accuracy.progress import Bars, clock
 from experiments.predict_accuracy.record import (
     Log,
-    fingerprint,
-    machine,
     plain,
-    versions,
     write_json,
 )
 from qejax import zoo
 
 CUT_OFFS = (0.0, 0.2, 0.4, 0.6, 0.8)
 """Of the literature: how many networks are at least as good."""
+
+PLACES = ("out", "tfds")
+"""Fields of a config that decide where files lie, and no number."""
 
 COMPILE_SECONDS, SECONDS_PER_STEP = 15.0, 2e-4
 """Of a bucket, and of a step of one small network, on two cores."""
@@ -56,7 +57,7 @@ def run(
 
     console = console or Console()
     out, recipe = config.out, config.recipe()
-    made = description(config, preset, command)
+    about = made("make_zoo", preset, command, config, PLACES)
     # A finished zoo is shown; `generate` still refuses another one in its place.
     finished = (out / "metrics.json").exists() and (out / "zoo").exists()
     with Bars(console) as bars:
@@ -67,7 +68,7 @@ def run(
         bars.plan.add("zoo", 1, buckets * each)
         with bars.work("zoo", "zoo") as piece:
             images = data.load(config)
-            log = None if finished else Log(out / "log.jsonl", made["fingerprint"])
+            log = None if finished else Log(out / "log.jsonl", about["fingerprint"])
 
             def tell(report: zoo.Progress) -> None:
                 assert log is not None
@@ -79,7 +80,7 @@ def run(
     if log is None:
         metrics = json.loads((out / "metrics.json").read_text())
     else:
-        write_json(out / "config.json", made)
+        write_json(out / "config.json", about)
         zoos = zoo.read_all(root)
         plot(zoos, out / "accuracies.png")
         metrics = _metrics(root, zoos, log.seconds)
@@ -92,19 +93,6 @@ def run(
         highlight=False,
     )
     return metrics
-
-
-def description(config: Any, preset: str, command: str) -> dict[str, Any]:
-    """Returns what `config.json` holds of a zoo: how it is made, with what, where."""
-    return {
-        "experiment": "make_zoo",
-        "preset": preset,
-        "command": command,
-        "fingerprint": fingerprint({**vars(config), "out": "", "tfds": ""}),
-        "config": vars(config),
-        "versions": versions(),
-        "machine": machine(),
-    }
 
 
 def _metrics(root: Path, zoos: dict[str, zoo.Zoo], seconds: float) -> dict[str, Any]:

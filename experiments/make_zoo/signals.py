@@ -78,8 +78,8 @@ def brightness(images: np.ndarray, rgb: bool) -> np.ndarray:
         float32, `[N, height, width, 3]` if `rgb`, else `[N, height, width, 1]`.
 
     Example:
-        >>> float(brightness(np.full((1, 1, 1, 3), 255, np.uint8), rgb=False)[0, 0, 0, 0])
-        1.0
+        >>> brightness(np.full((1, 1, 1, 3), 255, np.uint8), rgb=False).tolist()
+        [[[[1.0]]]]
     """
     if images.shape[-1] == 3 and not rgb:
         images = images @ np.array(GREY)[:, None]
