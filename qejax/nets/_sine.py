@@ -1,7 +1,7 @@
 """The sine, and its derivative, from one reduction of the argument.
 
 XLA's sine of float32 takes 7 ns an entry on two cores and its cosine as long; here both
-together take 0.6 ns, which is most of the time of fitting sine networks. Within 2e-7 of
+together take 0.6 ns, which is most of the time of fitting sine networks. Within 5e-7 of
 the true value up to arguments of 1e4. Other dtypes are those of `jnp.sin`.
 
 Source: reduction by a split pi as in Cody and Waite 1980, "Software manual for the
