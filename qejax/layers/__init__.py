@@ -49,6 +49,7 @@ from qejax.layers._scales import scaled_spaces as scaled_spaces
 from qejax.layers._signed import Signed as Signed
 from qejax.layers._signed import SignedTransport as SignedTransport
 from qejax.layers._signed import pool_signed as pool_signed
+from qejax.layers._signed import ports_of as ports_of
 from qejax.layers._terms import CONSTANT as CONSTANT
 from qejax.layers._terms import Mixer as Mixer
 from qejax.layers._terms import Pattern as Pattern
@@ -109,6 +110,7 @@ __all__ = [
     "pair_of",
     "pool_graph",
     "pool_signed",
+    "ports_of",
     "scaled_spaces",
     "smooth_inputs",
     "term_table",

@@ -4,10 +4,14 @@ from qejax.models._calibration import Link as Link
 from qejax.models._calibration import NormalScores as NormalScores
 from qejax.models._calibration import fit_link as fit_link
 from qejax.models._calibration import fit_scores as fit_scores
+from qejax.models._changes import EditorConfig as EditorConfig
 from qejax.models._classifier import Classifier as Classifier
 from qejax.models._classifier import ClassifierConfig as ClassifierConfig
 from qejax.models._config import PredictorConfig as PredictorConfig
 from qejax.models._config import input_shape as input_shape
+from qejax.models._editor import Editing as Editing
+from qejax.models._editor import Editor as Editor
+from qejax.models._editor import prepare_edits as prepare_edits
 from qejax.models._exact import SKETCHES as SKETCHES
 from qejax.models._exact import STATISTICS as STATISTICS
 from qejax.models._exact import Subject as Subject
@@ -42,6 +46,9 @@ __all__ = [
     "TRUNKS",
     "Classifier",
     "ClassifierConfig",
+    "Editing",
+    "Editor",
+    "EditorConfig",
     "FlatMLP",
     "Link",
     "NormalScores",
@@ -64,6 +71,7 @@ __all__ = [
     "path_statistics",
     "path_sums",
     "prepare_all",
+    "prepare_edits",
     "probe_inputs",
     "probe_statistics",
     "raw_statistics",

@@ -232,9 +232,10 @@ class GraphTrunk(nnx.Module):
         )
 
 
-def _beta(
+def covariant(
     spec: WeightSpec, width: int, config: TrunkConfig, rngs: nnx.Rngs
 ) -> layers.CovariantStream:
+    """Returns one strict layer from `width` channels."""
     return layers.CovariantStream(
         spec,
         width,
@@ -251,12 +252,13 @@ def _gauged(
     alpha = layers.GaugeAlpha(
         spec, width, eps=config.eps, param_dtype=config.param_dtype, rngs=rngs
     )
-    return layers.QuasiEquivariant(alpha, _beta(spec, width, config, rngs))
+    return layers.QuasiEquivariant(alpha, covariant(spec, width, config, rngs))
 
 
-def _related(
+def related(
     spec: WeightSpec, width: int, config: TrunkConfig, rngs: nnx.Rngs
 ) -> nnx.Module:
+    """Returns one strict layer, moved by a relative group-valued map."""
     alpha = layers.RelativeAlpha(
         spec,
         width,
@@ -265,7 +267,7 @@ def _related(
         param_dtype=config.param_dtype,
         rngs=rngs,
     )
-    return layers.QuasiEquivariant(alpha, _beta(spec, width, config, rngs))
+    return layers.QuasiEquivariant(alpha, covariant(spec, width, config, rngs))
 
 
 def _learned(spec: WeightSpec, config: TrunkConfig, rngs: nnx.Rngs) -> GraphTrunk:
@@ -302,9 +304,9 @@ class TrunkRow:
 
 
 TRUNKS: dict[str, TrunkRow] = {
-    "strict": TrunkRow(lambda s, c, r: LayerTrunk(s, c, _beta, r), normal=False),
+    "strict": TrunkRow(lambda s, c, r: LayerTrunk(s, c, covariant, r), normal=False),
     "gauge": TrunkRow(lambda s, c, r: LayerTrunk(s, c, _gauged, r), normal=False),
-    "relative": TrunkRow(lambda s, c, r: LayerTrunk(s, c, _related, r), normal=False),
+    "relative": TrunkRow(lambda s, c, r: LayerTrunk(s, c, related, r), normal=False),
     "canonical": TrunkRow(lambda s, c, r: GraphTrunk(s, c, None, r), True, units=True),
     "learned_gauge": TrunkRow(_learned, normal=True, units=True),
     "signed": TrunkRow(_signed, normal=True),

@@ -1,0 +1,212 @@
+"""Editors take one function to one function, and strict ones commute with the group."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from qejax import layers, nets, spaces, testing
+from qejax.models import Editor, EditorConfig, prepare_edits
+from tests.layer_specs import fast_jit, random_module, relative_gap
+from tests.registry import NETS, RTOL, compiled, element_of, gap, inputs_of, theta_of
+
+SMALL = EditorConfig(depth=1, waves=2, rank=2, hidden=6, param_dtype=jnp.float64)
+
+SCALED = (
+    "sine, then gaussian and relu",
+    "mixed",
+    "coordinates, relu with octaves",
+)
+DISCRETE = ("sine", "tanh", "gaussian")
+CASES = [
+    *(
+        (name, kind)
+        for name in (*SCALED, *DISCRETE)
+        for kind in ("strict", "canonical")
+    ),
+    *((name, kind) for name in SCALED[1:] for kind in ("gauge", "relative")),
+    *((name, "signed") for name in DISCRETE),
+]
+STRICT = ("strict", "relative", "signed")
+
+
+def editor_of(name: str, kind: Any, **options: Any) -> Any:
+    spec = NETS[name].net.spec
+    config = EditorConfig(**{**vars(SMALL), **options})
+
+    def make() -> Editor:
+        return Editor(spec, 2, kind, config=config, rngs=nnx.Rngs(0))
+
+    return random_module(make)
+
+
+@functools.cache
+def program(name: str, kind: str) -> Callable[[Any], Any]:
+    return fast_jit(editor_of(name, kind))
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_one_function_has_one_edit(name: str, kind: str) -> None:
+    """`apply(F(g theta), x) == apply(F(theta), x)`, and `F` does something."""
+    row, run, edit = NETS[name], compiled(name), program(name, kind)
+    spec = row.net.spec
+    theta, g, x = theta_of(spec, 0), element_of(spec, 0), inputs_of(row)
+    moved = run.act(g, theta)
+    edited, of_moved = edit(theta), edit(moved)
+    y = run.apply(edited, x)
+    assert gap(run.apply(of_moved, x), y) < RTOL
+    assert gap(y, run.apply(theta, x)) > 1e-3
+    if kind in STRICT:
+        assert relative_gap(run.act(spaces.inv(spec, g), of_moved), edited) < RTOL
+    else:
+        assert relative_gap(of_moved, run.act(g, edited)) > 1e-3 or kind == "gauge"
+    if kind == "canonical":
+        sort = functools.partial(jax.tree.map, lambda leaf: jnp.sort(leaf.reshape(-1)))
+        assert relative_gap(sort(of_moved), sort(edited)) < RTOL
+    # The step is no constant: another network is changed otherwise.
+    other = theta_of(spec, 7)
+    start = spaces.restore(spec, spaces.canonical_form(spec, theta))
+    begin = spaces.restore(spec, spaces.canonical_form(spec, other))
+    if kind == "canonical":
+        theta, other = start, begin
+    steps = [
+        jax.tree.map(jnp.subtract, edit(one), one) if kind != "gauge" else edit(one)
+        for one in (theta, other)
+    ]
+    assert relative_gap(*steps) > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["strict", "signed", "canonical"])
+def test_the_function_of_an_edit_sees_every_leaf(kind: str) -> None:
+    row, run, edit = NETS["sine"], compiled("sine"), program("sine", kind)
+    x, theta, key = inputs_of(row), theta_of(row.net.spec, 0), jax.random.key(0)
+
+    def change(theta: Any) -> Any:
+        return run.apply(edit(theta), x) - run.apply(theta, x)
+
+    testing.assert_sensitive(change, row.net.spec, theta, key)
+    identity = testing.sensitive(
+        lambda theta: run.apply(theta, x) - run.apply(theta, x),
+        row.net.spec,
+        theta,
+        key,
+    )
+    assert not identity.passed
+    constant = testing.sensitive(
+        lambda theta: run.apply(theta_of(row.net.spec, 9), x), row.net.spec, theta, key
+    )
+    assert not constant.passed
+
+
+@pytest.mark.parametrize("name", ["sine", "mixed"])
+def test_a_raw_map_in_an_edit_is_caught(name: str) -> None:
+    row, run, edit = NETS[name], compiled(name), program(name, "strict")
+    spec = row.net.spec
+    theta, g, x = theta_of(spec, 0), element_of(spec, 0, 10.0), inputs_of(row)
+
+    def broken(theta: Any) -> Any:
+        raw = jax.tree.map(lambda leaf: 0.1 * jnp.cos(leaf), theta)
+        return jax.tree.map(jnp.add, edit(theta), raw)
+
+    there = broken(run.act(g, theta))
+    assert gap(run.apply(there, x), run.apply(broken(theta), x)) > 1e-3
+    assert relative_gap(there, run.act(g, broken(theta))) > 1e-3
+
+
+def test_a_step_along_raw_phases_is_caught() -> None:
+    """Control: the same changes, put on the weights without their half periods."""
+    row, run = NETS["sine"], compiled("sine")
+    spec, editor = row.net.spec, editor_of("sine", "strict")
+    theta, g, x = theta_of(spec, 0), element_of(spec, 0), inputs_of(row)
+
+    @fast_jit
+    def broken(theta: Any) -> Any:
+        prepared = editor.prepare(theta)
+        out = editor.out(prepared["features"], {})
+        leaves = spaces.views(spec, theta)
+        for path, x in leaves.items():
+            known = path if path in out else f"{path}_cos"
+            leaves[path] = x + 0.1 * out[known]
+        return spaces.from_views(spec, leaves, theta)
+
+    there = broken(run.act(g, theta))
+    assert gap(run.apply(there, x), run.apply(broken(theta), x)) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["mixed"])
+def test_the_factor_of_a_gauge_edit(name: str) -> None:
+    """`g' = alpha(g theta) g alpha(theta)^-1`, and the function is that of "strict"."""
+    row, run, edit = NETS[name], compiled(name), program(name, "gauge")
+    spec, editor = row.net.spec, editor_of(name, "gauge")
+    theta, g, x = theta_of(spec, 0), element_of(spec, 0, 30.0), inputs_of(row)
+
+    @fast_jit
+    def alpha(theta: Any) -> Any:
+        feats = layers.features(spec, theta)
+        return layers.elements(spec, editor.alpha(feats))
+
+    moved = run.act(g, theta)
+    h = run.mul(alpha(moved), run.mul(g, run.inv(alpha(theta))))
+    edited = edit(theta)
+    assert relative_gap(edit(moved), run.act(h, edited)) < RTOL
+    assert relative_gap(edit(moved), run.act(g, edited)) > 1e-3
+    editor.alpha = None
+    plain = fast_jit(editor)(theta)
+    assert gap(run.apply(edited, x), run.apply(plain, x)) < RTOL
+    assert relative_gap(edited, plain) > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["strict", "relative", "signed", "canonical"])
+def test_without_a_step_an_edit_is_the_identity(kind: str) -> None:
+    spec = NETS["sine"].net.spec
+    editor, theta = editor_of("sine", kind), theta_of(spec, 0)
+    for eta in jax.tree.leaves(editor.eta, is_leaf=lambda x: isinstance(x, nnx.Param)):
+        eta.set_value(jnp.zeros_like(eta[...]))
+    expected = theta
+    if kind == "canonical":
+        expected = spaces.restore(spec, spaces.canonical_form(spec, theta))
+    got = fast_jit(editor)(theta)
+    assert relative_gap(got, expected) < (1e-14 if kind == "canonical" else 1e-300)
+
+
+def test_the_head_starts_small_and_scales_are_fitted() -> None:
+    net = nets.coordinate((2, 4, 4, 1), "sine(9)")
+    config = EditorConfig(depth=1, waves=2, rank=2, hidden=4)
+    editor = Editor(net.spec, 2, "signed", config=config, rngs=nnx.Rngs(0))
+    thetas = theta_of(net.spec, 0, jnp.float32, batch=(5,))
+    prepared = prepare_edits(editor, thetas)
+    editor.fit_scale(prepared["features"])
+    edited = fast_jit(jax.vmap(editor.edit))(prepared)
+    assert 1e-5 < relative_gap(edited, thetas) < 0.5
+    for path, x in prepared["features"].items():
+        root = np.sqrt(np.mean(np.square(x)))
+        got = float(editor.scale[layers.key_of(path)][...])
+        assert got == pytest.approx(float(root), rel=1e-5)
+
+
+def test_a_transformer_is_edited_in_its_normal_form() -> None:
+    """Heads, norms and shifts are settled: what is left is an order of units."""
+    name = "small transformer zoo"
+    row, run, edit = NETS[name], compiled(name), program(name, "canonical")
+    theta, x = theta_of(row.net.spec, 0), inputs_of(row)
+    moved = run.act(element_of(row.net.spec, 0, 3.0), theta)
+    y = run.apply(edit(theta), x)
+    assert gap(run.apply(edit(moved), x), y) < RTOL
+    assert gap(y, run.apply(theta, x)) > 1e-3
+
+
+def test_what_an_editor_refuses() -> None:
+    def make(name: str, kind: Any) -> Editor:
+        return Editor(NETS[name].net.spec, 2, kind, config=SMALL, rngs=nnx.Rngs(0))
+
+    with pytest.raises(ValueError, match=r"Editor\(quasi=...\): expected one of"):
+        make("sine", "free")
+    with pytest.raises(ValueError, match="of which nothing but the phases of sine"):
+        make("vit, class token", "strict")
+    with pytest.raises(ValueError, match="expected units that permute and flip, got"):
+        make("mixed", "signed")
