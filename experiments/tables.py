@@ -22,6 +22,7 @@ from typing import Any
 
 from experiments import attention, cut_offs, recipes, speed
 from experiments.classify_inr import table as classify_inr
+from experiments.edit_inr import table as edit_inr
 from experiments.predict_accuracy.lines import lines as _predict_accuracy
 from experiments.read_adapters import table as read_adapters
 
@@ -89,6 +90,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]
         classify_inr.note(r),
     ),
     "cut_offs": lambda result: (cut_offs.lines(result), cut_offs.note(result)),
+    "edit_inr": lambda r: (edit_inr.lines(r["metrics"]), edit_inr.note(r)),
     "predict_accuracy": _run,
     "read_adapters": lambda r: (
         read_adapters.lines(r["metrics"]),

@@ -1,0 +1,1 @@
+"""Edits images by the weights of the coordinate networks that hold them."""

@@ -1,0 +1,163 @@
+"""What one run of the experiment is made of, and its presets.
+
+Question: can a metanetwork edit an image by changing the weights of the coordinate
+network that holds it, and does the edit depend on which weights stand for the image?
+
+====== ===========================================================================
+Run    `python -m experiments.edit_inr`
+Device 2 CPU cores, no network access
+Time   minutes, the zoo included
+Source Zhou et al. 2023, arXiv:2302.14040 (the task, dilation and contrast)
+====== ===========================================================================
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.edit_inr.edits import EDITS
+
+ROWS = ("strict", "gauge", "relative", "signed", "canonical")
+"""Of the table: kinds of `models.Editor`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run; every field is a flag of the command line.
+
+    Attributes:
+        out: where the run writes; re-running with the same `out` resumes.
+        zoo: a folder made by `qejax.zoo.fit`; without one, fits to the digits are made.
+        zoos: where those are kept, shared by all runs.
+        seed: decides everything random, the fits included.
+        seeds: editors trained per row of the table.
+        shape: of the grid that images are rendered on.
+        signals: digits that are fitted; 0 for all.
+        hidden: widths of the fits.
+        activation: of the fits.
+        octaves: of their coordinates.
+        fit_steps: most steps of a fit.
+        edits: that are learned, one editor each, names of `edits.EDITS`.
+        rows: of the table, names of `ROWS`.
+        train: most networks to train on; 0 for all.
+        channels: by row, in the order of `ROWS`.
+        depth: layers, or rounds of messages.
+        waves: frequencies of weights that read inputs.
+        steps: optimiser steps per editor.
+        batch: networks per step.
+        points: of the grid in a step, drawn anew; 0 for all.
+        learning_rate: peak of the schedule.
+        evaluate_every: steps between two evaluations on the validation split.
+        moved: test networks that are moved along their orbits for the function gap.
+        spread: of the scales that move them.
+    """
+
+    out: Path = Path("runs/edit_inr")
+    zoo: Path | None = None
+    zoos: Path = Path("runs/zoos")
+    seed: int = 0
+    seeds: int = 3
+    shape: tuple[int, ...] = (8, 8)
+    signals: int = 0
+    hidden: tuple[int, ...] = (16, 16)
+    activation: str = "sine(10)"
+    octaves: int = 0
+    fit_steps: int = 1000
+    edits: tuple[str, ...] = tuple(EDITS)
+    rows: tuple[str, ...] = ("strict", "signed", "canonical")
+    train: int = 0
+    channels: tuple[int, ...] = (12, 12, 12, 16, 17)
+    depth: int = 2
+    waves: int = 16
+    steps: int = 300
+    batch: int = 64
+    points: int = 0
+    learning_rate: float = 3e-3
+    evaluate_every: int = 50
+    moved: int = 16
+    spread: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot run, before anything is trained."""
+        for name in _POSITIVE:
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"--{_flag(name)} should be at least 1, got {getattr(self, name)}."
+                )
+        for name, known in (("edits", tuple(EDITS)), ("rows", ROWS)):
+            got = getattr(self, name)
+            if not got or len(set(got)) < len(got) or not set(got) <= set(known):
+                raise ValueError(
+                    f"--{name} should be some of {list(known)}, each once, got "
+                    f"{list(got)}."
+                )
+        if len(self.channels) != len(ROWS) or min(self.channels) < 1:
+            raise ValueError(
+                f"--channels should be one number above 0 for each of {list(ROWS)}, "
+                f"got {list(self.channels)}."
+            )
+        if self.evaluate_every > self.steps:
+            raise ValueError(
+                f"--evaluate-every should be at most --steps ({self.steps}), got "
+                f"{self.evaluate_every}: the model would never be selected."
+            )
+        if self.learning_rate <= 0:
+            raise ValueError(
+                f"--learning-rate should be positive, got {self.learning_rate}."
+            )
+
+    def width(self, row: str) -> int:
+        """Returns the channels of a row."""
+        return self.channels[ROWS.index(row)]
+
+
+_POSITIVE = "seeds depth fit_steps steps batch evaluate_every moved spread".split()
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
+
+
+_DIGITS = Config(out=Path("runs/edit_inr_digits"))
+_RELU = dataclasses.replace(
+    _DIGITS,
+    out=Path("runs/edit_inr_digits_relu"),
+    activation="relu",
+    octaves=3,
+    rows=("strict", "gauge", "relative", "canonical"),
+    channels=(10, 10, 9, 16, 24),
+)
+_MNIST = dataclasses.replace(
+    _DIGITS,
+    out=Path("runs/edit_inr_mnist"),
+    zoo=Path("runs/zoos/mnist_fits"),
+    shape=(28, 28),
+    waves=32,
+    points=256,
+    channels=(16, 16, 16, 26, 22),
+)
+_SMOKE = dataclasses.replace(
+    _DIGITS,
+    out=Path("runs/edit_inr_smoke"),
+    seeds=1,
+    signals=40,
+    hidden=(4, 4),
+    fit_steps=20,
+    edits=("dilate",),
+    rows=("strict", "canonical"),
+    channels=(2, 2, 2, 2, 2),
+    depth=1,
+    waves=2,
+    steps=4,
+    batch=8,
+    evaluate_every=2,
+    moved=2,
+)
+
+PRESETS: dict[str, tuple[str, Config]] = {
+    "digits": ("Sine networks of 8 x 8 digits, embedded; minutes.", _DIGITS),
+    "digits_relu": ("The same with ReLU and octaves: units scale.", _RELU),
+    "mnist": ("Fits to 28 x 28 images, made before (--zoo).", _MNIST),
+    "smoke": ("The first in seconds; numbers mean nothing.", _SMOKE),
+}
+"""Presets by name: what it is, and its config. The first is the default."""

@@ -1,0 +1,69 @@
+"""What a run shows at its end: the table and one picture per row."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments.edit_inr.table import lines
+
+SHOWN = 8
+"""Test images in a picture."""
+
+
+def show(metrics: Mapping[str, Any], console: Console) -> None:
+    """Prints the final table."""
+    title = "Test split, mean ± sd over seeds; gap: of edits of one function"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, show_edge=False)
+    found = lines(metrics)
+    for heading in found[0]:
+        side = "left" if heading in ("edit", "row") else "right"
+        table.add_column(heading, justify=side, no_wrap=True)
+    for row in found:
+        table.add_row(*row.values())
+    console.print(table)
+
+
+def plot(
+    name: str, shape: tuple[int, ...], panels: Mapping[str, np.ndarray], out: Path
+) -> Path:
+    """Writes `NAME.png`: a line of images for every panel.
+
+    Args:
+        name: of the file, the row of the table.
+        shape: of the grid, two axes.
+        panels: by title, `[B, N, c]` in [0, 1]; those whose title ends in "error" are
+            shown around zero.
+        out: an existing directory.
+
+    Returns:
+        The file.
+    """
+    # Imported here: reading a finished run and --help need no plotting library.
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    count = min(SHOWN, *(len(x) for x in panels.values()))
+    figure, axes = plt.subplots(
+        len(panels), count, figsize=(count, 1.05 * len(panels)), squeeze=False
+    )
+    for line, (title, images) in zip(axes, panels.items(), strict=True):
+        error = title.endswith("error")
+        style = {"cmap": "RdBu", "vmin": -1, "vmax": 1} if error else {}
+        for axis, image in zip(line, images[:count], strict=True):
+            picture = image.mean(-1).reshape(shape)
+            axis.imshow(picture, **({"cmap": "gray", "vmin": 0, "vmax": 1} | style))
+            axis.set_xticks([])
+            axis.set_yticks([])
+        line[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
+    figure.tight_layout(pad=0.3)
+    path = out / f"{name}.png"
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+    return path
