@@ -1,6 +1,5 @@
 """The experiment: fits, editors for every edit, one look at the test split."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,15 +16,9 @@ from experiments.edit_inr.editors import (
     train_row,
 )
 from experiments.edit_inr.images import Subject, load
+from experiments.finished import finished, made
 from experiments.predict_accuracy.progress import Bars, clock
-from experiments.predict_accuracy.record import (
-    Log,
-    fingerprint,
-    machine,
-    plain,
-    versions,
-    write_json,
-)
+from experiments.predict_accuracy.record import Log, plain, write_json
 from qejax import layers
 
 PLACES = ("out", "zoos")
@@ -58,25 +51,25 @@ def run(
         FileNotFoundError: if `--zoo` is no folder.
     """
     console, out = console or Console(), config.out
-    made = _made(config, preset, command)
-    finished = _finished(config, made)
-    if finished is not None:
+    about_run = made("edit_inr", preset, command, config, PLACES)
+    before = finished(out, about_run, PLACES)
+    if before is not None:
         console.print(f"finished before; everything is in {out}")
-        report.show(finished, console)
-        return finished
+        report.show(before, console)
+        return before
     with Bars(console) as bars:
         bars.plan.add("fits", 1, SECONDS["fits"])
         for kind in ("row", "test"):
             bars.plan.add(kind, len(config.rows) * len(config.edits), SECONDS[kind])
         with bars.work("fits", "fits") as piece:
             subject = load(config, piece.advance)
-        write_json(out / "config.json", made)
-        log = Log(out / "log.jsonl", made["fingerprint"])
+        write_json(out / "config.json", about_run)
+        log = Log(out / "log.jsonl", about_run["fingerprint"])
         if not layers.scaled_spaces(subject.network.spec):
             same = [row for row in config.rows if row in ("gauge", "relative")]
             for row in same:
                 bars.line(f"{row}: no units scale, so it computes what 'strict' does")
-        trained = _train(config, subject, made["fingerprint"], bars, log)
+        trained = _train(config, subject, about_run["fingerprint"], bars, log)
         edits = _test(config, subject, trained, bars)
     metrics = plain(
         {
@@ -162,33 +155,3 @@ def _about(subject: Subject) -> dict[str, Any]:
         "psnr": subject.psnr,
         **{name: len(part.classes) for name, part in subject.splits.items()},
     }
-
-
-def _made(config: Config, preset: str, command: str) -> dict[str, Any]:
-    fields = {k: v for k, v in vars(config).items() if k not in PLACES}
-    return {
-        "experiment": "edit_inr",
-        "preset": preset,
-        "command": command,
-        "fingerprint": fingerprint(fields),
-        "config": vars(config),
-        "versions": versions(),
-        "machine": machine(),
-    }
-
-
-def _finished(config: Config, made: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The metrics of this run; another run's are never lost."""
-    out = config.out
-    if not (out / "metrics.json").exists():
-        return None
-    before = json.loads((out / "config.json").read_text())
-    if before["fingerprint"] == made["fingerprint"]:
-        return json.loads((out / "metrics.json").read_text())
-    old, new = before["config"], plain(made["config"])
-    names = [k for k in new if k not in PLACES and new[k] != old.get(k)]
-    changed = [f"--{k.replace('_', '-')} {old.get(k)}, now {new[k]}" for k in names]
-    raise ValueError(
-        f"--out {out}: holds the results of another run, with {'; '.join(changed)}. "
-        f"Choose another --out, or move that one away."
-    )
