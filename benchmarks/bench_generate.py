@@ -89,6 +89,11 @@ def _step_products(net: nets.Network, chunk: Any, data: zoo.Data) -> list[Any]:
     def loss(thetas: Any) -> Any:
         return _train_many._loss(net, thetas, *args, rate, None)
 
+    return _step_products_of(loss, thetas)
+
+
+def _step_products_of(loss: Callable[[Any], Any], thetas: Any) -> list[Any]:
+    """Every matrix product of a gradient."""
     return list(_products(jax.make_jaxpr(jax.grad(loss))(thetas).jaxpr))
 
 

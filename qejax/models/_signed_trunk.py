@@ -6,6 +6,7 @@ from jax.typing import DTypeLike
 
 from qejax import layers
 from qejax._typing import Array, Leaves, Theta
+from qejax.groups import GROUPS
 from qejax.spaces import Canonical, WeightSpec, views
 
 
@@ -13,7 +14,8 @@ class SignedTrunk(nnx.Module):
     """`SignedTransport` over settled weights with scales fixed, then a pool.
 
     Nothing depends on how a normal form chooses signs, so that features are continuous
-    in the weights where those jump.
+    in the weights where those jump. Where matrices act, as inside heads, the normal
+    form chooses signs with the basis, and all features are even.
 
     Args:
         spec: of settled weights.
@@ -34,6 +36,8 @@ class SignedTrunk(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
+        if any(s.per or GROUPS[s.group].monomial is None for s in spec.spaces):
+            spec = spec.permutations_only()
         self.spec = spec
         self.scale = nnx.Dict(
             {
