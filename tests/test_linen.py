@@ -77,6 +77,9 @@ CASES = {
     "MessagePassing": Case(layers.MessagePassing, (GRAPH, 2), (CHANNELS,)),
     "MessageStack": Case(layers.MessageStack, (GRAPH, 2), (ARRANGED,)),
     "Transport": Case(layers.Transport, (GRAPH, 2), (ARRANGED,)),
+    "SignedTransport": Case(
+        layers.SignedTransport, (SPEC, 2), (spaces.views(SPEC, THETA),)
+    ),
     "ProbeStream": Case(layers.ProbeStream, (NET, (2,), 2), (THETA,)),
     **{
         f"Predictor, {kind}": Case(
@@ -84,6 +87,8 @@ CASES = {
         )
         for kind in models.TRUNKS
     },
+    "Classifier": Case(models.Classifier, (SPEC, 3, 2), (THETA,)),
+    "Editor": Case(models.Editor, (SPEC, 2), (THETA,)),
     "FlatMLP": Case(models.FlatMLP, (SPEC, (3,)), (THETA,)),
 }
 

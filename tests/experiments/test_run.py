@@ -172,4 +172,5 @@ def test_the_command_line_ends_with_a_line_and_a_status(tmp_path, capsys, monkey
 
 
 def test_the_formats_of_the_command_line_are_those_of_the_library():
-    assert set(FORMATS) == set(zoo.formats.FORMATS)
+    assert set(FORMATS) == set(zoo.formats.CLASSIFIERS)
+    assert set(FORMATS) <= set(zoo.formats.FORMATS)

@@ -2,6 +2,7 @@
 
 from qejax.zoo.formats._dws_inr import load_dws_inr as load_dws_inr
 from qejax.zoo.formats._nfn_siren import load_nfn_siren as load_nfn_siren
+from qejax.zoo.formats._registry import CLASSIFIERS as CLASSIFIERS
 from qejax.zoo.formats._registry import FORMATS as FORMATS
 from qejax.zoo.formats._registry import load as load
 from qejax.zoo.formats._small_cnn_zoo import load_small_cnn_zoo as load_small_cnn_zoo
@@ -16,6 +17,7 @@ from qejax.zoo.formats._small_transformer_zoo import (
 )
 
 __all__ = [
+    "CLASSIFIERS",
     "FORMATS",
     "load",
     "load_dws_inr",

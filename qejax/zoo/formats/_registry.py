@@ -22,6 +22,10 @@ A bucket holds networks of one architecture, activations included. Those of clas
 take `cut_off`, the least accuracy of a network that is kept, before it is split."""
 
 
+CLASSIFIERS = ("small_cnn_zoo", "small_transformer_zoo")
+"""Formats whose networks have a test accuracy."""
+
+
 def load(address: str, **options: Any) -> dict[str, Zoo]:
     """Returns all networks at an address `FORMAT:DIRECTORY`, by bucket.
 
