@@ -11,7 +11,8 @@ SIRENs 2-32-32-1 to 28x28 images, a chunk of `zoo.fit`, all for as many steps:
 
 The floor of a step is the time of `bare_products` and `sines`; `floor_share` is the
 floor of all steps over the time of `at_once`, `loop_ratio` is fits per second over
-those of the faster loop. Run on a quiet machine:
+those of the faster loop. The pieces of the floor are calls of their own and write their
+results, so that a share may be above 1. Run on a quiet machine:
 
     python -m benchmarks.bench_fit
 """
