@@ -7,7 +7,7 @@ alone. The step that is kept is the one where the mean over seeds is best on val
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +60,7 @@ class Schedule(NamedTuple):
         learning_rate: peak, after a tenth of the steps; then a cosine to a fiftieth.
         weight_decay: of matrices.
         select: metric whose best evaluation is kept.
+        mode: whether that is the largest or the smallest.
     """
 
     seeds: int
@@ -70,6 +71,25 @@ class Schedule(NamedTuple):
     learning_rate: float
     weight_decay: float
     select: str
+    mode: Literal["max", "min"] = "max"
+
+
+def with_constants(build: Callable[[nnx.Rngs], Any]) -> Any:
+    """Returns a module with its constants, and zeros for parameters.
+
+    Nothing that is measured of networks depends on the parameters.
+    """
+    graph, shapes, _ = nnx.split(
+        nnx.eval_shape(lambda: build(nnx.Rngs(0))), nnx.Param, ...
+    )
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    constants = compiled_once(lambda: nnx.split(build(nnx.Rngs(0)), nnx.Param, ...)[2])
+    return nnx.merge(graph, zeros, constants())
+
+
+def start_of(build: Callable[[nnx.Rngs], Any]) -> Callable[[PRNGKeyArray], Any]:
+    """Returns `key -> params` of a module."""
+    return lambda key: nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key)), nnx.Param))
 
 
 def make_reader(
@@ -82,17 +102,7 @@ def make_reader(
         thetas: of the training networks, float64, leaves `[B, ...]`.
         labels: `[B]`, for `calibrate`.
     """
-
-    def init(key: PRNGKeyArray) -> Any:
-        return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key)), nnx.Param))
-
-    graph, shapes, _ = nnx.split(
-        nnx.eval_shape(lambda: build(nnx.Rngs(0))), nnx.Param, ...
-    )
-    # Nothing that is measured depends on the parameters, so those can be zeros.
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    constants = compiled_once(lambda: nnx.split(build(nnx.Rngs(0)), nnx.Param, ...)[2])
-    module = nnx.merge(graph, zeros, constants())
+    module = with_constants(build)
     measure = chunked(module.measure, options=UNOPTIMISED)
     with jax.enable_x64(True):
         prepared = module.calibrate(measure(thetas), labels)
@@ -107,88 +117,113 @@ def make_reader(
         keys = jax.random.split(key, len(jax.tree.leaves(prepared)[0]))
         return jax.vmap(model.scores)(prepared, keys)
 
-    return Reader(init, scores, lambda thetas: standardise(measure(thetas)), prepared)
+    return Reader(
+        start_of(build), scores, lambda thetas: standardise(measure(thetas)), prepared
+    )
+
+
+def of_scores(
+    reader: Reader, loss: Callable[[Array, Any], Array]
+) -> Callable[[Any, Any, PRNGKeyArray], Array]:
+    """Returns the loss of one seed from one of scores.
+
+    Args:
+        reader: of the row.
+        loss: `(scores [B', K], part of the data) -> scalar`; the part has what was
+            prepared under "prepared".
+    """
+    return lambda params, part, key: loss(
+        reader.scores(params, part["prepared"], key), part
+    )
 
 
 def fit_seeds(
-    reader: Reader,
-    labels: dict[str, np.ndarray],
-    loss: Callable[[Array, Any], Array],
+    init: Callable[[PRNGKeyArray], Any],
+    data: Any,
+    loss: Callable[[Any, Any, PRNGKeyArray], Array],
     schedule: Schedule,
     evaluate: Callable[[Any], dict[str, float]],
     out: Path,
-    row: str,
+    settings: dict[str, Any],
     tell: Callable[[float, float], None],
 ) -> train.FitResult:
     """Trains the seeds of a row, or reads what an earlier run trained.
 
     Args:
-        reader: of the row.
-        labels: of the training networks, `[B]` each.
-        loss: `(scores [B', K], labels of these) -> scalar`.
+        init: `key -> params` of one seed.
+        data: of the training networks, leaves `[B, ...]`.
+        loss: `(params, part of the data, key) -> scalar`, of one seed.
         schedule: how.
         evaluate: from parameters `[S, ...]` to metrics on the validation split.
         out: where the checkpoints of this row lie.
-        row: its name.
+        settings: which row it is.
         tell: takes the share of the steps that are done, and the share that an earlier
             run had done.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
-    count = len(next(iter(labels.values())))
-    share = min(schedule.batch, count // schedule.seeds)
+    share = min(schedule.batch, len(jax.tree.leaves(data)[0]) // schedule.seeds)
     begun: list[float] = []
 
     def progress(report: train.Progress) -> None:
         begun.append((report.step - 1) / report.steps)
         tell(report.step / report.steps, max(begun[0], 0.0))
 
-    def init(key: PRNGKeyArray) -> Any:
+    def starts(key: PRNGKeyArray) -> Any:
         keys = jax.random.split(jax.random.fold_in(key, INIT_KEY), schedule.seeds)
-        return lax.map(lambda one: reader.init(cheap_key(one)), keys)
+        return lax.map(lambda one: init(cheap_key(one)), keys)
 
     result = train.fit(
-        _loss(reader, loss, schedule.seeds),
-        compiled_once(init)(jax.random.key(schedule.seed)),
-        {"prepared": reader.training, **labels},
+        _total(loss, schedule.seeds),
+        compiled_once(starts)(jax.random.key(schedule.seed)),
+        data,
         train.FitConfig(
             steps=schedule.steps,
             batch_size=share * schedule.seeds,
             eval_every=schedule.evaluate_every,
             seed=schedule.seed,
             select=schedule.select,
+            mode=schedule.mode,
             ema=0.99,
         ),
         optimizer=_optimizer(schedule),
         evaluate=evaluate,
         out=out,
-        settings={"row": row},
+        settings=settings,
         progress=progress,
     )
     tell(1.0, 0.0 if begun else 1.0)
     return result
 
 
-def _loss(
-    reader: Reader, loss: Callable[[Array, Any], Array], seeds: int
+def _total(
+    loss: Callable[[Any, Any, PRNGKeyArray], Array], seeds: int
 ) -> Callable[[Any, Any, PRNGKeyArray], tuple[Array, dict[str, Array]]]:
     def total(
         params: Any, batch: Any, key: PRNGKeyArray
     ) -> tuple[Array, dict[str, Array]]:
         size = len(jax.tree.leaves(batch)[0]) // seeds
         parts = jax.tree.map(lambda a: a.reshape(seeds, size, *a.shape[1:]), batch)
-
-        def one(seed: Any) -> Array:
-            params, part, key = seed
-            return loss(reader.scores(params, part["prepared"], key), part)
-
         keys = jax.random.split(cheap_key(key), seeds)
-        losses = lax.map(one, (params, parts, keys))
+        losses = lax.map(lambda seed: loss(*seed), (params, parts, keys))
         # A sum: every seed has the gradient that it would have alone.
         return jnp.sum(losses), {"mean": jnp.mean(losses)}
 
     return total
+
+
+def about(result: train.FitResult) -> dict[str, Any]:
+    """Returns what `metrics.json` says of a training: its best step and all others."""
+    return {
+        "best_step": result.best_step,
+        "validation": {row["step"]: row["eval"] for row in result.history},
+    }
+
+
+def num_params(params: Any) -> int:
+    """Returns the trainable parameters of one seed, of leaves `[S, ...]`."""
+    return sum(leaf[0].size for leaf in jax.tree.leaves(params))
 
 
 def _optimizer(schedule: Schedule) -> optax.GradientTransformation:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -20,7 +19,6 @@ from qejax._typing import Array, Theta
 from qejax.nets import Network
 from qejax.spaces import canonical_form
 
-CLASSES = 10
 WIDTHS = (256, 128)
 """Of the hidden layers of MLPs."""
 
@@ -29,10 +27,16 @@ class Flat(models.FlatMLP):
     """An MLP on flat weights, as they are or in normal form."""
 
     def __init__(
-        self, network: Network, *, normal: bool, dropout: float, rngs: nnx.Rngs
+        self,
+        network: Network,
+        classes: int,
+        *,
+        normal: bool,
+        dropout: float,
+        rngs: nnx.Rngs,
     ) -> None:
         spec = network.spec
-        super().__init__(spec, WIDTHS, outputs=CLASSES, dropout=dropout, rngs=rngs)
+        super().__init__(spec, WIDTHS, outputs=classes, dropout=dropout, rngs=rngs)
         self.normal = normal
 
     def measure(self, theta: Theta) -> dict[str, Any]:
@@ -48,22 +52,24 @@ class Kind:
     Attributes:
         name: of the row.
         model: what it is, in words.
-        build: `(network, config, rngs) -> module`.
+        build: `(network, classes, config, rngs) -> module`.
         probes: whether it runs the networks.
         slow: whether it is trained for `layer_steps`.
     """
 
     name: str
     model: str
-    build: Callable[[Network, Config, nnx.Rngs], Any]
+    build: Callable[[Network, int, Config, nnx.Rngs], Any]
     probes: bool = False
     slow: bool = False
 
 
 def _classifier(
     quasi: models.Quasi, size: str, probes: bool = False, waves: bool = True
-) -> Callable[[Network, Config, nnx.Rngs], models.Classifier]:
-    def build(network: Network, config: Config, rngs: nnx.Rngs) -> models.Classifier:
+) -> Callable[[Network, int, Config, nnx.Rngs], models.Classifier]:
+    def build(
+        network: Network, classes: int, config: Config, rngs: nnx.Rngs
+    ) -> models.Classifier:
         choices = models.ClassifierConfig(
             depth=config.depth,
             waves=config.waves if waves else 0,
@@ -73,7 +79,7 @@ def _classifier(
         )
         return models.Classifier(
             network.spec,
-            CLASSES,
+            classes,
             getattr(config, size) if size else 0,
             quasi,
             network=network,
@@ -84,9 +90,9 @@ def _classifier(
     return build
 
 
-def _flat(normal: bool) -> Callable[[Network, Config, nnx.Rngs], Flat]:
-    return lambda network, config, rngs: Flat(
-        network, normal=normal, dropout=config.dropout, rngs=rngs
+def _flat(normal: bool) -> Callable[[Network, int, Config, nnx.Rngs], Flat]:
+    return lambda network, classes, config, rngs: Flat(
+        network, classes, normal=normal, dropout=config.dropout, rngs=rngs
     )
 
 
@@ -165,11 +171,12 @@ def train_row(
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
+    truth = labels_of(fits, "train")
+    classes = int(truth.max()) + 1
 
     def build(rngs: nnx.Rngs) -> Any:
-        return kind.build(fits.network, config, rngs)
+        return kind.build(fits.network, classes, config, rngs)
 
-    truth = labels_of(fits, "train")
     reader = seeds.make_reader(build, thetas_of(fits, "train"), truth)
     scores = seeds.scores_of(reader)
     prepared = cast(reader.prepare(thetas_of(fits, "val")), np.float32)
@@ -190,21 +197,24 @@ def train_row(
         config.weight_decay,
         select="accuracy",
     )
-    labels = {"class": truth.astype(np.int32)}
     result = seeds.fit_seeds(
-        reader, labels, _loss, schedule, evaluate, out, kind.name, tell
+        reader.init,
+        {"prepared": reader.training, "class": truth.astype(np.int32)},
+        seeds.of_scores(reader, _loss),
+        schedule,
+        evaluate,
+        out,
+        {"row": kind.name},
+        tell,
     )
     params = seeds.widened(result.params)
     return Row(
         name=kind.name,
         model=kind.model,
         probes=kind.probes,
-        params=sum(leaf[0].size for leaf in jax.tree.leaves(params)),
+        params=seeds.num_params(params),
         answer=lambda thetas: scores(params, reader.prepare(thetas)),
-        extra={
-            "best_step": result.best_step,
-            "validation": {row["step"]: row["eval"] for row in result.history},
-        },
+        extra=seeds.about(result),
     )
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from jax import lax
 
+from experiments import seeds
 from experiments.edit_inr.config import Config
 from experiments.edit_inr.images import Subject
 from experiments.predict_accuracy.chunks import (
@@ -20,13 +20,12 @@ from experiments.predict_accuracy.chunks import (
     compiled_once,
     in_chunks,
 )
-from experiments.predict_accuracy.train import cheap_key
-from qejax import nets, spaces, train
+from qejax import nets, spaces
 from qejax._typing import Array, PRNGKeyArray, Theta
 from qejax.models import Editor, EditorConfig
 
-INIT_KEY, MOVE_KEY = 31, 43
-"""Folded into the seed for the parameters at the start, and for what moves networks."""
+MOVE_KEY = 43
+"""Folded into the seed for what moves networks."""
 
 
 @dataclass(frozen=True)
@@ -75,25 +74,16 @@ def make_pure(row: str, subject: Subject, config: Config) -> tuple[Pure, Any]:
         spec = subject.network.spec
         return Editor(spec, config.width(row), kind, config=choices, rngs=rngs)
 
-    graph, shapes, _ = nnx.split(
-        nnx.eval_shape(lambda: build(nnx.Rngs(0))), nnx.Param, ...
-    )
-    # Nothing that is measured depends on the parameters, so those can be zeros.
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    constants = compiled_once(lambda: nnx.split(build(nnx.Rngs(0)), nnx.Param, ...)[2])
-    module = nnx.merge(graph, zeros, constants())
+    module = seeds.with_constants(build)
     prepare = compiled_once(jax.vmap(module.prepare))
     prepared = in_chunks(prepare, subject.splits["train"].thetas)
     module.fit_scale(prepared["features"])
     graph, _, fitted = nnx.split(module, nnx.Param, ...)
 
-    def init(key: PRNGKeyArray) -> Any:
-        return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key)), nnx.Param))
-
     def edit(params: Any, one: Any) -> Theta:
         return nnx.merge(graph, params, fitted).edit(one)
 
-    return Pure(init, edit, module.prepare), prepared
+    return Pure(seeds.start_of(build), edit, module.prepare), prepared
 
 
 def train_row(
@@ -123,44 +113,33 @@ def train_row(
         "prepared": prepared,
         "target": subject.splits["train"].target(edit, config.shape),
     }
-    share = min(config.batch, len(data["target"]) // config.seeds)
-    begun: list[float] = []
-
-    def progress(report: train.Progress) -> None:
-        begun.append((report.step - 1) / report.steps)
-        tell(report.step / report.steps, max(begun[0], 0.0))
-
-    def init(key: PRNGKeyArray) -> Any:
-        keys = jax.random.split(jax.random.fold_in(key, INIT_KEY), config.seeds)
-        return lax.map(lambda one: pure.init(cheap_key(one)), keys)
-
-    result = train.fit(
-        _loss(pure, subject, config),
-        compiled_once(init)(jax.random.key(config.seed)),
-        data,
-        train.FitConfig(
-            steps=config.steps,
-            batch_size=share * config.seeds,
-            eval_every=config.evaluate_every,
-            seed=config.seed,
-            select="mse",
-            mode="min",
-            ema=0.99,
-        ),
-        optimizer=_optimizer(config),
-        evaluate=_evaluate(pure, edit, subject, config),
-        out=out,
-        settings={"row": row, "edit": edit},
-        progress=progress,
+    schedule = seeds.Schedule(
+        config.seeds,
+        config.seed,
+        config.steps,
+        config.batch,
+        config.evaluate_every,
+        config.learning_rate,
+        weight_decay=0.0,
+        select="mse",
+        mode="min",
     )
-    tell(1.0, 0.0 if begun else 1.0)
+    result = seeds.fit_seeds(
+        pure.init,
+        data,
+        _loss(pure, subject, config),
+        schedule,
+        _evaluate(pure, edit, subject, config),
+        out,
+        {"row": row, "edit": edit},
+        tell,
+    )
     params = jax.tree.map(np.asarray, result.params)
     return Trained(
         pure=pure,
         params=params,
-        num_params=sum(leaf[0].size for leaf in jax.tree.leaves(params)),
-        validation={line["step"]: line["eval"] for line in result.history},
-        best_step=result.best_step,
+        num_params=seeds.num_params(params),
+        **seeds.about(result),
     )
 
 
@@ -221,45 +200,21 @@ def function_gap(trained: Trained, subject: Subject, config: Config) -> float:
 
 def _loss(
     pure: Pure, subject: Subject, config: Config
-) -> Callable[[Any, Any, PRNGKeyArray], tuple[Array, dict[str, Array]]]:
-    grid, seeds = nets.grid(*config.shape), config.seeds
+) -> Callable[[Any, Any, PRNGKeyArray], Array]:
+    """Of one seed: the mean squared error at some coordinates, or at all."""
+    grid = nets.grid(*config.shape)
 
-    def loss(
-        params: Any, batch: Any, key: PRNGKeyArray
-    ) -> tuple[Array, dict[str, Array]]:
-        size = len(batch["target"]) // seeds
-        parts = jax.tree.map(lambda a: a.reshape(seeds, size, *a.shape[1:]), batch)
-
-        def one(seed: Any) -> Array:
-            params, part, key = seed
-            x, y = grid, part["target"]
-            if 0 < config.points < len(grid):
-                chosen = jax.random.randint(key, (config.points,), 0, len(grid))
-                x, y = grid[chosen], y[:, chosen]
-            images = jax.vmap(lambda p: subject.render(pure.edit(params, p), x))(
-                part["prepared"]
-            )
-            return jnp.mean((images - y) ** 2)
-
-        keys = jax.random.split(cheap_key(key), seeds)
-        losses = lax.map(one, (params, parts, keys))
-        # A sum: every seed has the gradient that it would have alone.
-        return jnp.sum(losses), {"mean": jnp.mean(losses)}
+    def loss(params: Any, part: Any, key: PRNGKeyArray) -> Array:
+        x, y = grid, part["target"]
+        if 0 < config.points < len(grid):
+            chosen = jax.random.randint(key, (config.points,), 0, len(grid))
+            x, y = grid[chosen], y[:, chosen]
+        images = jax.vmap(lambda one: subject.render(pure.edit(params, one), x))(
+            part["prepared"]
+        )
+        return jnp.mean((images - y) ** 2)
 
     return loss
-
-
-def _optimizer(config: Config) -> optax.GradientTransformation:
-    warmup = max(config.steps // 10, 1)
-    top, steps = config.learning_rate, max(config.steps, warmup + 1)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, top, warmup, steps, 0.02 * top)
-    one = optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.99, weight_decay=0)
-    )
-    # Each seed clips by itself.
-    return optax.GradientTransformation(
-        jax.vmap(one.init), jax.vmap(one.update, in_axes=(0, 0, 0))
-    )
 
 
 def _evaluate(

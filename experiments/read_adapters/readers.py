@@ -186,7 +186,8 @@ def train_row(
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
     reader, truth = make_reader(kind, adapters, config)
-    labels = {
+    data = {
+        "prepared": reader.training,
         "task": truth.task.astype(np.int32),
         "accuracy": truth.accuracy.astype(np.float32),
     }
@@ -201,25 +202,22 @@ def train_row(
         select="both",
     )
     result = seeds.fit_seeds(
-        reader,
-        labels,
-        _loss,
+        reader.init,
+        data,
+        seeds.of_scores(reader, _loss),
         schedule,
         _evaluate(reader, adapters),
         out,
-        kind.name,
+        {"row": kind.name},
         tell,
     )
     params, answer = seeds.widened(result.params), _answer(reader)
     return Row(
         name=kind.name,
         model=kind.model,
-        params=sum(leaf[0].size for leaf in jax.tree.leaves(params)),
+        params=seeds.num_params(params),
         answer=lambda thetas: answer(params, reader.prepare(thetas)),
-        extra={
-            "best_step": result.best_step,
-            "validation": {row["step"]: row["eval"] for row in result.history},
-        },
+        extra=seeds.about(result),
     )
 
 

@@ -19,7 +19,7 @@ from jax.typing import DTypeLike
 
 from qejax._typing import Array, Float, Int, PRNGKeyArray
 from qejax.groups._group import Group
-from qejax.groups._monomial import Monomial, check_element
+from qejax.groups._monomial import Monomial, check_element, matrix_with, move_with
 
 MOST_TURNS = 4
 """Samples have at most as many turns either way."""
@@ -66,22 +66,6 @@ def _monomial(g: Dihedral, power: int) -> tuple[Array, Array | None]:
     return g.perm, _factor(g, power)
 
 
-def _move(g: Dihedral, x: Array, axis: int, power: int) -> Array:
-    moved = jnp.take(x, g.perm, axis=axis)
-    factor = _factor(g, power)
-    if factor is None:
-        return moved
-    shape = [1] * x.ndim
-    shape[axis] = -1
-    return moved * factor.reshape(shape)
-
-
-def _matrix(g: Dihedral, power: int) -> Array:
-    rows = jax.nn.one_hot(g.perm, g.perm.shape[0], dtype=g.scale.dtype)
-    factor = _factor(g, power)
-    return rows if factor is None else factor[:, None] * rows
-
-
 def _sample(key: PRNGKeyArray, size: int, spread: float, dtype: DTypeLike) -> Dihedral:
     del spread
     key_perm, key_sign, key_turns = jax.random.split(key, 3)
@@ -110,10 +94,10 @@ dihedral = Group(
     mul=_mul,
     inv=_inv,
     sample=_sample,
-    move=_move,
+    move=move_with(_monomial),
     monomial=_monomial,
     balanced=lambda total: total == 0,
-    matrix=_matrix,
+    matrix=matrix_with(_monomial),
     check=_check,
     turns=lambda g: g.turns,
 )

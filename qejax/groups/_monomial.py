@@ -9,7 +9,7 @@ Source: Tran et al. 2024, arXiv:2409.11697, section 3 (monomial matrices).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,20 +60,34 @@ def _permutation_only(g: Monomial, power: int) -> tuple[Array, Array | None]:
     return g.perm, None
 
 
-def _move(g: Monomial, x: Array, axis: int, power: int) -> Array:
-    moved = jnp.take(x, g.perm, axis=axis)
-    factor = _factor(g, power)
-    if factor is None:
-        return moved
-    shape = [1] * x.ndim
-    shape[axis] = -1
-    return moved * factor.reshape(shape)
+Action = Callable[[Any, int], tuple[Array, Array | None]]
+"""What an element does: `(g, power) -> (perm, factor)`, see `Group.monomial`."""
 
 
-def _matrix(g: Monomial, power: int) -> Array:
-    rows = jax.nn.one_hot(g.perm, g.perm.shape[0], dtype=g.scale.dtype)
-    factor = _factor(g, power)
-    return rows if factor is None else factor[:, None] * rows
+def move_with(monomial: Action) -> Callable[[Any, Array, int, int], Array]:
+    """Returns `Group.move` of a permutation with a factor per unit."""
+
+    def move(g: Any, x: Array, axis: int, power: int) -> Array:
+        perm, factor = monomial(g, power)
+        moved = jnp.take(x, perm, axis=axis)
+        if factor is None:
+            return moved
+        shape = [1] * x.ndim
+        shape[axis] = -1
+        return moved * factor.reshape(shape)
+
+    return move
+
+
+def matrix_with(monomial: Action) -> Callable[[Any, int], Array]:
+    """Returns `Group.matrix` of a permutation with a factor per unit."""
+
+    def matrix(g: Any, power: int) -> Array:
+        perm, factor = monomial(g, power)
+        rows = jax.nn.one_hot(perm, perm.shape[0], dtype=g.scale.dtype)
+        return rows if factor is None else factor[:, None] * rows
+
+    return matrix
 
 
 def check_element(
@@ -148,10 +162,10 @@ permutation = Group(
     mul=_mul,
     inv=_inv,
     sample=_sample_permutation,
-    move=lambda g, x, axis, power: _move(g, x, axis, 0),
+    move=move_with(_permutation_only),
     monomial=_permutation_only,
     balanced=lambda total: True,
-    matrix=lambda g, power: _matrix(g, 0),
+    matrix=matrix_with(_permutation_only),
     check=_checker(lambda scale: scale == 1, "1"),
 )
 """Permutations of the units. `spread` is not used; scales are one."""
@@ -162,10 +176,10 @@ positive_scale = Group(
     mul=_mul,
     inv=_inv,
     sample=_sample_positive,
-    move=_move,
+    move=move_with(_monomial),
     monomial=_monomial,
     balanced=lambda total: total == 0,
-    matrix=_matrix,
+    matrix=matrix_with(_monomial),
     check=_checker(
         lambda scale: np.isfinite(scale) & (scale > 0), "positive and finite"
     ),
@@ -178,10 +192,10 @@ sign = Group(
     mul=_mul,
     inv=_inv,
     sample=_sample_sign,
-    move=_move,
+    move=move_with(_monomial),
     monomial=_monomial,
     balanced=lambda total: total % 2 == 0,
-    matrix=_matrix,
+    matrix=matrix_with(_monomial),
     check=_checker(lambda scale: np.abs(scale) == 1, "+1 or -1"),
 )
 """Sign flips and permutations. `spread` is not used."""

@@ -18,7 +18,8 @@ from jax.typing import DTypeLike
 from qejax import layers
 from qejax._typing import Array, Leaves
 from qejax.layers import Incidence, key_of
-from qejax.models._trunks import CLIP, TrunkConfig, covariant, related
+from qejax.models._signed_trunk import CLIP
+from qejax.models._trunks import TrunkConfig, covariant, related
 from qejax.spaces import Leaf, WeightSpec
 
 

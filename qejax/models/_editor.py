@@ -10,13 +10,14 @@ from flax import nnx
 
 from qejax import layers, spaces
 from qejax._typing import Array, Leaves, Theta
-from qejax.layers import Frozen, key_of
+from qejax.layers import key_of
 from qejax.models._changes import (
     EditorConfig,
     GraphChanges,
     LayerChanges,
     SignedChanges,
 )
+from qejax.models._leaf_scale import LeafScale
 from qejax.spaces import Canonical, WeightSpec
 
 Editing = Literal["strict", "gauge", "relative", "signed", "canonical"]
@@ -99,7 +100,7 @@ class Editor(nnx.Module):
         self.eta = nnx.Dict(
             {key_of(p): nnx.Param(jnp.full((), config.eta, dtype)) for p in sizes}
         )
-        self.scale = nnx.Dict({key_of(p): Frozen(jnp.ones(())) for p in sizes})
+        self.scale = LeafScale(free)
         self.alpha: layers.GaugeAlpha | None = nnx.data(None)
         if quasi == "canonical":
             known = len(spaces.log_norm_paths(spec))
@@ -152,10 +153,7 @@ class Editor(nnx.Module):
         Args:
             features: of `prepare`, stacked, leaves `[B, *leaf.view]`.
         """
-        for path, x in features.items():
-            square = jnp.mean(x**2)
-            root = jnp.sqrt(jnp.where(square > 0, square, 1)).astype(jnp.float32)
-            self.scale[key_of(path)].set_value(root)
+        self.scale.fit(features)
 
     def edit(self, prepared: dict[str, Any]) -> Theta:
         """Returns the weights of the edited network.
@@ -163,7 +161,7 @@ class Editor(nnx.Module):
         Args:
             prepared: of one network.
         """
-        scaled = {p: x / self._scale(p, x) for p, x in prepared["features"].items()}
+        scaled = self.scale(prepared["features"])
         out = self.out(scaled, prepared["known"])
         changes = {
             leaf.path: self._step(leaf.path, out[leaf.path]).reshape(leaf.view)
@@ -190,12 +188,9 @@ class Editor(nnx.Module):
         """Returns the weights of the edited network."""
         return self.edit(self.prepare(theta))
 
-    def _scale(self, path: str, x: Array) -> Array:
-        return self.scale[key_of(path)][...].astype(x.dtype)
-
     def _step(self, path: str, out: Array) -> Array:
         eta = self.eta[key_of(path)][...].astype(out.dtype)
-        return eta * self._scale(path, out) * out
+        return eta * self.scale.of(path, out) * out
 
 
 def prepare_edits(editor: Editor, thetas: Theta, batch_size: int = 64) -> Any:

@@ -7,7 +7,10 @@ from jax.typing import DTypeLike
 from qejax import layers
 from qejax._typing import Array, Leaves, Theta
 from qejax.groups import GROUPS
+from qejax.models._leaf_scale import LeafScale
 from qejax.spaces import Canonical, WeightSpec, views
+
+CLIP = 6.0
 
 
 class SignedTrunk(nnx.Module):
@@ -39,12 +42,7 @@ class SignedTrunk(nnx.Module):
         if any(s.per or GROUPS[s.group].monomial is None for s in spec.spaces):
             spec = spec.permutations_only()
         self.spec = spec
-        self.scale = nnx.Dict(
-            {
-                layers.key_of(leaf.path): layers.Frozen(jnp.ones(()))
-                for leaf in spec.leaves
-            }
-        )
+        self.scale = LeafScale(spec)
         self.mix = layers.SignedTransport(
             spec,
             channels,
@@ -64,19 +62,12 @@ class SignedTrunk(nnx.Module):
 
     def fit_scale(self, features: Leaves) -> None:
         """Stores the root mean square of every leaf of stacked features."""
-        for path, x in features.items():
-            square = jnp.mean(jnp.square(x))
-            root = jnp.sqrt(jnp.where(square > 0, square, 1)).astype(jnp.float32)
-            self.scale[layers.key_of(path)].set_value(root)
+        self.scale.fit(features)
 
     def scaled(self, features: Leaves) -> Leaves:
         """Returns features of unit size, cut off at 6."""
-        return {
-            path: jnp.clip(
-                x / self.scale[layers.key_of(path)][...].astype(x.dtype), -6, 6
-            )
-            for path, x in features.items()
-        }
+        scaled = self.scale(features)
+        return {path: jnp.clip(x, -CLIP, CLIP) for path, x in scaled.items()}
 
     def __call__(self, features: Leaves, extra: dict[str, Array]) -> Array:
         """Returns `[size]`; `extra` is not read."""

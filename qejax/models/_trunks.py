@@ -17,13 +17,11 @@ from jax.typing import DTypeLike
 from qejax import layers
 from qejax._typing import Array, Theta
 from qejax.layers import Features, GraphFeatures
-from qejax.models._signed_trunk import SignedTrunk
+from qejax.models._signed_trunk import CLIP, SignedTrunk
 from qejax.spaces import Canonical, WeightSpec, balanced, views
 
 Quasi = Literal["strict", "gauge", "relative", "canonical", "learned_gauge", "signed"]
 """Which group elements may differ between what comes in and what goes out."""
-
-CLIP = 6.0
 
 
 @dataclass(frozen=True)

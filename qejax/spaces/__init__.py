@@ -53,7 +53,6 @@ from qejax.spaces._statistics import raw_statistics as raw_statistics
 from qejax.spaces._statistics import statistic_names as statistic_names
 from qejax.spaces._views import check_theta as check_theta
 from qejax.spaces._views import from_views as from_views
-from qejax.spaces._views import select as select
 from qejax.spaces._views import views as views
 
 __all__ = [
@@ -103,7 +102,6 @@ __all__ = [
     "reduced",
     "restore",
     "sample",
-    "select",
     "settled",
     "settled_spec",
     "shift_through",

@@ -69,18 +69,6 @@ def _first(paths: list[str], most: int = 6) -> str:
     return f"{str(paths[:most])[:-1]}, ...] ({len(paths)} in all)"
 
 
-def select(spec: WeightSpec, theta: Theta) -> Theta:
-    """Returns the leaves of `spec`, without those that `theta` has besides.
-
-    `theta` itself where it has no others; else a nested dict.
-    """
-    leaves = _trees.flatten(theta)
-    if all(path in spec.leaf_by_path for path in leaves):
-        return theta
-    kept = {path: x for path, x in leaves.items() if path in spec.leaf_by_path}
-    return _trees.nest(kept)
-
-
 def views(spec: WeightSpec, theta: Theta) -> Leaves:
     """Returns the leaves of `theta` by path, in the order and views of the spec.
 

@@ -176,7 +176,7 @@ def unshifted(spec: WeightSpec, theta: Any) -> Any:
 def unsettled(spec: WeightSpec, theta: Any) -> Any:
     """A form of the heads and units alone, without the step of settling."""
     free = spaces.settled_spec(spec)
-    return spaces.canonical_form(free, spaces.select(free, theta)).theta
+    return spaces.canonical_form(free, spaces.reduced(spec, theta)).theta
 
 
 @pytest.mark.parametrize("wrong", [unshifted, unsettled])

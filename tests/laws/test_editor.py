@@ -181,7 +181,7 @@ def test_the_head_starts_small_and_scales_are_fitted() -> None:
     assert 1e-5 < relative_gap(edited, thetas) < 0.5
     for path, x in prepared["features"].items():
         root = np.sqrt(np.mean(np.square(x)))
-        got = float(editor.scale[layers.key_of(path)][...])
+        got = float(editor.scale.of(path, x))
         assert got == pytest.approx(float(root), rel=1e-5)
 
 
