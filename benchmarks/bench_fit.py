@@ -7,7 +7,7 @@ SIRENs 2-32-32-1 to 28x28 images, a chunk of `zoo.fit`, all for as many steps:
 - `loop_steps`: one network at a time, a Python loop over a jitted step;
 - `bare_products`: every matrix product of one training step of `together` networks,
   found in its jaxpr, alone in one compiled function; `sines`: sine and cosine of as
-  many units.
+  many units, by the function of the networks; `sines_xla`: by `jnp.sin` and `jnp.cos`.
 
 The floor of a step is the time of `bare_products` and `sines`; `floor_share` is the
 floor of all steps over the time of `at_once`, `loop_ratio` is fits per second over
@@ -18,6 +18,7 @@ results, so that a share may be above 1. Run on a quiet machine:
 """
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -111,7 +112,9 @@ def _products(net: nets.Network, together: int) -> harness.Subject:
     return _bare(_step_products_of(loss, template))
 
 
-def _sines(together: int) -> harness.Subject:
+def _sines(
+    name: str, together: int, sine: Callable[[Any], Any], cosine: Callable[[Any], Any]
+) -> harness.Subject:
     x = jnp.asarray(
         np.random.default_rng(0).normal(size=(together, 784, 64)), "float32"
     )
@@ -122,7 +125,7 @@ def _sines(together: int) -> harness.Subject:
     def both(x: Any) -> Any:
         return sine(x), cosine(x)
 
-    return harness.compile_jitted("sines", both, x, check=check)
+    return harness.compile_jitted(name, both, x, check=check)
 
 
 def measure(count: int, together: int, steps: int) -> harness.Record:
@@ -161,7 +164,8 @@ def measure(count: int, together: int, steps: int) -> harness.Record:
             check=lambda: same(loop.by_steps(start, target, CHECK_STEPS)),
         ),
         _products(net, together),
-        _sines(together),
+        _sines("sines", together, sine, cosine),
+        _sines("sines_xla", together, jnp.sin, jnp.cos),
     ]
     times = harness.time_subjects(subjects, seconds=0.2)
 
@@ -176,6 +180,7 @@ def measure(count: int, together: int, steps: int) -> harness.Record:
         "fits_per_second": count / seconds("at_once"),
         "microseconds_per_step": 1e6 * seconds("at_once") / (count * steps),
         "floor_microseconds_per_step": 1e6 * floor / together,
+        "sines_speedup": seconds("sines_xla") / seconds("sines"),
         "floor_share": floor * steps * count / together / seconds("at_once"),
         "loop_ratio": count
         * min(seconds("loop_fit"), seconds("loop_steps"))

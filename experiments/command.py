@@ -11,7 +11,11 @@ from rich.console import Console
 
 
 def parse(
-    args: list[str], module: str, about: str, presets: Mapping[str, tuple[str, Any]]
+    args: list[str],
+    module: str,
+    about: str,
+    presets: Mapping[str, tuple[str, Any]],
+    default: str = "",
 ) -> tuple[str, Any]:
     """Returns the preset's name and the config that the arguments ask for.
 
@@ -19,13 +23,14 @@ def parse(
         args: of the command line, without the program.
         module: of the experiment.
         about: a sentence for `--help`.
-        presets: by name, what it is and its config; the first is the default.
+        presets: by name, what it is and its config.
+        default: where none is named; the first by default.
 
     Raises:
         SystemExit: on an argument that does not parse, and for `--help`.
     """
     named = bool(args) and not args[0].startswith("-")
-    preset = args[0] if named else next(iter(presets))
+    preset = args[0] if named else default or next(iter(presets))
     if preset not in presets:
         raise SystemExit(f"preset should be one of {list(presets)}, got {preset!r}.")
     text, config = presets[preset]
@@ -50,6 +55,7 @@ def main(
     presets: Mapping[str, tuple[str, Any]],
     load: Callable[[], Callable[..., Any]],
     args: Sequence[str] | None = None,
+    default: str = "",
 ) -> int:
     """Runs the experiment; returns the exit status.
 
@@ -60,9 +66,10 @@ def main(
         load: imports and returns `run(config, preset=, command=, console=)`, so that
             `--help` and a wrong flag answer at once.
         args: that are parsed; those of the command line by default.
+        default: as for `parse`.
     """
     given = list(sys.argv[1:] if args is None else args)
-    preset, config = parse(given, module, about, presets)
+    preset, config = parse(given, module, about, presets, default)
     run = load()
     from qejax.train import CheckpointError, Interrupted
 

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from experiments.classify_inr.evaluate import Tested
 from experiments.classify_inr.table import lines
-from qejax import nets, zoo
+from qejax import models, nets, zoo
+from qejax.zoo import from_vectors
 
 SHOWN = ("row", "probes", "accuracy %", "moved %", "predictions changed")
 """Columns of the table in a terminal; the README shows all."""
@@ -32,7 +33,7 @@ def show(metrics: Mapping[str, Any], console: Console) -> None:
 
 
 def plot(
-    metrics: Mapping[str, Any], tested: Tested, fits: zoo.Zoo, shape: Any, out: Path
+    metrics: Mapping[str, Any], tested: Tested, fits: zoo.Zoo, side: int, out: Path
 ) -> Path:
     """Writes `classes.png`: accuracies, validation curves, and some signals.
 
@@ -40,7 +41,7 @@ def plot(
         metrics: of the run.
         tested: what the test split says.
         fits: the zoo.
-        shape: of a signal on its grid, two numbers.
+        side: points of the grid on which signals are drawn, along every axis.
         out: an existing directory.
 
     Returns:
@@ -81,14 +82,25 @@ def plot(
     best = next(iter(tested.given))
     chosen = tested.given[best][0].argmax(-1)
     for number in range(min(SIGNALS, len(test))):
-        theta = test.take(np.array([number])).thetas
         axis = figure.add_subplot(grid[1, number])
-        one = {k: {n: a[0] for n, a in v.items()} for k, v in theta.items()}
-        values = np.asarray(test.network.apply(one, nets.grid(*shape)))
-        axis.imshow(values.reshape(*shape, -1)[..., 0], cmap="gray")
+        _draw(axis, test.take(np.array([number])), side)
         axis.set_title(f"{best}: {chosen[number]}", fontsize="small")
-        axis.axis("off")
     path = out / "classes.png"
     figure.savefig(path, dpi=80)
     plt.close(figure)
     return path
+
+
+def _draw(axis: Any, one: zoo.Zoo, side: int) -> None:
+    """One signal: a curve over one coordinate, an image over two."""
+    shape = (side,) * models.input_shape(one.network)[0]
+    theta = from_vectors(one.network.spec, one.vectors()[0])
+    values = np.asarray(one.network.apply(theta, nets.grid(*shape)))
+    if len(shape) == 1:
+        axis.plot(values)
+    else:
+        colours = values.reshape(*shape, -1)
+        low, high = colours.min(), colours.max()
+        shown = (colours - low) / (high - low if high > low else 1)
+        axis.imshow(shown[..., 0] if shown.shape[-1] == 1 else shown, cmap="gray")
+    axis.axis("off")

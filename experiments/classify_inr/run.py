@@ -17,8 +17,8 @@ from qejax import zoo
 PLACES = ("out", "zoo")
 """Fields of a config that decide where files lie, and no number."""
 
-GRID = {True: (28, 28), False: (8, 8)}
-"""On which signals are drawn, of a given zoo and of digits."""
+SIDE = 32
+"""Points along every axis of a signal that is drawn."""
 
 
 def run(
@@ -69,7 +69,7 @@ def run(
             "seconds": round(log.seconds + bars.plan.kinds["zoo"].measured, 1),
         }
     )
-    picture = report.plot(metrics, tested, fits, GRID[bool(config.zoo)], out)
+    picture = report.plot(metrics, tested, fits, SIDE, out)
     write_json(out / "metrics.json", metrics)
     report.show(metrics, console)
     took = clock(metrics["seconds"])

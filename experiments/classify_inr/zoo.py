@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.classify_inr.config import Config
-from experiments.predict_accuracy.data import digits
+from experiments.make_zoo.signals import digit_images
 from qejax import zoo
 
 DIGITS = zoo.FitConfig((8, 8), activation="sine(10)", psnr=35.0, chunk=64)
@@ -74,16 +74,11 @@ def _given(address: str) -> zoo.Zoo:
 
 
 def _fitted(config: Config, root: Path, tell: Callable[[float, float], None]) -> Path:
-    train_x, train_y, test_x, test_y = digits()
-    images = np.concatenate([train_x, test_x]).reshape(-1, 8, 8)
-    # From [-1, 1].
-    labels = np.concatenate([train_y, test_y]).astype(np.int32)
-    most = config.images or len(images)
-    signals = zoo.Signals((images[:most].astype(np.float32) + 1) / 2, labels[:most])
+    values, labels = digit_images(config.images)
     recipe = replace(DIGITS, copies=config.copies, seed=config.seed)
 
     def report(progress: zoo.FitProgress) -> None:
         share = progress.fits / progress.num_fits
         tell(share, share if progress.resumed else 0.0)
 
-    return zoo.fit(recipe, signals, root, report)
+    return zoo.fit(recipe, zoo.Signals(values, labels), root, report)

@@ -130,7 +130,7 @@ _RELU = dataclasses.replace(
 _MNIST = dataclasses.replace(
     _DIGITS,
     out=Path("runs/edit_inr_mnist"),
-    zoo=Path("runs/zoos/mnist_fits"),
+    zoo=Path("runs/make_zoo/inr_mnist/zoo"),
     shape=(28, 28),
     waves=32,
     points=256,
@@ -157,7 +157,10 @@ _SMOKE = dataclasses.replace(
 PRESETS: dict[str, tuple[str, Config]] = {
     "digits": ("Sine networks of 8 x 8 digits, embedded; minutes.", _DIGITS),
     "digits_relu": ("The same with ReLU and octaves: units scale.", _RELU),
-    "mnist": ("Fits to 28 x 28 images, made before (--zoo).", _MNIST),
+    "mnist": (
+        "Fits to MNIST; first `python -m experiments.make_zoo inr_mnist`.",
+        _MNIST,
+    ),
     "smoke": ("The first in seconds; numbers mean nothing.", _SMOKE),
 }
 """Presets by name: what it is, and its config. The first is the default."""

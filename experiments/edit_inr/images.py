@@ -3,15 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from experiments.edit_inr.config import Config
 from experiments.edit_inr.edits import EDITS
+from experiments.make_zoo.signals import digit_images
 from experiments.predict_accuracy.chunks import compiled_once, in_chunks
-from experiments.predict_accuracy.data import digits
 from experiments.predict_accuracy.record import fingerprint
 from qejax import nets, zoo
 from qejax._typing import Array, Theta
@@ -90,7 +89,8 @@ def load(config: Config, tell: Callable[[float, float], None]) -> Subject:
     elif not root.is_dir():
         raise FileNotFoundError(
             f"--zoo {root}: expected a folder made by qejax.zoo.fit, found none. Make "
-            f"it first, or run the preset 'digits', which makes its own."
+            f"it with `python -m experiments.make_zoo inr_mnist`, or run the preset "
+            f"'digits', which makes its own."
         )
     fits = zoo.read(root)
     network = fits.network
@@ -118,10 +118,7 @@ def load(config: Config, tell: Callable[[float, float], None]) -> Subject:
 
 
 def _fit(config: Config, root: Path, tell: Callable[[float, float], None]) -> None:
-    images = digits()
-    x = np.concatenate([images.train_x, images.test_x])
-    y = np.concatenate([images.train_y, images.test_y])
-    count = config.signals or len(y)
+    values, labels = digit_images(config.signals)
     choices = zoo.FitConfig(
         shape=config.shape,
         hidden=config.hidden,
@@ -130,7 +127,6 @@ def _fit(config: Config, root: Path, tell: Callable[[float, float], None]) -> No
         max_steps=config.fit_steps,
         seed=config.seed,
     )
-    values = (x[:count].reshape(-1, *config.shape) + 1) / 2
     begun: list[float] = []
 
     def progress(report: zoo.FitProgress) -> None:
@@ -139,5 +135,4 @@ def _fit(config: Config, root: Path, tell: Callable[[float, float], None]) -> No
             begun[:] = [share if report.resumed else 0.0]
         tell(share, begun[0])
 
-    signals: Any = zoo.Signals(values, y[:count])
-    zoo.fit(choices, signals, root, progress)
+    zoo.fit(choices, zoo.Signals(values, labels), root, progress)

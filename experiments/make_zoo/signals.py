@@ -30,22 +30,29 @@ def load(config: InrConfig) -> zoo.Signals:
     if config.signals == "sounds":
         values, labels = sounds(sum(counts), config.points, config.sounds_seed)
     elif config.signals == "digits":
-        values, labels = _digits(sum(counts))
+        values, labels = digit_images(sum(counts))
     else:
         values, labels = _images(config)
     split = np.repeat(np.array(tuple(zoo.SPLITS.values()), np.int8), counts)
     return zoo.Signals(values, labels, split)
 
 
-def _digits(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first of the digits, in their order of old."""
+def digit_images(count: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first of the digits, in their order of old; 0 for all of them.
+
+    Returns:
+        `[S, 8, 8, 1]` float32 in [0, 1]; `[S]` int32.
+
+    Raises:
+        ValueError: if there are fewer; names the flags.
+    """
     train_x, train_y, test_x, test_y = digits()
     values = (np.concatenate([train_x, test_x]) + 1) / 2
-    _check(
-        "--train-signals, --val-signals, --test-signals", "the digits", values, count
-    )
+    flags = "--train-signals, --val-signals, --test-signals"
+    _check(flags, "the digits", values, count)
     labels = np.concatenate([train_y, test_y])
-    return values.reshape(-1, *SHAPES["digits"], 1)[:count], labels[:count]
+    images = values.reshape(-1, *SHAPES["digits"], 1)
+    return images[: count or None], labels[: count or None]
 
 
 def _images(config: InrConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -34,12 +34,13 @@ def element(
         dtype: of matrices, which keep the function as far as it goes.
     """
     still = identity(spec, dtype)
-    # Matrices are drawn by the library; the rest is drawn over.
+    # Matrices and half periods are drawn by the library; the rest is drawn over.
     g = sample(key, spec, top, dtype) if top > 1 else dict(still)
     g |= {shift.name: still[shift.name] for shift in spec.shifts}
     keys = jax.random.split(key, 2 * max(len(spec.spaces), 1))
     for i, space in enumerate(spec.spaces):
-        if GROUPS[space.group].monomial is None:
+        row = GROUPS[space.group]
+        if row.monomial is None or row.turns is not None:
             continue
         key_perm, key_scale = keys[2 * i], keys[2 * i + 1]
         shape = (*spec.per_size(space), space.size)

@@ -11,14 +11,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 
 from qejax import nets
 from qejax._typing import Array, Float, Int, PRNGKeyArray, Theta
 from qejax.zoo._fit_config import CONVENTIONS, FitConfig
-
-B1, B2, EPSILON = 0.9, 0.999, 1e-8
-"""Adam: Kingma and Ba 2014, arXiv:1412.6980, algorithm 1."""
 
 DRAW_START, DRAW_SAMPLE = 21, 22
 """Integers that tell the streams of random numbers apart."""
@@ -41,8 +39,7 @@ class Fitted(NamedTuple):
 class _State(NamedTuple):
     step: Array
     thetas: Theta
-    m: Theta
-    v: Theta
+    adam: optax.OptState
     psnr: Array
     steps: Array
 
@@ -100,6 +97,7 @@ def _fit_together(
     targets = rules.low + (rules.high - rules.low) * signals
     starts = jax.random.fold_in(key, DRAW_START)
     draws = jax.random.fold_in(jax.random.fold_in(key, DRAW_SAMPLE), rows[0])
+    optimizer = optax.adam(config.learning_rate)
     thetas = jax.vmap(lambda row: net.init(jax.random.fold_in(starts, row)))(rows)
 
     def loss(theta: Theta, x: Array, y: Array) -> Array:
@@ -112,20 +110,15 @@ def _fit_together(
             chosen = jax.random.randint(own, (config.sample,), 0, grid.shape[0])
             x, y = grid[chosen], targets[:, chosen]
         grads = jax.vmap(jax.grad(loss), (0, None, 0))(state.thetas, x, y)
-        t = (state.step + 1).astype(jnp.float32)
-        rate = config.learning_rate / (1 - B1**t)
-        root = lax.rsqrt(1 - B2**t)
         going = state.psnr < config.psnr
-        m = jax.tree.map(lambda m, g: B1 * m + (1 - B1) * g, state.m, grads)
-        v = jax.tree.map(lambda v, g: B2 * v + (1 - B2) * g * g, state.v, grads)
+        changes, adam = optimizer.update(grads, state.adam)
 
-        def moved(theta: Array, m: Array, v: Array) -> Array:
+        def moved(theta: Array, change: Array) -> Array:
             on = going.reshape(-1, *(1,) * (theta.ndim - 1))
-            step = rate * m / (jnp.sqrt(v) * root + EPSILON)
-            return jnp.where(on, theta - step, theta)
+            return jnp.where(on, theta + change, theta)
 
-        thetas = jax.tree.map(moved, state.thetas, m, v)
-        return _State(state.step + 1, thetas, m, v, state.psnr, state.steps + going)
+        thetas = jax.tree.map(moved, state.thetas, changes)
+        return _State(state.step + 1, thetas, adam, state.psnr, state.steps + going)
 
     def measured(state: _State) -> _State:
         values = jax.vmap(net.apply, (0, None))(state.thetas, grid)
@@ -139,8 +132,9 @@ def _fit_together(
         # A fit that is not finite has no number that is below.
         return (state.step < config.max_steps) & jnp.any(state.psnr < config.psnr)
 
-    zeros = jax.tree.map(jnp.zeros_like, thetas)
     none = jnp.zeros(rows.shape, jnp.int32)
-    start = _State(jnp.int32(0), thetas, zeros, zeros, none.astype(jnp.float32), none)
+    start = _State(
+        jnp.int32(0), thetas, optimizer.init(thetas), none.astype(jnp.float32), none
+    )
     end = lax.while_loop(open_, round_of, measured(start))
     return Fitted(end.thetas, end.psnr, end.steps)

@@ -1,5 +1,13 @@
 """Groups of streams and heads, shifts, and means that nobody sees."""
 
+import functools
+import itertools
+import random
+from typing import Any
+
+import jax
+
+from qejax import nets, spaces
 from tests.registry import TRANSFORMERS
 
 
@@ -111,3 +119,37 @@ def test_means_that_nobody_sees() -> None:
     }
     for name in ("no norm", "rms without scale, rotary, grouped"):
         assert means(name) == set()
+
+
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "dim": (4, 6, 10),
+    "depth": (1, 2),
+    "hidden": (0, 3),
+    "norm": ("none", "rms", "layer"),
+    "affine": (True, False),
+    "residual": (True, False),
+    "placement": ("pre", "post"),
+    "activation": ("relu", "gelu", "tanh", "sine(2)"),
+    "gated": (True, False),
+    "position": ("none", "learned", "sine", "rotary"),
+    "pool": ("mean", "class"),
+    "attention_bias": (True, False),
+    "kv_heads": (1, 2),
+}
+INPUTS: tuple[dict[str, Any], ...] = (
+    {"image": (4, 2, 1), "patch": 2},
+    {"vocabulary": 5, "length": 3},
+)
+
+
+def test_every_transformer_has_a_normal_form() -> None:
+    """Some of all, with adapters and without: traced, which is where one is refused."""
+    draw = random.Random(0)
+    for number, inputs in zip(range(24), itertools.cycle(INPUTS), strict=False):
+        fields = {name: draw.choice(values) for name, values in CHOICES.items()}
+        net = nets.transformer(heads=2, head_dim=2, num_outputs=2, **inputs, **fields)
+        read = nets.adapted(net, 1, ("query", "out")) if number % 3 == 0 else net
+        form = functools.partial(spaces.canonical_form, read.spec)
+        template = read.spec.template()
+        found = jax.eval_shape(form, template).theta
+        assert jax.tree.structure(found) == jax.tree.structure(template), fields
