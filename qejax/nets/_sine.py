@@ -1,8 +1,8 @@
 """The sine, and its derivative, from one reduction of the argument.
 
 On CPUs XLA takes most of the time of fitting sine networks for sines and cosines; both
-together are seven times faster here (`benchmarks/bench_fit.py`), for float32 within 5e-7
-of the true value up to arguments of 1e4. Other dtypes are those of `jnp.sin`.
+together are seven times faster here (`benchmarks/bench_fit.py`), for float32 within
+5e-7 of the true value up to arguments of 1e4. Other dtypes are those of `jnp.sin`.
 
 Source: reduction by a split pi as in Cody and Waite 1980, "Software manual for the
 elementary functions"; polynomials by Chebyshev interpolation on a quarter period.
