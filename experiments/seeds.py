@@ -38,12 +38,14 @@ class Reader:
     Attributes:
         init: `key -> params`.
         scores: `(params, prepared [B, ...], key or None) -> [B, K]`.
+        read: `theta -> prepared` of one network, in its dtype; nothing trained.
         prepare: from weights to what it reads of them, float64; nothing trained.
         training: what it reads of the training networks, float32.
     """
 
     init: Callable[[PRNGKeyArray], Any]
     scores: Callable[[Any, Any, PRNGKeyArray | None], Array]
+    read: Callable[[Theta], Any]
     prepare: Callable[[Theta], Any]
     training: Any
 
@@ -118,7 +120,11 @@ def make_reader(
         return jax.vmap(model.scores)(prepared, keys)
 
     return Reader(
-        start_of(build), scores, lambda thetas: standardise(measure(thetas)), prepared
+        init=start_of(build),
+        scores=scores,
+        read=lambda theta: module.standardise(module.measure(theta)),
+        prepare=lambda thetas: standardise(measure(thetas)),
+        training=prepared,
     )
 
 

@@ -26,8 +26,11 @@ ROWS = (
     "strict",
     "mlp_canonical",
     "mlp_raw",
+    "signed_warped",
     "signed_probes",
     "probes",
+    "signed_probes_warped",
+    "probes_warped",
 )
 """Of the table; those with "probes" in their names run the networks."""
 
@@ -52,11 +55,15 @@ class Config:
         layer_channels: of "strict" and "gauge"; about as many parameters.
         relative_channels: of "relative", likewise.
         graph_channels: of "canonical"; about as many parameters.
+        turn: largest angle of a moved signal, degrees.
+        zoom: largest change of a length of a moved signal, as a factor 1 + zoom.
+        shift: largest shift of a moved signal, of its half width.
         probes: learned coordinates of the rows with probes.
         hidden: width of the heads.
         dropout: in the heads.
         steps: optimiser steps per metanetwork.
         layer_steps: of the kinds on raw weights, which are slower.
+        probe_steps: of MLPs on values, which are faster.
         batch: networks per step.
         learning_rate: peak of the schedule.
         weight_decay: of matrices.
@@ -77,11 +84,15 @@ class Config:
     layer_channels: int = 18
     relative_channels: int = 16
     graph_channels: int = 48
+    turn: float = 12.0
+    zoom: float = 0.12
+    shift: float = 0.12
     probes: int = 128
     hidden: int = 128
     dropout: float = 0.3
     steps: int = 600
     layer_steps: int = 200
+    probe_steps: int = 600
     batch: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
@@ -91,7 +102,8 @@ class Config:
         """Refuses what cannot be run, before anything is read or written."""
         for name in (
             "seeds copies channels waves depth layer_channels relative_channels "
-            "graph_channels probes hidden steps layer_steps batch evaluate_every"
+            "graph_channels probes hidden steps layer_steps probe_steps batch "
+            "evaluate_every"
         ).split():
             if getattr(self, name) < 1:
                 raise ValueError(
@@ -103,11 +115,10 @@ class Config:
             raise ValueError(
                 f"--rows: expected some of {list(ROWS)}, got {unknown or 'none'}."
             )
-        for name in ("images", "networks"):
+        for name in ("images", "networks", "turn", "zoom", "shift"):
             if getattr(self, name) < 0:
                 raise ValueError(
-                    f"--{name} should be 0 for all, or how many, got "
-                    f"{getattr(self, name)}."
+                    f"--{name} should be at least 0, got {getattr(self, name)}."
                 )
         if not self.learning_rate > 0 or not 0 <= self.dropout < 1:
             raise ValueError(
@@ -121,13 +132,23 @@ _MNIST = dataclasses.replace(
     _DIGITS,
     out=Path("runs/classify_inr/mnist"),
     zoo="runs/make_zoo/inr_mnist/zoo",
-    channels=64,
+    rows=(
+        "signed",
+        "mlp_canonical",
+        "mlp_raw",
+        "signed_warped",
+        "probes",
+        "probes_warped",
+    ),
+    channels=48,
     layer_channels=36,
     relative_channels=34,
     graph_channels=114,
-    hidden=256,
-    steps=2400,
+    probes=256,
+    hidden=512,
+    steps=2000,
     layer_steps=600,
+    probe_steps=3000,
     learning_rate=1e-3,
     evaluate_every=200,
 )
@@ -146,6 +167,7 @@ _SMOKE = dataclasses.replace(
     hidden=4,
     steps=4,
     layer_steps=2,
+    probe_steps=4,
     batch=20,
     evaluate_every=2,
 )

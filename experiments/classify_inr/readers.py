@@ -5,17 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
 
 from experiments import seeds
+from experiments.classify_inr import warps
 from experiments.classify_inr.config import Config
 from experiments.classify_inr.evaluate import Row, labels_of, thetas_of
 from experiments.predict_accuracy.chunks import cast
-from qejax import models, train, zoo
-from qejax._typing import Array, Theta
+from qejax import models, nets, train, zoo
+from qejax._typing import Array, PRNGKeyArray, Theta
 from qejax.nets import Network
 from qejax.spaces import canonical_form
 
@@ -54,14 +56,17 @@ class Kind:
         model: what it is, in words.
         build: `(network, classes, config, rngs) -> module`.
         probes: whether it runs the networks.
-        slow: whether it is trained for `layer_steps`.
+        steps: field of the config that says for how many steps it is trained.
+        warped: whether it learns from signals that are turned, zoomed and shifted anew
+            in every step.
     """
 
     name: str
     model: str
     build: Callable[[Network, int, Config, nnx.Rngs], Any]
     probes: bool = False
-    slow: bool = False
+    steps: str = "steps"
+    warped: bool = False
 
 
 def _classifier(
@@ -118,22 +123,28 @@ KINDS = {
             "relative",
             "quasi-equivariant, relative alpha",
             _classifier("relative", "relative_channels"),
-            slow=True,
+            steps="layer_steps",
         ),
         Kind(
             "gauge",
             "quasi-equivariant, the paper's shared alpha",
             _classifier("gauge", "layer_channels"),
-            slow=True,
+            steps="layer_steps",
         ),
         Kind(
             "strict",
             "strictly equivariant layers",
             _classifier("strict", "layer_channels"),
-            slow=True,
+            steps="layer_steps",
         ),
         Kind("mlp_canonical", "MLP on the normal form", _flat(normal=True)),
         Kind("mlp_raw", "MLP on raw weights", _flat(normal=False)),
+        Kind(
+            "signed_warped",
+            "as signed, also learned from moved signals",
+            _classifier("signed", "channels"),
+            warped=True,
+        ),
         Kind(
             "signed_probes",
             "as signed, with values at learned coordinates",
@@ -145,6 +156,22 @@ KINDS = {
             "MLP on values at learned coordinates",
             _classifier("signed", "", probes=True),
             probes=True,
+            steps="probe_steps",
+        ),
+        Kind(
+            "signed_probes_warped",
+            "as signed_probes, also learned from moved signals",
+            _classifier("signed", "channels", probes=True),
+            probes=True,
+            warped=True,
+        ),
+        Kind(
+            "probes_warped",
+            "as probes, also learned from moved signals",
+            _classifier("signed", "", probes=True),
+            probes=True,
+            steps="probe_steps",
+            warped=True,
         ),
     )
 }
@@ -177,7 +204,12 @@ def train_row(
     def build(rngs: nnx.Rngs) -> Any:
         return kind.build(fits.network, classes, config, rngs)
 
-    reader = seeds.make_reader(build, thetas_of(fits, "train"), truth)
+    thetas = thetas_of(fits, "train")
+    reader = seeds.make_reader(build, thetas, truth)
+    read, loss = reader.training, seeds.of_scores(reader, _loss)
+    if kind.warped:
+        read = cast(thetas, np.float32)
+        loss = _of_warped(reader, fits.network, config)
     scores = seeds.scores_of(reader)
     prepared = cast(reader.prepare(thetas_of(fits, "val")), np.float32)
     known = labels_of(fits, "val")
@@ -190,7 +222,7 @@ def train_row(
     schedule = seeds.Schedule(
         config.seeds,
         config.seed,
-        config.layer_steps if kind.slow else config.steps,
+        getattr(config, kind.steps),
         config.batch,
         config.evaluate_every,
         config.learning_rate,
@@ -199,8 +231,8 @@ def train_row(
     )
     result = seeds.fit_seeds(
         reader.init,
-        {"prepared": reader.training, "class": truth.astype(np.int32)},
-        seeds.of_scores(reader, _loss),
+        {"prepared": read, "class": truth.astype(np.int32)},
+        loss,
         schedule,
         evaluate,
         out,
@@ -216,6 +248,26 @@ def train_row(
         answer=lambda thetas: scores(params, reader.prepare(thetas)),
         extra=seeds.about(result),
     )
+
+
+def _of_warped(
+    reader: seeds.Reader, network: Network, config: Config
+) -> Callable[[Any, Any, PRNGKeyArray], Array]:
+    """The loss of one seed on moved signals, drawn anew; weights are "prepared"."""
+    (axes,) = models.input_shape(network)
+
+    def loss(params: Any, part: Any, key: PRNGKeyArray) -> Array:
+        own, other = jax.random.split(key)
+
+        def read(key: PRNGKeyArray, theta: Theta) -> Any:
+            matrix, shift = warps.draw(key, axes, config)
+            return reader.read(nets.warp(network, theta, matrix, shift))
+
+        keys = jax.random.split(own, len(part["class"]))
+        prepared = jax.vmap(read)(keys, part["prepared"])
+        return _loss(reader.scores(params, prepared, other), part)
+
+    return loss
 
 
 def _loss(scores: Array, labels: Any) -> Array:

@@ -77,19 +77,21 @@ def run(
     return metrics
 
 
-SECONDS = {"zoo": 20.0, "test": 30.0, "fast": 40.0, "slow": 90.0}
+SECONDS = {
+    "zoo": 20.0,
+    "test": 30.0,
+    "steps": 40.0,
+    "layer_steps": 90.0,
+    "probe_steps": 20.0,
+}
 """That a piece of the digits takes on two cores."""
 
 
 def _plan(config: Config, bars: Bars) -> None:
     """Plans all work, for the time left."""
-    names = [_sort(name) for name in config.rows]
+    names = [readers.KINDS[name].steps for name in config.rows]
     for name in ("zoo", *names, "test"):
         bars.plan.add(name, 1, SECONDS[name])
-
-
-def _sort(name: str) -> str:
-    return "slow" if readers.KINDS[name].slow else "fast"
 
 
 def _train(config: Config, fits: zoo.Zoo, key: str, bars: Bars, log: Log) -> list[Row]:
@@ -98,7 +100,7 @@ def _train(config: Config, fits: zoo.Zoo, key: str, bars: Bars, log: Log) -> lis
     for name in config.rows:
         kind = readers.KINDS[name]
         out = config.out / "ckpt" / f"{name}-{key}"
-        with bars.work(name, _sort(name)) as piece:
+        with bars.work(name, readers.KINDS[name].steps) as piece:
             row = readers.train_row(kind, fits, config, out, piece.advance)
         log.write("trained", row=row.name, **row.extra)
         rows.append(row)

@@ -214,16 +214,17 @@ class SignedTransport(nnx.Module):
         o, e = jnp.concatenate(odd, -1), jnp.concatenate(even, -1)
         o, e = _unit(o, e)
         first, last = block["first"][name], block["last"][name]
-
-        def f(o: Array) -> Array:
-            return _times(jax.nn.silu(first(jnp.concatenate([o, e], -1))), last)
-
         if self.spec.space_by_name[name].group != "sign":
-            return Signed(own.odd, own.even + f(o))
-        one, other = f(o), f(-o)
-        half = self.channels
+            return Signed(own.odd, own.even + _times(jax.nn.silu(first(e)), last))
+        # F is linear before and after its units: both signs share the products.
+        kernel = first.kernel[...].astype(o.dtype)
+        flips, stays = jnp.split(kernel, [o.shape[-1]])
+        flips = o @ flips
+        stays = e @ stays + first.bias[...].astype(o.dtype)[None]
+        one, other = jax.nn.silu(stays + flips), jax.nn.silu(stays - flips)
+        to_even, to_odd = jnp.split(last[...].astype(o.dtype), [self.channels], -1)
         return Signed(
-            own.odd + (one - other)[:, half:], own.even + (one + other)[:, :half]
+            own.odd + (one - other) @ to_odd, own.even + (one + other) @ to_even
         )
 
     def _sent(

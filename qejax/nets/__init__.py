@@ -33,6 +33,7 @@ from qejax.nets._registry import config_from_dict as config_from_dict
 from qejax.nets._transformer import transformer as transformer
 from qejax.nets._transformer import transformer_spec as transformer_spec
 from qejax.nets._transformer_config import TransformerConfig as TransformerConfig
+from qejax.nets._warp import warp as warp
 
 __all__ = [
     "ACTIVATIONS",
@@ -68,4 +69,5 @@ __all__ = [
     "sine_positions",
     "transformer",
     "transformer_spec",
+    "warp",
 ]

@@ -23,6 +23,8 @@ from qejax.zoo._read import notes as notes
 from qejax.zoo._read import read as read
 from qejax.zoo._read import read_all as read_all
 from qejax.zoo._read import stream as stream
+from qejax.zoo._rendered import Rendered as Rendered
+from qejax.zoo._rendered import compare_signals as compare_signals
 from qejax.zoo._splits import split_networks as split_networks
 from qejax.zoo._store import check_networks as check_networks
 from qejax.zoo._store import store as store
@@ -41,6 +43,7 @@ __all__ = [
     "FitProgress",
     "NormalForm",
     "Progress",
+    "Rendered",
     "Signals",
     "Zoo",
     "ZooConfig",
@@ -49,6 +52,7 @@ __all__ = [
     "batches",
     "buckets",
     "check_networks",
+    "compare_signals",
     "fit",
     "formats",
     "from_vectors",

@@ -99,7 +99,7 @@ def test_every_preset_parses_to_its_config(name: str) -> None:
     [
         ({"seeds": 0}, "--seeds should be at least 1"),
         ({"rows": ("trees",)}, r"--rows: expected some of \['signed'"),
-        ({"networks": -1}, "--networks should be 0 for all"),
+        ({"networks": -1}, "--networks should be at least 0"),
         ({"dropout": 1.0}, r"--dropout in \[0, 1\)"),
     ],
 )

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qejax import nets, zoo
+from qejax import zoo
 from qejax.zoo import formats
 from tests.zoo.formats.small_transformer_directory import write_state
 
@@ -191,13 +189,20 @@ def test_real_networks_render_their_images(
     one = formats.load(f"{name}:{SHARED / 'zoos' / name}")["fits"]
     assert (len(one), np.bincount(one.split).tolist()) == (60, split)
     with np.load(SHARED / "zoos" / "mnist_train_by_index.npz") as file:
-        row = {int(index): n for n, index in enumerate(file["index"])}
-        rows = [row[int(index)] for index in one.hyper["signal"]]
-        images, labels = file["image"][rows] / 255, file["label"][rows]
-    assert one.labels["class"].tolist() == labels.tolist()
-    config = zoo.FitConfig((28, 28), convention=convention)
-    values = jax.vmap(one.network.apply, (0, None))(one.thetas, nets.grid(28, 28))
-    signals = jnp.asarray(images.reshape(60, -1, 1), jnp.float32)
-    assert float(np.min(zoo.psnr_of(config, values, signals))) > 40
-    others = zoo.psnr_of(config, values, jnp.roll(signals, 1, axis=0))
-    assert float(np.max(others)) < 30
+        index, labels = file["index"], file["label"]
+        images = file["image"][..., None] / 255
+    row = {int(number): n for n, number in enumerate(index)}
+    rows = [row[int(number)] for number in one.hyper["signal"]]
+    assert one.labels["class"].tolist() == labels[rows].tolist()
+    offset = zoo.CONVENTIONS[convention].offset
+    assert one.network.config.to_dict()["offset"] == offset
+    found = zoo.compare_signals(one, images, index)
+    assert (found.missing, found.constant) == ((), ())
+    assert found.mse.max() < 1e-4
+    others = zoo.compare_signals(one, images, np.roll(index, 1))
+    assert others.mse.min() > 1e-3
+    known = found.mse[one.hyper["signal"] != index[0]]
+    fewer = zoo.compare_signals(one, images[1:], index[1:])
+    (missing,) = np.flatnonzero(one.hyper["signal"] == index[0])
+    assert fewer.missing == (one.ids[missing],)
+    np.testing.assert_allclose(fewer.mse[~np.isnan(fewer.mse)], known)
