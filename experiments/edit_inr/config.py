@@ -14,6 +14,7 @@ Source Zhou et al. 2023, arXiv:2302.14040 (the task, dilation and contrast)
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from experiments.edit_inr.edits import EDITS
 
@@ -36,6 +37,8 @@ class Config:
         hidden: widths of the fits.
         activation: of the fits.
         octaves: of their coordinates.
+        convention: of the values that are fitted, "signed" in [-1, 1] or "unit" in
+            [0, 1] with an offset of 0.5.
         fit_steps: most steps of a fit.
         edits: that are learned, one editor each, names of `edits.EDITS`.
         rows: of the table, names of `ROWS`.
@@ -62,6 +65,7 @@ class Config:
     hidden: tuple[int, ...] = (16, 16)
     activation: str = "sine(10)"
     octaves: int = 0
+    convention: Literal["signed", "unit"] = "signed"
     fit_steps: int = 1000
     edits: tuple[str, ...] = tuple(EDITS)
     rows: tuple[str, ...] = ("strict", "signed", "canonical")
@@ -119,6 +123,9 @@ def _flag(name: str) -> str:
 
 
 _DIGITS = Config(out=Path("runs/edit_inr_digits"))
+_UNIT = dataclasses.replace(
+    _DIGITS, out=Path("runs/edit_inr_digits_unit"), convention="unit"
+)
 _RELU = dataclasses.replace(
     _DIGITS,
     out=Path("runs/edit_inr_digits_relu"),
@@ -156,6 +163,7 @@ _SMOKE = dataclasses.replace(
 
 PRESETS: dict[str, tuple[str, Config]] = {
     "digits": ("Sine networks of 8 x 8 digits, embedded; minutes.", _DIGITS),
+    "digits_unit": ("The same, fitted in the convention of Navon et al.", _UNIT),
     "digits_relu": ("The same with ReLU and octaves: units scale.", _RELU),
     "mnist": (
         "Fits to MNIST; first `python -m experiments.make_zoo inr_mnist`.",

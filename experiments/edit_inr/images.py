@@ -16,7 +16,16 @@ from qejax import nets, zoo
 from qejax._typing import Array, Theta
 from qejax.nets import Network
 
-MADE_WITH = ("seed", "shape", "signals", "hidden", "activation", "octaves", "fit_steps")
+MADE_WITH = (
+    "seed",
+    "shape",
+    "signals",
+    "hidden",
+    "activation",
+    "octaves",
+    "convention",
+    "fit_steps",
+)
 """Fields of a config that decide the fits that are made."""
 
 
@@ -124,6 +133,7 @@ def _fit(config: Config, root: Path, tell: Callable[[float, float], None]) -> No
         hidden=config.hidden,
         activation=config.activation,
         octaves=config.octaves,
+        convention=config.convention,
         max_steps=config.fit_steps,
         seed=config.seed,
     )

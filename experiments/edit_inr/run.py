@@ -151,6 +151,7 @@ def _about(subject: Subject) -> dict[str, Any]:
     return {
         "network": "-".join(map(str, choices.widths)),
         "activation": choices.activation,
+        "offset": choices.offset,
         "parameters": subject.network.spec.num_parameters,
         "psnr": subject.psnr,
         **{name: len(part.classes) for name, part in subject.splits.items()},

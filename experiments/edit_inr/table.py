@@ -30,9 +30,10 @@ def note(result: Mapping[str, Any]) -> str:
     """Returns the text under the table of a recorded result."""
     metrics, machine, config = result["metrics"], result["machine"], result["config"]
     fits, grid = metrics["fits"], " x ".join(map(str, config["shape"]))
+    values = "[0, 1] around 0.5" if fits["offset"] else "[-1, 1]"
     return (
-        f"`{result['command']}`: networks {fits['network']} of {grid} images (median "
-        f"{fits['psnr']:.1f} dB), {fits['train']} to train on, {fits['val']} to select "
+        f"`{result['command']}`: networks {fits['network']} of {grid} images fitted as "
+        f"{values} (median {fits['psnr']:.1f} dB), {fits['train']} to train on, {fits['val']} to select "
         f"by, {fits['test']} in the table; targets are edits of the rendered image; "
         f"{config['steps']} steps of {config['batch']} networks; {result['seeds']} "
         f"seeds from seed {result['seed']}, {metrics['seconds'] / 60:.1f} minutes on "
