@@ -33,8 +33,9 @@ def note(result: Mapping[str, Any]) -> str:
     values = "[0, 1] around 0.5" if fits["offset"] else "[-1, 1]"
     return (
         f"`{result['command']}`: networks {fits['network']} of {grid} images fitted as "
-        f"{values} (median {fits['psnr']:.1f} dB), {fits['train']} to train on, {fits['val']} to select "
-        f"by, {fits['test']} in the table; targets are edits of the rendered image; "
+        f"{values} (median {fits['psnr']:.1f} dB), {fits['train']} to train on, "
+        f"{fits['val']} to select by, {fits['test']} in the table; targets are edits "
+        f"of the rendered image; "
         f"{config['steps']} steps of {config['batch']} networks; {result['seeds']} "
         f"seeds from seed {result['seed']}, {metrics['seconds'] / 60:.1f} minutes on "
         f"{machine['cpus']} CPUs, jax {result['versions']['jax']}.\n"
