@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import attention, cut_offs, recipes, speed
+from experiments import attention, cut_offs, inr_curve, recipes, speed
 from experiments.classify_inr import table as classify_inr
 from experiments.edit_inr import table as edit_inr
 from experiments.predict_accuracy.lines import lines as _predict_accuracy
@@ -91,6 +91,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]
     ),
     "cut_offs": lambda result: (cut_offs.lines(result), cut_offs.note(result)),
     "edit_inr": lambda r: (edit_inr.lines(r["metrics"]), edit_inr.note(r)),
+    "inr_curve": lambda result: (inr_curve.lines(result), inr_curve.note(result)),
     "predict_accuracy": _run,
     "read_adapters": lambda r: (
         read_adapters.lines(r["metrics"]),
@@ -101,8 +102,12 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]
 }
 """By experiment: a result to the rows of its table and the text under it."""
 
-TOGETHER = {"cut_offs": cut_offs.runs}
-"""Tables of several runs of a preset, `cut_offs_of_PRESET` in a marker."""
+TOGETHER = {
+    "cut_offs": ("predict_accuracy", cut_offs.runs),
+    "inr_curve": ("classify_inr", inr_curve.runs),
+}
+"""Tables of several runs of a preset, `cut_offs_of_PRESET` in a marker: the experiment,
+and what collects the runs."""
 
 
 def render(text: str, results: Path = RESULTS) -> str:
@@ -127,8 +132,9 @@ def _result(name: str, results: Path) -> dict[str, Any]:
     """A result, or several together, by the name that a marker gives it."""
     together, _, preset = name.partition("_of_")
     known = sorted(p.stem for p in results.glob("*.json"))
-    if together in TOGETHER and f"predict_accuracy_{preset}" in known:
-        return TOGETHER[together](preset, results)
+    experiment, runs = TOGETHER.get(together, ("", None))
+    if runs is not None and f"{experiment}_{preset}" in known:
+        return runs(preset, results)
     if name not in known:
         raise ValueError(
             f"README asks for the results {name!r}: expected one of {known}. Record a "
@@ -161,13 +167,15 @@ def record(out: Path, results: Path = RESULTS) -> Path:
         "config": {k: v for k, v in made["config"].items() if k not in _PLACES},
         "metrics": json.loads((out / "metrics.json").read_text()),
     }
-    cut_off = cut_offs.suffix(made["config"].get("cut_off", 0))
-    names = (made["experiment"], made["preset"], *([cut_off] if cut_off else []))
+    part = cut_offs.suffix(made["config"].get("cut_off", 0))
+    if made["experiment"] == "classify_inr":
+        part = inr_curve.suffix(made["config"]["networks"])
+    names = (made["experiment"], made["preset"], *([part] if part else []))
     path = results / f"{'_'.join(name for name in names if name != WHOLE)}.json"
     results.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     # Pictures of the whole zoo say enough.
-    for picture in () if cut_off else out.glob("*.png"):
+    for picture in () if part else out.glob("*.png"):
         shutil.copyfile(picture, results / f"{path.stem}_{picture.name}")
     return path
 
