@@ -132,14 +132,7 @@ _MNIST = dataclasses.replace(
     _DIGITS,
     out=Path("runs/classify_inr/mnist"),
     zoo="runs/make_zoo/inr_mnist/zoo",
-    rows=(
-        "signed",
-        "mlp_canonical",
-        "mlp_raw",
-        "signed_warped",
-        "probes",
-        "probes_warped",
-    ),
+    rows=("signed", "mlp_canonical", "mlp_raw", "probes"),
     channels=48,
     layer_channels=36,
     relative_channels=34,
@@ -151,6 +144,11 @@ _MNIST = dataclasses.replace(
     probe_steps=3000,
     learning_rate=1e-3,
     evaluate_every=200,
+)
+_WARPED = dataclasses.replace(
+    _MNIST,
+    out=Path("runs/classify_inr/mnist_warped"),
+    rows=("signed_warped", "probes_warped"),
 )
 _SMOKE = dataclasses.replace(
     _DIGITS,
@@ -178,6 +176,10 @@ PRESETS: dict[str, tuple[str, Config]] = {
         "13,000 networks fitted to MNIST; first `python -m experiments.make_zoo "
         "inr_mnist`.",
         _MNIST,
+    ),
+    "mnist_warped": (
+        "The same, learned from networks moved by their weights, too.",
+        _WARPED,
     ),
     "smoke": ("A few digits in seconds; numbers mean nothing.", _SMOKE),
 }
