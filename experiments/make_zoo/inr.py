@@ -50,10 +50,6 @@ def run(
             there.
         FileNotFoundError: if there are no such images.
     """
-    # Its lazy imports replace `__import__` for a moment, which the thread that draws
-    # the bar must not meet.
-    import tensorflow_datasets  # noqa: F401
-
     console = console or Console()
     out, recipe = config.out, config.recipe()
     about = made("make_zoo", preset, command, config, PLACES)

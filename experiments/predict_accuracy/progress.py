@@ -121,6 +121,10 @@ class Bars:
 
     def __enter__(self) -> "Bars":
         """Shows the bar."""
+        # Its lazy imports replace `__import__` for a moment, which the thread that
+        # draws the bar must not meet: zoos are read and written under it.
+        import tensorflow_datasets  # noqa: F401
+
         self._progress.start()
         return self
 
