@@ -80,6 +80,12 @@ CASES = {
     "SignedTransport": Case(
         layers.SignedTransport, (SPEC, 2), (spaces.views(SPEC, THETA),)
     ),
+    "SignedTransport, attention": Case(
+        layers.SignedTransport,
+        (SPEC, 2),
+        (spaces.views(SPEC, THETA),),
+        (("heads", 2),),
+    ),
     "ProbeStream": Case(layers.ProbeStream, (NET, (2,), 2), (THETA,)),
     **{
         f"Predictor, {kind}": Case(

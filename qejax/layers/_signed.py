@@ -10,10 +10,12 @@ the other. Units update through any function `F` of both, split into its two par
 
 Units without signs have even features only. Leaves that read inputs of the network,
 `w` of a unit, are read at frequencies as well: `sin(Om w)`, odd, and `cos(Om w)`, even,
-with learned `Om`.
+with learned `Om`. With heads, attention weighs the units that a message comes from, see
+`_unit_attention`.
 
 Sources: our own; the sum over both signs as in Lim et al. 2022, arXiv:2202.13013
-(sign-invariant networks), frequencies as in Zhou et al. 2023, arXiv:2302.14040.
+(sign-invariant networks), frequencies as in Zhou et al. 2023, arXiv:2302.14040,
+attention as in Zhou et al. 2023, arXiv:2305.13546.
 """
 
 import functools
@@ -26,8 +28,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from qejax._typing import Array, Float, Leaves
-from qejax.layers._linear import linear
+from qejax.layers._linear import linear, matrix, times
 from qejax.layers._message_passing import key_of
+from qejax.layers._unit_attention import UnitAttention
 from qejax.spaces import Leaf, WeightSpec
 
 
@@ -78,6 +81,10 @@ def ports_of(spec: WeightSpec, leaf: Leaf) -> tuple[Port, ...]:
 class SignedTransport(nnx.Module):
     """Features of units from weights; equivariant to permutations and signs.
 
+    Along a leaf, a unit `i` gets `sum_jf w_ijf V_f u_j / sqrt(n)` from the `n` units at
+    the other end; with `heads`, every head has its share of the channels and weights of
+    its own, positive and of mean 1 over `j`, before the `w_ijf`.
+
     Args:
         spec: of signs and permutations; other groups are taken for permutations, so
             bring weights to their normal form first.
@@ -88,8 +95,12 @@ class SignedTransport(nnx.Module):
             none.
         rate: standard deviation of the frequencies at first, in units of the root mean
             square of the weights.
+        heads: of attention over units; 0 for plain sums.
         param_dtype: of the parameters.
         rngs: `params` is used.
+
+    Raises:
+        ValueError: if heads do not divide the channels.
     """
 
     def __init__(
@@ -101,10 +112,17 @@ class SignedTransport(nnx.Module):
         depth: int = 2,
         waves: int = 64,
         rate: float = 3.0,
+        heads: int = 0,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
+        if heads < 0 or (heads and channels % heads):
+            raise ValueError(
+                f"SignedTransport(heads={heads}): expected 0 for plain sums, or a "
+                f"number that divides the {channels} channels."
+            )
         self.spec, self.channels, self.rounds = spec, channels, depth
+        self.heads = heads
         self.omega = nnx.Dict()
         for leaf in spec.leaves:
             if waves and _reads_inputs(leaf):
@@ -112,14 +130,8 @@ class SignedTransport(nnx.Module):
                 draw = rate * jax.random.normal(rngs.params(), shape, param_dtype)
                 self.omega[key_of(leaf.path)] = nnx.Param(draw)
         signed = {s.name: s.group == "sign" for s in spec.spaces}
-
-        def dense(fan_in: int, fan_out: int) -> nnx.Linear:
-            return linear(fan_in, fan_out, param_dtype=param_dtype, rngs=rngs)
-
-        def plain(fan_in: int, fan_out: int) -> nnx.Param:
-            draw = jax.random.normal(rngs.params(), (fan_in, fan_out), param_dtype)
-            return nnx.Param(draw / math.sqrt(max(fan_in, 1)))
-
+        dense = functools.partial(linear, param_dtype=param_dtype, rngs=rngs)
+        plain = functools.partial(matrix, param_dtype=param_dtype, rngs=rngs)
         shapes = jax.eval_shape(self._inputs, _template(spec))
         self.embed = nnx.Dict()
         for name, both in shapes.items():
@@ -131,8 +143,8 @@ class SignedTransport(nnx.Module):
             )
         self.blocks = nnx.Dict()
         for number in range(depth):
-            block = nnx.Dict({"send": nnx.Dict(), "first": nnx.Dict()})
-            block["last"] = nnx.Dict()
+            parts = ("send", "attend", "first", "last")
+            block = nnx.Dict({part: nnx.Dict() for part in parts})
             for space in spec.spaces:
                 arrive = sum(len(far) for _, far in self._links(space.name))
                 width = channels * (1 + signed[space.name] + arrive)
@@ -140,10 +152,18 @@ class SignedTransport(nnx.Module):
                 outs = channels * (1 + signed[space.name])
                 block["last"][space.name] = plain(hidden, outs)
                 for near, far in self._links(space.name):
+                    folded = _folded(spec.leaf_by_path[near.path])
                     for end in far:
-                        block["send"][_link_key(near, end)] = plain(
-                            channels, channels * _folded(spec.leaf_by_path[near.path])
-                        )
+                        key = _link_key(near, end)
+                        block["send"][key] = plain(channels, channels * folded)
+                        if heads:
+                            block["attend"][key] = UnitAttention(
+                                channels,
+                                folded,
+                                heads,
+                                param_dtype=param_dtype,
+                                rngs=rngs,
+                            )
             self.blocks[f"{number:02d}"] = block
         self.size = channels * len(spec.spaces)
 
@@ -157,7 +177,7 @@ class SignedTransport(nnx.Module):
         for name, both in self._inputs(leaves).items():
             embed = self.embed[name]
             nodes[name] = Signed(
-                _times(both.odd, embed["odd"]), _times(both.even, embed["even"])
+                times(both.odd, embed["odd"]), times(both.even, embed["even"])
             )
         for number in sorted(self.blocks):
             nodes = {
@@ -209,13 +229,13 @@ class SignedTransport(nnx.Module):
         odd, even = [own.odd], [own.even]
         for near, far in self._links(name):
             for end in far:
-                sent = self._sent(block, near, end, nodes[end.space], leaves)
+                sent = self._sent(block, near, end, nodes, leaves)
                 (odd if near.odd else even).append(sent)
         o, e = jnp.concatenate(odd, -1), jnp.concatenate(even, -1)
         o, e = _unit(o, e)
         first, last = block["first"][name], block["last"][name]
         if self.spec.space_by_name[name].group != "sign":
-            return Signed(own.odd, own.even + _times(jax.nn.silu(first(e)), last))
+            return Signed(own.odd, own.even + times(jax.nn.silu(first(e)), last))
         # F is linear before and after its units: both signs share the products.
         kernel = first.kernel[...].astype(o.dtype)
         flips, stays = jnp.split(kernel, [o.shape[-1]])
@@ -228,19 +248,33 @@ class SignedTransport(nnx.Module):
         )
 
     def _sent(
-        self, block: nnx.Dict, near: Port, end: Port, far: Signed, leaves: Leaves
+        self,
+        block: nnx.Dict,
+        near: Port,
+        end: Port,
+        nodes: dict[str, Signed],
+        leaves: Leaves,
     ) -> Array:
         """What arrives along a leaf from its other end, `[n, C]`."""
-        x = leaves[near.path]
+        x, key = leaves[near.path], _link_key(near, end)
         order = (near.position, end.position)
         rest = tuple(p for p in range(x.ndim) if p not in order)
         x = x.transpose(*order, *rest)
         flat = x.reshape(*x.shape[:2], -1)
-        value = _times(
-            far.odd if end.odd else far.even, block["send"][_link_key(near, end)]
-        )
-        value = value.reshape(value.shape[0], flat.shape[2], self.channels)
-        return jnp.einsum("jif,ifc->jc", flat, value) / math.sqrt(value.shape[0])
+        n, m, folded = flat.shape
+        own, far = nodes[near.space], nodes[end.space]
+        seen = flat[None]
+        if self.heads:
+            own, other = Signed(*_unit(*own)), Signed(*_unit(*far))
+            seen = block["attend"][key](
+                flat,
+                (own.even, other.even),
+                (_alike(own, near), _alike(other, end)),
+            )
+        value = times(_alike(far, end), block["send"][key])
+        value = value.reshape(m, folded, len(seen), -1)
+        sent = jnp.einsum("hijf,jfhc->ihc", seen, value)
+        return sent.reshape(n, self.channels) / math.sqrt(m)
 
 
 def pool_signed(nodes: dict[str, Signed]) -> Float[Array, " F"]:
@@ -262,15 +296,16 @@ def _link_key(near: Port, far: Port) -> str:
     return key_of(f"{near.path}:{near.position}:{far.position}")
 
 
+def _alike(both: Signed, port: Port) -> Array:
+    """The features that flip with units where the entries of a leaf do."""
+    return both.odd if port.odd else both.even
+
+
 def _template(spec: WeightSpec) -> Leaves:
     return {
         leaf.path: jax.ShapeDtypeStruct(leaf.view, jnp.float32)  # type: ignore[misc]
         for leaf in spec.leaves
     }
-
-
-def _times(x: Array, weight: nnx.Param) -> Array:
-    return x @ weight[...].astype(x.dtype)
 
 
 def _unit(o: Array, e: Array) -> tuple[Array, Array]:

@@ -14,6 +14,9 @@ from qejax.groups import Monomial
 from tests.layer_specs import SPECS, compiled_act, fast_jit, random_module
 from tests.registry import NETS, RTOL, compiled, element_of, theta_of
 
+HEADS = (0, 2)
+"""Plain sums, and attention over units."""
+
 NAMES = ("sine", "tanh", "gaussian", "mixed", "cnn, sine, flatten")
 
 
@@ -22,6 +25,14 @@ def module_of(spec: spaces.WeightSpec, **options: Any) -> layers.SignedTransport
     return random_module(
         lambda: layers.SignedTransport(spec, 4, rngs=nnx.Rngs(0), **fields)
     )
+
+
+def pair_of(spec: spaces.WeightSpec) -> tuple[Any, Any, Any]:
+    """Random leaves, the same moved, and the element that moves them."""
+    rng = np.random.default_rng(0)
+    feats = {leaf.path: jnp.asarray(rng.normal(size=leaf.view)) for leaf in spec.leaves}
+    g = spaces.sample(jax.random.key(0), spec, dtype=jnp.float64)
+    return feats, compiled_act(spec)(g, feats), g
 
 
 def read(name: str, **options: Any) -> tuple[Any, spaces.WeightSpec]:
@@ -37,9 +48,10 @@ def read(name: str, **options: Any) -> tuple[Any, spaces.WeightSpec]:
     return run, spec
 
 
+@pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("name", NAMES)
-def test_pooled_features_do_not_see_the_group(name: str) -> None:
-    run, spec = read(name)
+def test_pooled_features_do_not_see_the_group(name: str, heads: int) -> None:
+    run, spec = read(name, heads=heads)
     run = fast_jit(run)
     theta = theta_of(spec, 0)
     moved = compiled(name).act(element_of(spec, 0), theta)
@@ -52,15 +64,14 @@ def test_pooled_features_do_not_see_the_group(name: str) -> None:
     assert np.abs(there - here).max() < RTOL * spread
 
 
+@pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("name", ["mlp-sign", "residual-sign", "conv-sign"])
-def test_features_move_with_their_units(name: str) -> None:
+def test_features_move_with_their_units(name: str, heads: int) -> None:
     """No normal form: signs are whatever they are."""
     spec = SPECS[name]
-    run = fast_jit(module_of(spec).__call__)
-    rng = np.random.default_rng(0)
-    feats = {leaf.path: jnp.asarray(rng.normal(size=leaf.view)) for leaf in spec.leaves}
-    g = spaces.sample(jax.random.key(0), spec, dtype=jnp.float64)
-    before, after = run(feats), run(compiled_act(spec)(g, feats))
+    run = fast_jit(module_of(spec, heads=heads).__call__)
+    feats, moved, g = pair_of(spec)
+    before, after = run(feats), run(moved)
     for space, both in before.items():
         one: Monomial = g[space]
         sign = one.scale[:, None]
@@ -71,13 +82,9 @@ def test_features_move_with_their_units(name: str) -> None:
 
 def test_an_even_reader_of_raw_signs_is_caught() -> None:
     """The control: odd leaves taken for even ones."""
-    spec = SPECS["mlp-sign"]
     run = fast_jit(module_of(SPECS["mlp-permutation"]).__call__)
-    rng = np.random.default_rng(0)
-    feats = {leaf.path: jnp.asarray(rng.normal(size=leaf.view)) for leaf in spec.leaves}
-    g = spaces.sample(jax.random.key(0), spec, dtype=jnp.float64)
-    before, after = run(feats), run(compiled_act(spec)(g, feats))
-    gap = layers.pool_signed(after) - layers.pool_signed(before)
+    feats, moved, _ = pair_of(SPECS["mlp-sign"])
+    gap = layers.pool_signed(run(moved)) - layers.pool_signed(run(feats))
     assert float(jnp.abs(gap).max()) > 1e-2
 
 
@@ -107,7 +114,9 @@ def test_it_is_continuous_where_normal_forms_jump() -> None:
     assert max(jax.tree.leaves(jump.theta)) > 0.1
 
 
-@pytest.mark.parametrize("options", [{"waves": 0}, {"depth": 1}, {"depth": 3}])
+@pytest.mark.parametrize(
+    "options", [{"waves": 0}, {"depth": 1}, {"depth": 3}, {"heads": 4}]
+)
 def test_every_leaf_is_read(options: Any) -> None:
     run, spec = read("sine", **options)
     theta = theta_of(spec, 0)
