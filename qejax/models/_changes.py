@@ -35,6 +35,7 @@ class EditorConfig:
         waves: learned frequencies at which weights that read inputs are read, of
             "signed" and "canonical"; 0 for none.
         rate: standard deviation of the frequencies at first.
+        heads: of attention over units, of "signed"; 0 for plain sums.
         rank: products per entry in the readout of "signed".
         max_fixed: as in `MonomialLinear`.
         eps: of group-valued maps, in (0, 1).
@@ -46,6 +47,7 @@ class EditorConfig:
     hidden: int = 64
     waves: int = 16
     rate: float = 3.0
+    heads: int = 0
     rank: int = 16
     max_fixed: int | None = 16
     eps: float = 0.5
@@ -121,7 +123,7 @@ class SignedChanges(nnx.Module):
         rngs: `params` is used.
 
     Raises:
-        ValueError: if other groups act.
+        ValueError: if other groups act, or heads do not divide the channels.
     """
 
     def __init__(
@@ -147,6 +149,7 @@ class SignedChanges(nnx.Module):
             depth=config.depth,
             waves=config.waves,
             rate=config.rate,
+            heads=config.heads,
             param_dtype=config.param_dtype,
             rngs=rngs,
         )

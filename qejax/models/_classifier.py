@@ -25,6 +25,7 @@ class ClassifierConfig:
     Attributes:
         depth: layers, or rounds of messages, of the trunk.
         waves: frequencies at which the kind "signed" reads weights that read inputs.
+        heads: of attention over units, of the kind "signed"; 0 for plain sums.
         mixer: of the kinds on the normal form, see `PredictorConfig`.
         probes: learned inputs on which networks are run; 0 reads weights alone.
         hidden: width of the head.
@@ -35,6 +36,7 @@ class ClassifierConfig:
 
     depth: int = 2
     waves: int = 64
+    heads: int = 0
     mixer: Any = "transport"
     probes: int = 0
     hidden: int = 256
@@ -60,8 +62,8 @@ class Classifier(nnx.Module):
         rngs: `params` is used.
 
     Raises:
-        ValueError: if the kind is unknown, there is nothing to read, or probes are
-            asked for without a network.
+        ValueError: if the kind is unknown, there is nothing to read, heads do not
+            divide the channels, or probes are asked for without a network.
 
     Example:
         >>> from qejax import nets
@@ -106,6 +108,7 @@ class Classifier(nnx.Module):
                 depth=config.depth,
                 mixer=config.mixer,
                 waves=config.waves,
+                heads=config.heads,
                 eps=config.eps,
                 param_dtype=dtype,
             )

@@ -58,7 +58,7 @@ class Editor(nnx.Module):
     Raises:
         ValueError: if `quasi` is unknown; if it is not "canonical" and shifts, norms or
             streams have to be settled first; if it is "signed" and groups other than
-            permutations and signs act.
+            permutations and signs act, or heads do not divide the channels.
 
     Source: Zhou et al. 2023, arXiv:2302.14040 (edits as small changes of weights); Tran
     et al. 2026, arXiv:2604.23720 (quasi-equivariance).

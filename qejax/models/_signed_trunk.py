@@ -25,6 +25,7 @@ class SignedTrunk(nnx.Module):
         channels: odd and even features of a unit, `C` each; `4 C` inside.
         depth: rounds of messages.
         waves: learned frequencies of weights that read inputs.
+        heads: of attention over units; 0 for plain sums.
         param_dtype: of the parameters.
         rngs: `params` is used.
     """
@@ -36,6 +37,7 @@ class SignedTrunk(nnx.Module):
         *,
         depth: int = 2,
         waves: int = 64,
+        heads: int = 0,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
@@ -49,6 +51,7 @@ class SignedTrunk(nnx.Module):
             hidden=4 * channels,
             depth=depth,
             waves=waves,
+            heads=heads,
             param_dtype=param_dtype,
             rngs=rngs,
         )

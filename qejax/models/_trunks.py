@@ -38,6 +38,7 @@ class TrunkConfig:
         max_fixed: as in `MonomialLinear`.
         eps: of group-valued maps.
         waves: frequencies at which "signed" reads weights that read inputs.
+        heads: of attention over units, of "signed"; 0 for plain sums.
         extra: further channels of nodes, as sorted pairs.
         param_dtype: of the parameters.
     """
@@ -50,6 +51,7 @@ class TrunkConfig:
     max_fixed: int | None = 16
     eps: float = 0.5
     waves: int = 16
+    heads: int = 0
     extra: tuple[tuple[str, int], ...] = ()
     param_dtype: DTypeLike = jnp.float32
 
@@ -281,6 +283,7 @@ def _signed(spec: WeightSpec, config: TrunkConfig, rngs: nnx.Rngs) -> SignedTrun
         config.channels,
         depth=config.depth,
         waves=config.waves,
+        heads=config.heads,
         param_dtype=config.param_dtype,
         rngs=rngs,
     )

@@ -30,13 +30,16 @@ CASES = [
         for kind in ("strict", "canonical")
     ),
     *((name, kind) for name in SCALED[1:] for kind in ("gauge", "relative")),
-    *((name, "signed") for name in DISCRETE),
+    *((name, kind) for name in DISCRETE for kind in ("signed", "attention")),
 ]
-STRICT = ("strict", "relative", "signed")
+STRICT = ("strict", "relative", "signed", "attention")
 
 
 def editor_of(name: str, kind: Any, **options: Any) -> Any:
+    """Of a kind; "attention" is "signed" with heads."""
     spec = NETS[name].net.spec
+    if kind == "attention":
+        kind, options = "signed", {"heads": 2, **options}
     config = EditorConfig(**{**vars(SMALL), **options})
 
     def make() -> Editor:
@@ -77,7 +80,7 @@ def test_one_function_has_one_edit(name: str, kind: str) -> None:
     assert relative_gap(*steps) > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["strict", "signed", "canonical"])
+@pytest.mark.parametrize("kind", ["strict", "signed", "attention", "canonical"])
 def test_the_function_of_an_edit_sees_every_leaf(kind: str) -> None:
     row, run, edit = NETS["sine"], compiled("sine"), program("sine", kind)
     x, theta, key = inputs_of(row), theta_of(row.net.spec, 0), jax.random.key(0)
