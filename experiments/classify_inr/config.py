@@ -9,7 +9,8 @@ Run    `python -m experiments.classify_inr`
 Device 2 CPU cores, no network access
 Time   10 minutes, the zoo included
 Numbers in `experiments/results/classify_inr_*.json`, mean and sd over 3 seeds
-Source Navon et al. 2023, arXiv:2301.12780; Zhou et al. 2023, arXiv:2302.14040
+Source Navon et al. 2023, arXiv:2301.12780; Zhou et al. 2023, arXiv:2302.14040;
+       attention: Zhou et al. 2023, arXiv:2305.13546
 ====== ===========================================================================
 """
 
@@ -20,6 +21,7 @@ from pathlib import Path
 ROWS = (
     "signed",
     "signed_plain",
+    "signed_attention",
     "canonical",
     "relative",
     "gauge",
@@ -52,6 +54,8 @@ class Config:
         channels: of "signed".
         waves: frequencies at which "signed" reads weights that read coordinates.
         depth: rounds of messages, and layers of the kinds on raw weights.
+        heads: of "signed_attention".
+        attention_channels: of "signed_attention"; about as many parameters as "signed".
         layer_channels: of "strict" and "gauge"; about as many parameters.
         relative_channels: of "relative", likewise.
         graph_channels: of "canonical"; about as many parameters.
@@ -81,6 +85,8 @@ class Config:
     channels: int = 32
     waves: int = 64
     depth: int = 2
+    heads: int = 4
+    attention_channels: int = 28
     layer_channels: int = 18
     relative_channels: int = 16
     graph_channels: int = 48
@@ -101,15 +107,20 @@ class Config:
     def __post_init__(self) -> None:
         """Refuses what cannot be run, before anything is read or written."""
         for name in (
-            "seeds copies channels waves depth layer_channels relative_channels "
-            "graph_channels probes hidden steps layer_steps probe_steps batch "
-            "evaluate_every"
+            "seeds copies channels waves depth heads attention_channels layer_channels "
+            "relative_channels graph_channels probes hidden steps layer_steps "
+            "probe_steps batch evaluate_every"
         ).split():
             if getattr(self, name) < 1:
                 raise ValueError(
                     f"--{name.replace('_', '-')} should be at least 1, got "
                     f"{getattr(self, name)}."
                 )
+        if self.attention_channels % self.heads:
+            raise ValueError(
+                f"--heads should divide --attention-channels, got {self.heads} and "
+                f"{self.attention_channels}."
+            )
         unknown = [name for name in self.rows if name not in ROWS]
         if unknown or not self.rows:
             raise ValueError(
@@ -134,6 +145,8 @@ _MNIST = dataclasses.replace(
     zoo="runs/make_zoo/inr_mnist/zoo",
     rows=("signed", "mlp_canonical", "mlp_raw", "probes"),
     channels=48,
+    heads=6,
+    attention_channels=42,
     layer_channels=36,
     relative_channels=34,
     graph_channels=114,
@@ -158,6 +171,8 @@ _SMOKE = dataclasses.replace(
     channels=2,
     waves=2,
     depth=1,
+    heads=2,
+    attention_channels=2,
     layer_channels=2,
     relative_channels=2,
     graph_channels=2,

@@ -70,7 +70,11 @@ class Kind:
 
 
 def _classifier(
-    quasi: models.Quasi, size: str, probes: bool = False, waves: bool = True
+    quasi: models.Quasi,
+    size: str,
+    probes: bool = False,
+    waves: bool = True,
+    heads: bool = False,
 ) -> Callable[[Network, int, Config, nnx.Rngs], models.Classifier]:
     def build(
         network: Network, classes: int, config: Config, rngs: nnx.Rngs
@@ -78,6 +82,7 @@ def _classifier(
         choices = models.ClassifierConfig(
             depth=config.depth,
             waves=config.waves if waves else 0,
+            heads=config.heads if heads else 0,
             probes=config.probes if probes else 0,
             hidden=config.hidden,
             dropout=config.dropout,
@@ -113,6 +118,11 @@ KINDS = {
             "signed_plain",
             "messages that keep signs",
             _classifier("signed", "channels", waves=False),
+        ),
+        Kind(
+            "signed_attention",
+            "messages weighted by attention over units",
+            _classifier("signed", "attention_channels", heads=True),
         ),
         Kind(
             "canonical",

@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 from rich.console import Console
 
 from experiments.classify_inr import evaluate, table
@@ -15,7 +18,7 @@ from experiments.classify_inr.__main__ import parse
 from experiments.classify_inr.config import PRESETS, ROWS, Config
 from experiments.classify_inr.readers import KINDS
 from experiments.classify_inr.run import run
-from qejax import zoo
+from qejax import nets, zoo
 
 SMOKE = PRESETS["smoke"][1]
 
@@ -23,7 +26,7 @@ SMOKE = PRESETS["smoke"][1]
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     out = tmp_path_factory.mktemp("classify") / "out"
-    rows = ("signed", "mlp_raw", "signed_probes")
+    rows = ("signed", "signed_attention", "mlp_raw", "signed_probes")
     return dataclasses.replace(SMOKE, out=out, rows=rows, copies=2)
 
 
@@ -38,14 +41,15 @@ def metrics(config: Config) -> dict[str, Any]:
 
 def test_the_table_keeps_probes_apart(metrics: dict[str, Any]) -> None:
     rows = table.lines(metrics)
-    assert [row["row"] for row in rows] == ["signed", "mlp_raw", "signed_probes"]
-    assert [row["probes"] for row in rows] == ["no", "no", "yes"]
+    names = ["signed", "signed_attention", "mlp_raw", "signed_probes"]
+    assert [row["row"] for row in rows] == names
+    assert [row["probes"] for row in rows] == ["no", "no", "no", "yes"]
 
 
 def test_exact_rows_change_no_prediction(metrics: dict[str, Any]) -> None:
     rows = metrics["rows"]
     assert metrics["function_gap"] < 1e-9
-    for name in ("signed", "signed_probes"):
+    for name in ("signed", "signed_attention", "signed_probes"):
         assert rows[name]["changed"] == 0
         assert rows[name]["invariance_gap"] < 1e-6
     assert rows["mlp_raw"]["changed"] > 0
@@ -88,6 +92,20 @@ def test_every_row_is_known() -> None:
     assert all(("probes" in name) == kind.probes for name, kind in KINDS.items())
 
 
+@pytest.mark.parametrize("preset", ["digits", "mnist"])
+def test_attention_has_as_many_parameters(preset: str) -> None:
+    config, network = PRESETS[preset][1], nets.coordinate((2, 32, 32, 1), "sine(10)")
+
+    def count(name: str) -> int:
+        def build() -> Any:
+            return KINDS[name].build(network, 10, config, nnx.Rngs(0))
+
+        params = nnx.state(nnx.eval_shape(build), nnx.Param)
+        return sum(math.prod(x.shape) for x in jax.tree.leaves(params))
+
+    assert count("signed_attention") == pytest.approx(count("signed"), rel=0.02)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_parses_to_its_config(name: str) -> None:
     assert parse([name]) == (name, PRESETS[name][1])
@@ -101,6 +119,7 @@ def test_every_preset_parses_to_its_config(name: str) -> None:
         ({"rows": ("trees",)}, r"--rows: expected some of \['signed'"),
         ({"networks": -1}, "--networks should be at least 0"),
         ({"dropout": 1.0}, r"--dropout in \[0, 1\)"),
+        ({"heads": 3}, "--heads should divide --attention-channels, got 3 and 2"),
     ],
 )
 def test_bad_fields_are_named(fields: dict[str, Any], message: str) -> None:
