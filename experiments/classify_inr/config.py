@@ -81,7 +81,18 @@ class Config:
     copies: int = 1
     seed: int = 0
     seeds: int = 3
-    rows: tuple[str, ...] = ROWS
+    rows: tuple[str, ...] = (
+        "signed",
+        "signed_plain",
+        "signed_attention",
+        "canonical",
+        "relative",
+        "gauge",
+        "strict",
+        "mlp_canonical",
+        "mlp_raw",
+        "probes",
+    )
     channels: int = 32
     waves: int = 64
     depth: int = 2
@@ -96,8 +107,8 @@ class Config:
     probes: int = 128
     hidden: int = 128
     dropout: float = 0.3
-    steps: int = 600
-    layer_steps: int = 200
+    steps: int = 500
+    layer_steps: int = 100
     probe_steps: int = 600
     batch: int = 64
     learning_rate: float = 2e-3
