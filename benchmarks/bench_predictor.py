@@ -135,11 +135,11 @@ def qejax_subjects(name: str, train: Zoo) -> list[Subject]:
         thetas = wide(flax_thetas(train))
         measured = jax.block_until_ready(models.measure_all(model, thetas))
         start = time.perf_counter()
-        prepared = jax.block_until_ready(model.calibrate(measured, train.accuracy))
+        prepared = jax.block_until_ready(model.calibrate(measured, train.labels))
         calibrate_seconds = time.perf_counter() - start
         raw = jax.tree.map(lambda x: x[:BATCH], thetas)
     inputs = jax.tree.map(lambda x: jnp.asarray(x[:BATCH], jnp.float32), prepared)
-    accuracy = jnp.asarray(train.accuracy[:BATCH])
+    accuracy = jnp.asarray(train.labels[:BATCH])
     graph, params, constants = nnx.split(model, nnx.Param, ...)
     optimizer = optax.adam(1e-3)
 
@@ -226,7 +226,7 @@ def flax_thetas(zoo: Zoo) -> dict[str, dict[str, np.ndarray]]:
 
 def speed(zoo: Zoo, names: list[str], repeats: int) -> Record:
     """Times the competitors that are installed, in turns."""
-    train = zoo.take(split_rows(len(zoo.accuracy)).train)
+    train = zoo.take(split_rows(len(zoo.labels)).train)
     stamp = harness.stamp()  # before the benchmark itself raises the load average
     subjects: list[Subject] = []
     missing: dict[str, Record] = {}
@@ -286,21 +286,17 @@ def train_peers(
 
     torch.set_num_threads(threads)
     stamp = harness.stamp(code=("benchmarks/*.py",))
-    split, recipe = split_rows(len(zoo.accuracy)), fit.Recipe()
+    split, recipe = split_rows(len(zoo.labels)), fit.Recipe()
     for seed in range(seeds):
         for name in names:
-            if str(seed) in _read_runs(path).get(name, {}):
+            if str(seed) in harness.read_runs(path).get(name, {}):
                 continue
             print(f"training {name}, seed {seed}", flush=True)
             run = fit.fit(peer_builder(name)[0], zoo, split, seed, recipe)
-            runs = _read_runs(path)
+            runs = harness.read_runs(path)
             runs.setdefault(name, {})[str(seed)] = {**run, "stamp": stamp}
             _save_runs(runs, split, path)
     return json.loads(path.read_text())
-
-
-def _read_runs(path: Path) -> Record:
-    return json.loads(path.read_text())["runs"] if path.exists() else {}
 
 
 def _save_runs(runs: Record, split: Split, path: Path) -> None:

@@ -298,3 +298,8 @@ def save(name: str, record: Mapping[str, Any], folder: Path = RESULTS) -> Path:
     partial.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
     partial.replace(path)
     return path
+
+
+def read_runs(path: Path) -> Record:
+    """The runs that a results file already holds; none if there is no such file."""
+    return json.loads(path.read_text())["runs"] if path.exists() else {}

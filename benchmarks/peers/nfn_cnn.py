@@ -15,18 +15,16 @@ Source:
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
-from nfn.common import NetworkSpec, WeightSpaceFeatures, network_spec_from_wsfeat
-from nfn.layers import HNPLinear, HNPPool, NPLinear, TupleOp
+from nfn.layers import TupleOp
 from torch import Tensor, nn
 
+from benchmarks.peers import nfn_stack
 from benchmarks.peers.zoo import Zoo
 
 CHANNELS = (16, 16, 5)
-HEAD_WIDTH = 1000
 # Trainable parameters of the released models on this architecture.
 PARAMETERS = {"NP": 2_031_390, "HNP": 2_811_743}
 
@@ -43,31 +41,19 @@ class NfnPredictor(nn.Module):
         standardise: whether weights lose the training mean and deviation first.
     """
 
-    def __init__(self, train: Zoo, layer: Literal["NP", "HNP"]) -> None:
+    def __init__(self, train: Zoo, layer: nfn_stack.Layer) -> None:
         super().__init__()
-        spec = network_spec_from_wsfeat(
-            _features(
-                [torch.from_numpy(w[:1]) for w in train.weights],
-                [torch.from_numpy(b[:1]) for b in train.biases],
-            )
-        )
+        spec = nfn_stack.spec_of(train)
         self.standardise = layer == "NP"
         if self.standardise:
             self._keep_statistics(train)
         widths = (1, *CHANNELS)
         stack: list[nn.Module] = []
         for c_in, c_out in itertools.pairwise(widths):
-            stack += [_linear(layer, spec, c_in, c_out), TupleOp(nn.ReLU())]
+            stack += [nfn_stack.linear(layer, spec, c_in, c_out), TupleOp(nn.ReLU())]
         self.features = nn.Sequential(*stack)
         self.head = nn.Sequential(
-            HNPPool(spec),
-            nn.Flatten(1),
-            nn.Linear(CHANNELS[-1] * HNPPool.get_num_outs(spec), HEAD_WIDTH),
-            nn.ReLU(),
-            nn.Linear(HEAD_WIDTH, HEAD_WIDTH),
-            nn.ReLU(),
-            nn.Linear(HEAD_WIDTH, 1),
-            nn.Sigmoid(),
+            *nfn_stack.head(spec, CHANNELS[-1], num_out=1), nn.Sigmoid()
         )
 
     def _keep_statistics(self, train: Zoo) -> None:
@@ -91,19 +77,5 @@ class NfnPredictor(nn.Module):
         if self.standardise:
             weights = self._standard("weight", weights)
             biases = self._standard("bias", biases)
-        return self.head(self.features(_features(weights, biases))).squeeze(-1)
-
-
-def _features(
-    weights: Sequence[Tensor], biases: Sequence[Tensor]
-) -> WeightSpaceFeatures:
-    """The package's container, with its channel axis after the batch axis."""
-    return WeightSpaceFeatures(
-        tuple(w.unsqueeze(1) for w in weights), tuple(b.unsqueeze(1) for b in biases)
-    )
-
-
-def _linear(layer: str, spec: NetworkSpec, c_in: int, c_out: int) -> nn.Module:
-    if layer == "HNP":
-        return HNPLinear(spec, c_in, c_out)
-    return NPLinear(spec, c_in, c_out, io_embed=True)
+        feats = self.features(nfn_stack.features(weights, biases))
+        return self.head(feats).squeeze(-1)

@@ -23,20 +23,20 @@ SPLIT_SEED = 0
 
 
 class Zoo(NamedTuple):
-    """`N` networks of one architecture with `L` layers, and their test accuracies.
+    """`N` networks of one architecture with `L` layers, and what is asked of them.
 
     `weights[l]: [N, n_{l+1}, n_l, ...kernel]`, `biases[l]: [N, n_{l+1}]`,
-    `accuracy: [N]` in [0, 1].
+    `labels: [N]`: test accuracies in [0, 1], or the numbers of classes.
     """
 
     weights: tuple[np.ndarray, ...]
     biases: tuple[np.ndarray, ...]
-    accuracy: np.ndarray
+    labels: np.ndarray
 
     def map(self, fn: Callable[[np.ndarray], np.ndarray]) -> "Zoo":
         """Applies `fn` to every array."""
         return Zoo(
-            tuple(map(fn, self.weights)), tuple(map(fn, self.biases)), fn(self.accuracy)
+            tuple(map(fn, self.weights)), tuple(map(fn, self.biases)), fn(self.labels)
         )
 
     def take(self, rows: np.ndarray | slice) -> "Zoo":
@@ -129,7 +129,7 @@ def rewire(zoo: Zoo, rng: np.random.Generator, high: float = 1.0) -> Zoo:
     from U[1, high], their outgoing weights divided by it. `high=1` only permutes.
     """
     weights, biases = list(zoo.weights), list(zoo.biases)
-    rows = np.arange(len(zoo.accuracy))[:, None]
+    rows = np.arange(len(zoo.labels))[:, None]
     for l in range(len(weights) - 1):
         width = biases[l].shape[1]
         perm = np.argsort(rng.random((len(rows), width)), axis=1)
@@ -139,7 +139,7 @@ def rewire(zoo: Zoo, rng: np.random.Generator, high: float = 1.0) -> Zoo:
         after = np.moveaxis(weights[l + 1], 2, 1)[rows, perm]
         after = after / _columns(scale, after.ndim)
         weights[l + 1] = np.ascontiguousarray(np.moveaxis(after, 1, 2))
-    return Zoo(tuple(weights), tuple(biases), zoo.accuracy)
+    return Zoo(tuple(weights), tuple(biases), zoo.labels)
 
 
 def _columns(scale: np.ndarray, ndim: int) -> np.ndarray:
