@@ -25,6 +25,7 @@ from benchmarks.peers.inr_zoo import read_fits
 from benchmarks.peers.nfn_stack import Layer
 
 QUESTION = str(__doc__).splitlines()[0]
+COMMAND = "python -m benchmarks.peers.inr_curve --zoo DIR"
 SIZES = (1_000, 3_000, 10_000)
 STEPS = 750  # of a run, as far as that is between the fewest and the most epochs
 EPOCHS = (8, 30)
@@ -91,6 +92,7 @@ def summary(records: Mapping[str, Record]) -> Record:
 def _save(path: Path, runs: Record, counts: Record) -> None:
     record = {
         "question": QUESTION,
+        "command": COMMAND,
         "networks": counts,
         "summary": {name: summary(records) for name, records in runs.items()},
         "runs": runs,
