@@ -26,6 +26,8 @@ def _peers() -> dict:
         return {
             "parameters": 5678,
             "epochs": 8,
+            "seeds": 3,
+            "best_in_last_epoch": 2,
             "test_accuracy_mean": accuracy,
             "test_accuracy_std": 0.02,
         }
@@ -63,7 +65,9 @@ def test_runs_become_columns_and_rows_with_probes_stay_out(results):
     assert list(table[0]) == ["model", "parameters", "30", "100"]
     assert [row["30"] for row in table] == ["60.0 ± 1.0", "30.0 ± 2.0", "25.0 ± 2.0"]
     assert table[0]["100"] == "90.0 ± 1.0"
-    assert "20 steps of 10 networks at 100 (2 epochs)" in inr_curve.note(result)
+    note = inr_curve.note(result)
+    assert "20 steps of 10 networks at 100 (2 epochs)" in note
+    assert "best in the last one for 2 of 3 and 2 of 3 seeds" in note
 
 
 def test_a_marker_names_the_preset(results, monkeypatch):
