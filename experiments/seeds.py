@@ -206,17 +206,45 @@ def fit_seeds(
 def _total(
     loss: Callable[[Any, Any, PRNGKeyArray], Array], seeds: int
 ) -> Callable[[Any, Any, PRNGKeyArray], tuple[Array, dict[str, Array]]]:
+    each = losses_of(loss)
+
     def total(
         params: Any, batch: Any, key: PRNGKeyArray
     ) -> tuple[Array, dict[str, Array]]:
         size = len(jax.tree.leaves(batch)[0]) // seeds
         parts = jax.tree.map(lambda a: a.reshape(seeds, size, *a.shape[1:]), batch)
-        keys = jax.random.split(cheap_key(key), seeds)
-        losses = lax.map(lambda seed: loss(*seed), (params, parts, keys))
+        losses = each(params, parts, jax.random.split(cheap_key(key), seeds))
         # A sum: every seed has the gradient that it would have alone.
         return jnp.sum(losses), {"mean": jnp.mean(losses)}
 
     return total
+
+
+def losses_of(
+    loss: Callable[[Any, Any, PRNGKeyArray], Array],
+) -> Callable[[Any, Any, Any], Array]:
+    """Returns the losses of all seeds, `[S]`, one seed after the other.
+
+    Each seed goes forward and back before the next one: the gradient of a loop would
+    store what every seed computed on its way, which takes half as long again.
+    """
+
+    @jax.custom_vjp
+    def losses(params: Any, parts: Any, keys: Any) -> Array:
+        return lax.map(lambda seed: loss(*seed), (params, parts, keys))
+
+    def forward(params: Any, parts: Any, keys: Any) -> tuple[Array, Any]:
+        both = jax.value_and_grad(loss)
+        return lax.map(lambda seed: both(*seed), (params, parts, keys))
+
+    def backward(grads: Any, weights: Array) -> tuple[Any, None, None]:
+        def weighed(grad: Array) -> Array:
+            return grad * weights.reshape(-1, *(1,) * (grad.ndim - 1))
+
+        return jax.tree.map(weighed, grads), None, None
+
+    losses.defvjp(forward, backward)
+    return losses
 
 
 def about(result: train.FitResult) -> dict[str, Any]:

@@ -107,8 +107,8 @@ class Config:
     probes: int = 128
     hidden: int = 128
     dropout: float = 0.3
-    steps: int = 500
-    layer_steps: int = 100
+    steps: int = 400
+    layer_steps: int = 80
     probe_steps: int = 600
     batch: int = 64
     learning_rate: float = 2e-3
