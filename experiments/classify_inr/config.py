@@ -7,7 +7,7 @@ shifted phases, permuted units?
 ====== ===========================================================================
 Run    `python -m experiments.classify_inr`
 Device 2 CPU cores, no network access
-Time   10 minutes, the zoo included
+Time   13 minutes, the zoo included
 Numbers in `experiments/results/classify_inr_*.json`, mean and sd over 3 seeds
 Source Navon et al. 2023, arXiv:2301.12780; Zhou et al. 2023, arXiv:2302.14040;
        attention: Zhou et al. 2023, arXiv:2305.13546
