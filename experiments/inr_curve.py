@@ -1,10 +1,13 @@
-"""What signals show, read from weights, by how many networks were learned from.
+r"""What signals show, read from weights, by how many networks were learned from.
 
 One table of several runs of one preset, next to `nfn` on the same networks:
 
     python -m experiments.classify_inr mnist
-    python -m experiments.classify_inr mnist --rows signed --networks 1000 --out OUT
-    python -m benchmarks.peers.inr_curve
+    python -m experiments.classify_inr mnist --rows signed --out OUT \
+        --networks 3000 --steps 800
+    python -m experiments.classify_inr mnist --rows signed --out OUT \
+        --networks 1000 --steps 400
+    python -m benchmarks.peers.inr_curve --zoo runs/make_zoo/inr_mnist/zoo
     python -m experiments.tables --record OUT
     python -m experiments.tables
 
@@ -103,11 +106,16 @@ def note(result: Mapping[str, Any]) -> str:
     zoo, summary = last["metrics"]["zoo"], result["peers"]["summary"]
     steps = last["config"]["steps"]
     most = f"{zoo['train']}"
+    fewer = [
+        f"`--networks {run['metrics']['zoo']['train']} "
+        f"--steps {run['config']['steps']}`"
+        for run in result["runs"][:-1]
+    ]
     rounds = {name: summary[f"{name} {most}"]["epochs"] for name in LAYERS}
     largest = [summary[f"{name} {most}"] for name in LAYERS]
     late = [f"{one['best_in_last_epoch']} of {one['seeds']}" for one in largest]
     return (
-        f"`{last['command']}`, smaller ones with `--networks N --steps S`: accuracy in "
+        f"`{last['command']}`, smaller ones with {' and '.join(fewer)}: accuracy in "
         f"% on {zoo['test']:,} test networks by networks to learn from, weights alone, "
         f"no probes, one fit an image; {last['seeds']} seeds. `qejax`: {steps:,} steps "
         f"of {last['config']['batch']} networks at {zoo['train']:,} "

@@ -18,7 +18,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-ROWS = (
+COMPARED = (
     "signed",
     "signed_plain",
     "signed_attention",
@@ -28,13 +28,18 @@ ROWS = (
     "strict",
     "mlp_canonical",
     "mlp_raw",
+    "probes",
+)
+"""Rows of the ablation."""
+
+ROWS = (
+    *COMPARED,
     "signed_warped",
     "signed_probes",
-    "probes",
     "signed_probes_warped",
     "probes_warped",
 )
-"""Of the table; those with "probes" in their names run the networks."""
+"""All rows; those with "probes" in their names run the networks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,18 +86,7 @@ class Config:
     copies: int = 1
     seed: int = 0
     seeds: int = 3
-    rows: tuple[str, ...] = (
-        "signed",
-        "signed_plain",
-        "signed_attention",
-        "canonical",
-        "relative",
-        "gauge",
-        "strict",
-        "mlp_canonical",
-        "mlp_raw",
-        "probes",
-    )
+    rows: tuple[str, ...] = COMPARED
     channels: int = 32
     waves: int = 64
     depth: int = 2

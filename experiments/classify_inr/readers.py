@@ -150,6 +150,13 @@ KINDS = {
         Kind("mlp_canonical", "MLP on the normal form", _flat(normal=True)),
         Kind("mlp_raw", "MLP on raw weights", _flat(normal=False)),
         Kind(
+            "probes",
+            "MLP on values at learned coordinates",
+            _classifier("signed", "", probes=True),
+            probes=True,
+            steps="probe_steps",
+        ),
+        Kind(
             "signed_warped",
             "as signed, also learned from moved signals",
             _classifier("signed", "channels"),
@@ -160,13 +167,6 @@ KINDS = {
             "as signed, with values at learned coordinates",
             _classifier("signed", "channels", probes=True),
             probes=True,
-        ),
-        Kind(
-            "probes",
-            "MLP on values at learned coordinates",
-            _classifier("signed", "", probes=True),
-            probes=True,
-            steps="probe_steps",
         ),
         Kind(
             "signed_probes_warped",

@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 from rich.console import Console
 
-from experiments.classify_inr import evaluate, table
+from experiments.classify_inr import evaluate, table, warps
 from experiments.classify_inr import zoo as zoos
 from experiments.classify_inr.__main__ import parse
 from experiments.classify_inr.config import PRESETS, ROWS, Config
@@ -26,7 +26,7 @@ SMOKE = PRESETS["smoke"][1]
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     out = tmp_path_factory.mktemp("classify") / "out"
-    rows = ("signed", "signed_attention", "mlp_raw", "signed_probes")
+    rows = ("signed", "signed_attention", "mlp_raw", "signed_probes", "probes_warped")
     return dataclasses.replace(SMOKE, out=out, rows=rows, copies=2)
 
 
@@ -41,15 +41,15 @@ def metrics(config: Config) -> dict[str, Any]:
 
 def test_the_table_keeps_probes_apart(metrics: dict[str, Any]) -> None:
     rows = table.lines(metrics)
-    names = ["signed", "signed_attention", "mlp_raw", "signed_probes"]
+    names = ["signed", "signed_attention", "mlp_raw", "signed_probes", "probes_warped"]
     assert [row["row"] for row in rows] == names
-    assert [row["probes"] for row in rows] == ["no", "no", "no", "yes"]
+    assert [row["probes"] for row in rows] == ["no", "no", "no", "yes", "yes"]
 
 
 def test_exact_rows_change_no_prediction(metrics: dict[str, Any]) -> None:
     rows = metrics["rows"]
     assert metrics["function_gap"] < 1e-9
-    for name in ("signed", "signed_attention", "signed_probes"):
+    for name in ("signed", "signed_attention", "signed_probes", "probes_warped"):
         assert rows[name]["changed"] == 0
         assert rows[name]["invariance_gap"] < 1e-6
     assert rows["mlp_raw"]["changed"] > 0
@@ -90,6 +90,29 @@ def test_the_note_says_what_was_read(metrics: dict[str, Any]) -> None:
 def test_every_row_is_known() -> None:
     assert tuple(KINDS) == ROWS
     assert all(("probes" in name) == kind.probes for name, kind in KINDS.items())
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_signals_turn_zoom_and_shift_within_the_ranges(axes: int) -> None:
+    config = dataclasses.replace(SMOKE, turn=30.0, zoom=0.2, shift=0.1)
+    keys = jax.random.split(jax.random.key(0), 200)
+    drawn = jax.vmap(lambda key: warps.draw(key, axes, config))(keys)
+    matrices, shifts = (np.asarray(x, np.float64) for x in drawn)
+    squares = matrices.swapaxes(1, 2) @ matrices
+    lengths = np.sqrt(np.diagonal(squares, axis1=1, axis2=2))
+    straight = lengths[:, :, None] * lengths[:, None] * np.eye(axes)
+    np.testing.assert_allclose(squares, straight, atol=1e-6)
+    for values, low, high in ((lengths, 0.8, 1.2), (shifts, -0.1, 0.1)):
+        assert low <= values.min() < low + 0.05
+        assert high - 0.05 < values.max() <= high
+    if axes == 2:
+        angles = np.degrees(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
+        assert -30 <= angles.min() < -25
+        assert 25 < angles.max() <= 30
+    still = dataclasses.replace(SMOKE, turn=0.0, zoom=0.0, shift=0.0)
+    matrix, shift = warps.draw(keys[0], axes, still)
+    np.testing.assert_array_equal(matrix, np.eye(axes))
+    np.testing.assert_array_equal(shift, np.zeros(axes))
 
 
 @pytest.mark.parametrize("preset", ["digits", "mnist"])

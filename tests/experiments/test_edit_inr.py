@@ -175,3 +175,16 @@ def test_a_config_is_frozen_keyword_only_and_small():
 def test_an_impossible_config_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         Config(**fields)
+
+
+def test_fits_of_either_convention_render_in_the_same_units(config, tmp_path):
+    unit = dataclasses.replace(
+        config, convention="unit", zoos=tmp_path, hidden=(16, 16), fit_steps=200
+    )
+    assert images.place(unit) != images.place(dataclasses.replace(unit, seed=9))
+    subject = images.load(unit, lambda share, found: None)
+    assert (subject.low, subject.high) == (0.0, 1.0)
+    assert subject.network.config.to_dict()["offset"] == 0.5
+    assert subject.psnr > 15
+    rendered = subject.splits["train"].rendered
+    assert -0.5 < rendered.min() < 0.2 < 0.8 < rendered.max() < 1.5

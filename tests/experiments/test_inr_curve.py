@@ -67,6 +67,7 @@ def test_runs_become_columns_and_rows_with_probes_stay_out(results):
     assert table[0]["100"] == "90.0 ± 1.0"
     note = inr_curve.note(result)
     assert "20 steps of 10 networks at 100 (2 epochs)" in note
+    assert "smaller ones with `--networks 30 --steps 20`: accuracy" in note
     assert "best in the last one for 2 of 3 and 2 of 3 seeds" in note
 
 
