@@ -52,6 +52,9 @@ OF_HEADS = {
 }
 PAIR = layers.pair_of(HEADS, layers.linear_spaces(HEADS)[0])
 
+TANH = nets.mlp_spec((2, 3, 2), activation="tanh")
+TANH_LEAVES = spaces.views(TANH, theta_of(TANH, 0, "float32"))
+
 CASES = {
     "Bonds": Case(
         layers.Bonds, (HEADS, 2), (OF_HEADS,), (("mix", True), ("max_dense", 4))
@@ -86,6 +89,8 @@ CASES = {
         (spaces.views(SPEC, THETA),),
         (("heads", 2),),
     ),
+    "InputWaves": Case(layers.InputWaves, (TANH, 2), (TANH_LEAVES,)),
+    "WaveFeatures": Case(layers.WaveFeatures, (TANH, 2, 3), (TANH_LEAVES,)),
     "ProbeStream": Case(layers.ProbeStream, (NET, (2,), 2), (THETA,)),
     **{
         f"Predictor, {kind}": Case(

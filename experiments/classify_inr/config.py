@@ -20,8 +20,6 @@ from pathlib import Path
 
 COMPARED = (
     "signed",
-    "signed_plain",
-    "signed_attention",
     "canonical",
     "relative",
     "gauge",
@@ -32,8 +30,12 @@ COMPARED = (
 )
 """Rows of the ablation."""
 
+MIXERS = ("signed", "signed_plain", "signed_attention")
+"""Rows that differ in what a message is."""
+
 ROWS = (
     *COMPARED,
+    *MIXERS[1:],
     "signed_warped",
     "signed_probes",
     "signed_probes_warped",
@@ -57,7 +59,8 @@ class Config:
         seeds: metanetworks trained per row of the table.
         rows: of the table, names of `ROWS`.
         channels: of "signed".
-        waves: frequencies at which "signed" reads weights that read coordinates.
+        waves: frequencies at which weights that read coordinates are read, of all
+            kinds but "signed_plain" and MLPs.
         depth: rounds of messages, and layers of the kinds on raw weights.
         heads: of "signed_attention".
         attention_channels: of "signed_attention"; about as many parameters as "signed".
@@ -92,9 +95,9 @@ class Config:
     depth: int = 2
     heads: int = 4
     attention_channels: int = 28
-    layer_channels: int = 18
-    relative_channels: int = 16
-    graph_channels: int = 48
+    layer_channels: int = 13
+    relative_channels: int = 11
+    graph_channels: int = 46
     turn: float = 12.0
     zoom: float = 0.12
     shift: float = 0.12
@@ -102,7 +105,7 @@ class Config:
     hidden: int = 128
     dropout: float = 0.3
     steps: int = 400
-    layer_steps: int = 80
+    layer_steps: int = 200
     probe_steps: int = 600
     batch: int = 64
     learning_rate: float = 2e-3
@@ -144,6 +147,9 @@ class Config:
 
 
 _DIGITS = Config(out=Path("runs/classify_inr/digits"))
+_MIXERS = dataclasses.replace(
+    _DIGITS, out=Path("runs/classify_inr/digits_mixers"), rows=MIXERS
+)
 _MNIST = dataclasses.replace(
     _DIGITS,
     out=Path("runs/classify_inr/mnist"),
@@ -152,9 +158,9 @@ _MNIST = dataclasses.replace(
     channels=48,
     heads=6,
     attention_channels=42,
-    layer_channels=36,
-    relative_channels=34,
-    graph_channels=114,
+    layer_channels=15,
+    relative_channels=14,
+    graph_channels=59,
     probes=256,
     hidden=512,
     steps=2000,
@@ -192,6 +198,7 @@ _SMOKE = dataclasses.replace(
 
 PRESETS: dict[str, tuple[str, Config]] = {
     "digits": ("1,797 networks fitted to 8 x 8 digits, made here.", _DIGITS),
+    "digits_mixers": ("The same networks, ways to pass messages.", _MIXERS),
     "mnist": (
         "13,000 networks fitted to MNIST; first `python -m experiments.make_zoo "
         "inr_mnist`.",

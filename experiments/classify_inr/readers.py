@@ -115,16 +115,6 @@ KINDS = {
             _classifier("signed", "channels"),
         ),
         Kind(
-            "signed_plain",
-            "messages that keep signs",
-            _classifier("signed", "channels", waves=False),
-        ),
-        Kind(
-            "signed_attention",
-            "messages weighted by attention over units",
-            _classifier("signed", "attention_channels", heads=True),
-        ),
-        Kind(
             "canonical",
             "message passing on the normal form",
             _classifier("canonical", "graph_channels"),
@@ -155,6 +145,16 @@ KINDS = {
             _classifier("signed", "", probes=True),
             probes=True,
             steps="probe_steps",
+        ),
+        Kind(
+            "signed_plain",
+            "messages that keep signs",
+            _classifier("signed", "channels", waves=False),
+        ),
+        Kind(
+            "signed_attention",
+            "messages weighted by attention over units",
+            _classifier("signed", "attention_channels", heads=True),
         ),
         Kind(
             "signed_warped",

@@ -10,7 +10,9 @@ from experiments.classify_inr.config import Config
 from experiments.make_zoo.signals import digit_images
 from qejax import zoo
 
-DIGITS = zoo.FitConfig((8, 8), activation="sine(10)", psnr=35.0, chunk=64)
+DIGITS = zoo.FitConfig(
+    (8, 8), hidden=(16, 16), activation="sine(10)", psnr=35.0, chunk=64
+)
 """How digits are fitted: all of them reach their PSNR."""
 
 

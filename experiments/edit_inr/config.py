@@ -70,7 +70,7 @@ class Config:
     edits: tuple[str, ...] = tuple(EDITS)
     rows: tuple[str, ...] = ("strict", "signed", "canonical")
     train: int = 0
-    channels: tuple[int, ...] = (12, 12, 12, 16, 17)
+    channels: tuple[int, ...] = (9, 9, 6, 18, 18)
     depth: int = 2
     waves: int = 16
     steps: int = 300
@@ -141,7 +141,7 @@ _MNIST = dataclasses.replace(
     shape=(28, 28),
     waves=32,
     points=256,
-    channels=(16, 16, 16, 26, 22),
+    channels=(11, 11, 8, 26, 23),
 )
 _SMOKE = dataclasses.replace(
     _DIGITS,

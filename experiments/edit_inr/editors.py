@@ -23,6 +23,7 @@ from experiments.predict_accuracy.chunks import (
 from qejax import nets, spaces
 from qejax._typing import Array, PRNGKeyArray, Theta
 from qejax.models import Editor, EditorConfig
+from qejax.spaces import WeightSpec
 
 MOVE_KEY = 43
 """Folded into the seed for what moves networks."""
@@ -62,17 +63,21 @@ class Trained:
     best_step: int
 
 
+def make_editor(row: str, spec: WeightSpec, config: Config, rngs: nnx.Rngs) -> Editor:
+    """Returns the editor of a row, untrained."""
+    kind: Any = row
+    choices = EditorConfig(depth=config.depth, waves=config.waves)
+    return Editor(spec, config.width(row), kind, config=choices, rngs=rngs)
+
+
 def make_pure(row: str, subject: Subject, config: Config) -> tuple[Pure, Any]:
     """Returns the functions of a row, and what it reads of the training split.
 
     Constants come from the training split.
     """
-    kind: Any = row
-    choices = EditorConfig(depth=config.depth, waves=config.waves)
 
     def build(rngs: nnx.Rngs) -> Editor:
-        spec = subject.network.spec
-        return Editor(spec, config.width(row), kind, config=choices, rngs=rngs)
+        return make_editor(row, subject.network.spec, config, rngs)
 
     module = seeds.with_constants(build)
     prepare = compiled_once(jax.vmap(module.prepare))

@@ -57,6 +57,8 @@ from qejax.layers._terms import Term as Term
 from qejax.layers._terms import mixers as mixers
 from qejax.layers._terms import term_table as term_table
 from qejax.layers._transport import Transport as Transport
+from qejax.layers._waves import InputWaves as InputWaves
+from qejax.layers._waves import WaveFeatures as WaveFeatures
 
 __all__ = [
     "CONSTANT",
@@ -70,6 +72,7 @@ __all__ = [
     "Graph",
     "GraphFeatures",
     "Incidence",
+    "InputWaves",
     "InvariantHead",
     "InvariantPool",
     "InvariantUnits",
@@ -90,6 +93,7 @@ __all__ = [
     "SignedTransport",
     "Term",
     "Transport",
+    "WaveFeatures",
     "act_scales",
     "arrange",
     "check_features",

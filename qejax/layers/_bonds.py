@@ -224,7 +224,7 @@ class Bonds(nnx.Module):
                 axis = product.right.leaf.axes[position]
                 size = axis.size
                 if axis.space is not None:
-                    size = sum(_folded(leaf) for leaf in self.features_of[axis.space])
+                    size = sum(leaf.folded for leaf in self.features_of[axis.space])
                     size *= in_channels
                 draw = jax.random.normal(rngs.params(), (size, probes), param_dtype)
                 scale = 1 / math.sqrt(max(size, 1))
@@ -296,10 +296,6 @@ class Bonds(nnx.Module):
 
 def _key(product: Product) -> str:
     return product.leaf.path.replace("/", ".")
-
-
-def _folded(leaf: Leaf) -> int:
-    return math.prod(leaf.axes[p].size for p in leaf.fixed())
 
 
 def _single(spec: WeightSpec) -> dict[str, tuple[Leaf, ...]]:

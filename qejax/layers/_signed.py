@@ -8,14 +8,11 @@ the other. Units update through any function `F` of both, split into its two par
 
 `e += F(o, e) + F(-o, e)`, `o += F(o, e) - F(-o, e)`.
 
-Units without signs have even features only. Leaves that read inputs of the network,
-`w` of a unit, are read at frequencies as well: `sin(Om w)`, odd, and `cos(Om w)`, even,
-with learned `Om`. With heads, attention weighs the units that a message comes from, see
-`_unit_attention`.
+Units without signs have even features only. With heads, attention weighs the units that
+a message comes from, see `_unit_attention`.
 
 Sources: our own; the sum over both signs as in Lim et al. 2022, arXiv:2202.13013
-(sign-invariant networks), frequencies as in Zhou et al. 2023, arXiv:2302.14040,
-attention as in Zhou et al. 2023, arXiv:2305.13546.
+(sign-invariant networks), attention as in Zhou et al. 2023, arXiv:2305.13546.
 """
 
 import functools
@@ -91,10 +88,6 @@ class SignedTransport(nnx.Module):
         channels: odd and even features of a unit, `C` each.
         hidden: width of `F`.
         depth: number of rounds.
-        waves: learned frequencies at which weights that read inputs are read; 0 for
-            none.
-        rate: standard deviation of the frequencies at first, in units of the root mean
-            square of the weights.
         heads: of attention over units; 0 for plain sums.
         param_dtype: of the parameters.
         rngs: `params` is used.
@@ -110,8 +103,6 @@ class SignedTransport(nnx.Module):
         *,
         hidden: int = 128,
         depth: int = 2,
-        waves: int = 64,
-        rate: float = 3.0,
         heads: int = 0,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
@@ -123,12 +114,6 @@ class SignedTransport(nnx.Module):
             )
         self.spec, self.channels, self.rounds = spec, channels, depth
         self.heads = heads
-        self.omega = nnx.Dict()
-        for leaf in spec.leaves:
-            if waves and _reads_inputs(leaf):
-                shape = (_folded(leaf), waves)
-                draw = rate * jax.random.normal(rngs.params(), shape, param_dtype)
-                self.omega[key_of(leaf.path)] = nnx.Param(draw)
         signed = {s.name: s.group == "sign" for s in spec.spaces}
         dense = functools.partial(linear, param_dtype=param_dtype, rngs=rngs)
         plain = functools.partial(matrix, param_dtype=param_dtype, rngs=rngs)
@@ -152,7 +137,7 @@ class SignedTransport(nnx.Module):
                 outs = channels * (1 + signed[space.name])
                 block["last"][space.name] = plain(hidden, outs)
                 for near, far in self._links(space.name):
-                    folded = _folded(spec.leaf_by_path[near.path])
+                    folded = spec.leaf_by_path[near.path].folded
                     for end in far:
                         key = _link_key(near, end)
                         block["send"][key] = plain(channels, channels * folded)
@@ -213,10 +198,6 @@ class SignedTransport(nnx.Module):
             x = x.reshape(x.shape[0], -1)
             odd, even = parts[port.space]
             (odd if port.odd else even).append(x)
-            if key_of(path) in self.omega:
-                angle = x @ self.omega[key_of(path)][...].astype(x.dtype)
-                (odd if port.odd else even).append(jnp.sin(angle))
-                even.append(jnp.cos(angle))
         return {
             name: Signed(jnp.concatenate(odd, -1), jnp.concatenate(even, -1))
             for name, (odd, even) in parts.items()
@@ -280,16 +261,6 @@ class SignedTransport(nnx.Module):
 def pool_signed(nodes: dict[str, Signed]) -> Float[Array, " F"]:
     """Returns the means of the even features of every space, in order."""
     return jnp.concatenate([jnp.mean(both.even, 0) for both in nodes.values()])
-
-
-def _folded(leaf: Leaf) -> int:
-    return math.prod(leaf.axes[position].size for position in leaf.fixed())
-
-
-def _reads_inputs(leaf: Leaf) -> bool:
-    """A matrix from inputs of the network to units."""
-    moved = leaf.moved()
-    return len(moved) == 1 and len(leaf.axes) > 1 and leaf.axes[moved[0]].power > 0
 
 
 def _link_key(near: Port, far: Port) -> str:

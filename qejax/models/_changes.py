@@ -32,8 +32,8 @@ class EditorConfig:
         eta: size of the edit at first, relative to the root mean square of each leaf;
             one number per leaf is learned.
         hidden: width of the update of a unit of "signed".
-        waves: learned frequencies at which weights that read inputs are read, of
-            "signed" and "canonical"; 0 for none.
+        waves: learned frequencies at which weights that read inputs are read; 0 for
+            none.
         rate: standard deviation of the frequencies at first.
         heads: of attention over units, of "signed"; 0 for plain sums.
         rank: products per entry in the readout of "signed".
@@ -85,8 +85,17 @@ class LayerChanges(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         build, trunk = (related if relative else covariant), config.trunk(channels)
+        self.kept = tuple(leaf.path for leaf in spec.leaves)
+        self.waves = layers.WaveFeatures(
+            spec,
+            config.waves,
+            channels,
+            rate=config.rate,
+            param_dtype=config.param_dtype,
+            rngs=rngs,
+        )
+        spec, width = self.waves.spec, self.waves.channels
         self.layers = nnx.Dict()
-        width = 1
         for number in range(config.depth):
             self.layers[f"{number:02d}"] = build(spec, width, trunk, rngs)
             width = channels
@@ -102,10 +111,11 @@ class LayerChanges(nnx.Module):
     def __call__(self, leaves: Leaves, known: dict[str, Array]) -> Leaves:
         """Returns changes `[*leaf.view]`; `known` is not read."""
         del known
-        feats = {path: x[..., None] for path, x in leaves.items()}
+        feats = self.waves(leaves)
         for name in sorted(self.layers):
             feats = self.layers[name](feats)
-        return {path: x[..., 0] for path, x in self.head(feats).items()}
+        changes = self.head(feats)
+        return {path: changes[path][..., 0] for path in self.kept}
 
 
 class SignedChanges(nnx.Module):
@@ -142,13 +152,18 @@ class SignedChanges(nnx.Module):
                 f"'relative' or 'canonical'."
             )
         self.spec, self.rank = spec, config.rank
-        self.units = layers.SignedTransport(
+        self.waves = layers.InputWaves(
             spec,
+            config.waves,
+            rate=config.rate,
+            param_dtype=config.param_dtype,
+            rngs=rngs,
+        )
+        self.units = layers.SignedTransport(
+            self.waves.spec,
             channels,
             hidden=config.hidden,
             depth=config.depth,
-            waves=config.waves,
-            rate=config.rate,
             heads=config.heads,
             param_dtype=config.param_dtype,
             rngs=rngs,
@@ -169,7 +184,7 @@ class SignedChanges(nnx.Module):
         self.told = nnx.Dict({s.name: dense(channels, channels) for s in spec.spaces})
         self.whole, self.ends, self.gates = nnx.Dict(), nnx.Dict(), nnx.Dict()
         for leaf in spec.leaves:
-            key, folded = key_of(leaf.path), _folded(leaf)
+            key, folded = key_of(leaf.path), leaf.folded
             ports = layers.ports_of(spec, leaf)
             if not ports:
                 self.whole[key] = dense(channels, folded)
@@ -182,7 +197,7 @@ class SignedChanges(nnx.Module):
     def __call__(self, leaves: Leaves, known: dict[str, Array]) -> Leaves:
         """Returns changes `[*leaf.view]`; `known` is not read."""
         del known
-        nodes = self.units(leaves)
+        nodes = self.units(self.waves(leaves))
         still = [leaves[leaf.path].reshape(-1) for leaf in self.still]
         seen = jnp.concatenate([layers.pool_signed(nodes), *still])
         globe = jax.nn.silu(self.globe(seen))
@@ -204,7 +219,7 @@ class SignedChanges(nnx.Module):
         key, ports = key_of(leaf.path), layers.ports_of(self.spec, leaf)
         if not ports:
             return self.whole[key](globe).reshape(leaf.view)
-        rank, folded = self._rank(len(ports)), _folded(leaf)
+        rank, folded = self._rank(len(ports)), leaf.folded
         total: Array | float = 1.0
         gate: Array | float = 1.0
         for number, port in enumerate(ports):
@@ -245,14 +260,13 @@ class GraphChanges(nnx.Module):
     ) -> None:
         self.graph = layers.graph_of(spec.permutations_only())
         options: dict[str, Any] = {"param_dtype": config.param_dtype, "rngs": rngs}
-        self.omega = nnx.Dict()
         extra = {name: known for name, _ in self.graph.nodes} if known else {}
-        for leaf, end in self._readers(spec) if config.waves else ():
-            shape = (_folded(leaf), config.waves)
-            draw = jax.random.normal(rngs.params(), shape, config.param_dtype)
-            self.omega[key_of(leaf.path)] = nnx.Param(config.rate * draw)
-            extra[end] = extra.get(end, 0) + 2 * config.waves
-        self.waved = tuple((leaf.path, end) for leaf, end in self._readers(spec))
+        self.waves = layers.InputWaves(
+            self.graph.spec, config.waves, rate=config.rate, **options
+        )
+        for end, width in self.waves.width.items():
+            if width:
+                extra[end] = extra.get(end, 0) + width
         self.known = known
         self.mix = layers.MessageStack(
             self.graph, channels, depth=config.depth, extra=extra, **options
@@ -276,29 +290,14 @@ class GraphChanges(nnx.Module):
         mixed = self.mix(graph, self._extra(leaves, known))
         return {i.path: self._change(i, mixed) for i in self.graph.incidences}
 
-    def _readers(self, spec: WeightSpec) -> list[tuple[Leaf, str]]:
-        """Matrices from inputs of the network, and the units that they write."""
-        by_path = {i.path: i for i in self.graph.incidences}
-        return [
-            (leaf, by_path[leaf.path].ends[0])
-            for leaf in spec.leaves
-            if len(leaf.axes) > 1
-            and len(leaf.moved()) == len(by_path[leaf.path].ends) == 1
-            and leaf.axes[leaf.moved()[0]].power > 0
-        ]
-
     def _extra(self, leaves: Leaves, known: dict[str, Array]) -> dict[str, Array]:
         parts: dict[str, list[Array]] = {name: [] for name, _ in self.graph.nodes}
         if self.known:
             row = jnp.stack([known[name] for name in sorted(known)])
             for name, size in self.graph.nodes:
                 parts[name].append(jnp.broadcast_to(row[None], (size, self.known)))
-        for path, end in self.waved if self.omega else ():
-            leaf = self.graph.spec.leaf_by_path[path]
-            x = jnp.moveaxis(leaves[path], leaf.moved()[0], 0)
-            x = x.reshape(x.shape[0], -1)
-            angle = x @ self.omega[key_of(path)][...].astype(x.dtype)
-            parts[end] += [jnp.sin(angle), jnp.cos(angle)]
+        for name, x in self.waves.of_units(leaves).items():
+            parts[name].append(x)
         return {name: jnp.concatenate(xs, -1) for name, xs in parts.items() if xs}
 
     def _change(self, incidence: Incidence, mixed: layers.GraphFeatures) -> Array:
@@ -314,10 +313,6 @@ class GraphChanges(nnx.Module):
 
 def _times(x: Array, weight: nnx.Param) -> Array:
     return x @ weight[...].astype(x.dtype)
-
-
-def _folded(leaf: Leaf) -> int:
-    return math.prod(leaf.axes[position].size for position in leaf.fixed())
 
 
 def _unfolded(leaf: Leaf, order: tuple[int, ...], flat: Array) -> Array:

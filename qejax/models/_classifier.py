@@ -24,7 +24,8 @@ class ClassifierConfig:
 
     Attributes:
         depth: layers, or rounds of messages, of the trunk.
-        waves: frequencies at which the kind "signed" reads weights that read inputs.
+        waves: learned frequencies at which weights that read inputs are read; 0 for
+            none.
         heads: of attention over units, of the kind "signed"; 0 for plain sums.
         mixer: of the kinds on the normal form, see `PredictorConfig`.
         probes: learned inputs on which networks are run; 0 reads weights alone.

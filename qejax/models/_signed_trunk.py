@@ -24,7 +24,7 @@ class SignedTrunk(nnx.Module):
         spec: of settled weights.
         channels: odd and even features of a unit, `C` each; `4 C` inside.
         depth: rounds of messages.
-        waves: learned frequencies of weights that read inputs.
+        waves: learned frequencies of weights that read inputs; 0 for none.
         heads: of attention over units; 0 for plain sums.
         param_dtype: of the parameters.
         rngs: `params` is used.
@@ -36,7 +36,7 @@ class SignedTrunk(nnx.Module):
         channels: int,
         *,
         depth: int = 2,
-        waves: int = 64,
+        waves: int = 0,
         heads: int = 0,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
@@ -45,12 +45,12 @@ class SignedTrunk(nnx.Module):
             spec = spec.permutations_only()
         self.spec = spec
         self.scale = LeafScale(spec)
+        self.waves = layers.InputWaves(spec, waves, param_dtype=param_dtype, rngs=rngs)
         self.mix = layers.SignedTransport(
-            spec,
+            self.waves.spec,
             channels,
             hidden=4 * channels,
             depth=depth,
-            waves=waves,
             heads=heads,
             param_dtype=param_dtype,
             rngs=rngs,
@@ -75,7 +75,8 @@ class SignedTrunk(nnx.Module):
     def __call__(self, features: Leaves, extra: dict[str, Array]) -> Array:
         """Returns `[size]`; `extra` is not read."""
         del extra
-        pooled = layers.layer_norm(layers.pool_signed(self.mix(features)))
+        nodes = self.mix(self.waves(features))
+        pooled = layers.layer_norm(layers.pool_signed(nodes))
         still = [
             features[leaf.path].reshape(-1)
             for leaf in self.spec.leaves

@@ -7,7 +7,7 @@ to respect permutations only, and pass messages.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from qejax import layers
-from qejax._typing import Array, Theta
+from qejax._typing import Array, Leaves, Theta
 from qejax.layers import Features, GraphFeatures
+from qejax.models._leaf_scale import LeafScale
 from qejax.models._signed_trunk import CLIP, SignedTrunk
 from qejax.spaces import Canonical, WeightSpec, balanced, views
 
@@ -37,7 +38,7 @@ class TrunkConfig:
         carried: channels sent along an edge of "transport".
         max_fixed: as in `MonomialLinear`.
         eps: of group-valued maps.
-        waves: frequencies at which "signed" reads weights that read inputs.
+        waves: frequencies at which weights that read inputs are read; 0 for none.
         heads: of attention over units, of "signed"; 0 for plain sums.
         extra: further channels of nodes, as sorted pairs.
         param_dtype: of the parameters.
@@ -50,7 +51,7 @@ class TrunkConfig:
     carried: int = 8
     max_fixed: int | None = 16
     eps: float = 0.5
-    waves: int = 16
+    waves: int = 0
     heads: int = 0
     extra: tuple[tuple[str, int], ...] = ()
     param_dtype: DTypeLike = jnp.float32
@@ -94,8 +95,16 @@ class LayerTrunk(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         self.spec = spec
+        self.scale = LeafScale(spec)
+        self.waves = layers.WaveFeatures(
+            spec,
+            config.waves,
+            config.channels,
+            param_dtype=config.param_dtype,
+            rngs=rngs,
+        )
+        spec, width = self.waves.spec, self.waves.channels
         self.layers = nnx.Dict()
-        width = 1
         for number in range(config.depth):
             self.layers[f"{number:02d}"] = wrap(spec, width, config, rngs)
             width = config.channels
@@ -104,28 +113,43 @@ class LayerTrunk(nnx.Module):
         )
         self.size = self.pool.size
 
-    def features(self, theta: Theta, normal: Canonical) -> Features:
+    def features(self, theta: Theta, normal: Canonical) -> Leaves:
         """Returns the settled weights, heads balanced.
 
         Any point of the orbit would do in real numbers; in float32 the products of
         badly conditioned heads are rounding.
         """
         del normal
-        return layers.features(self.spec, balanced(self.spec, theta))
+        return views(self.spec, balanced(self.spec, theta))
 
-    def fit_scale(self, features: Features) -> None:
-        """Stores nothing: the layers and the pool bring their own norms."""
+    def fit_scale(self, features: Leaves) -> None:
+        """Stores the sizes of leaves, for waves; the rest brings its own norms."""
+        if self.waves.added:
+            self.scale.fit(features)
 
-    def scaled(self, features: Features) -> Features:
-        """Returns the features as they are."""
-        return features
+    def scaled(self, features: Leaves) -> Leaves:
+        """Returns features of unit size if there are waves, else as they are."""
+        return self.scale(features)
 
-    def __call__(self, features: Features, extra: dict[str, Array]) -> Array:
+    def __call__(self, features: Leaves, extra: dict[str, Array]) -> Array:
         """Returns `[size]`; `extra` is not read."""
         del extra
+        feats = self.waves(features)
         for name in sorted(self.layers):
-            features = self.layers[name](features)
-        return layers.layer_norm(self.pool(features))
+            feats = self.layers[name](feats)
+        return layers.layer_norm(self.pool(feats))
+
+
+class Arranged(NamedTuple):
+    """What a `GraphTrunk` reads of one network.
+
+    Attributes:
+        graph: the normal form.
+        read: its leaves that are read at frequencies, as they are, by path.
+    """
+
+    graph: GraphFeatures
+    read: Leaves
 
 
 class GraphTrunk(nnx.Module):
@@ -145,7 +169,11 @@ class GraphTrunk(nnx.Module):
         self.spec = spec
         self.graph = layers.graph_of(spec.permutations_only())
         self.alpha: layers.LearnedGauge | None = nnx.data(gauge)
-        shapes = jax.eval_shape(self._arranged, spec.template())
+        self.waves = layers.InputWaves(
+            self.graph.spec, config.waves, param_dtype=config.param_dtype, rngs=rngs
+        )
+        self.leaf_scale = LeafScale(self.graph.spec)
+        shapes = jax.eval_shape(self._arranged, spec.template()).graph
         self.scale = nnx.Dict()
         for part, leaves in (("nodes", shapes.nodes), ("edges", shapes.edges)):
             self.scale[part] = nnx.Dict(
@@ -156,8 +184,12 @@ class GraphTrunk(nnx.Module):
                     for name, x in leaves.items()
                 }
             )
+        wide = dict(config.extra)
+        for name, width in self.waves.width.items():
+            if width:
+                wide[name] = wide.get(name, 0) + width
         options = {
-            "extra": dict(config.extra),
+            "extra": wide,
             "param_dtype": config.param_dtype,
             "rngs": rngs,
         }
@@ -189,8 +221,9 @@ class GraphTrunk(nnx.Module):
         """Stores the root mean square of every channel of the normal form."""
         if self.alpha is not None:
             features = jax.vmap(self._from_features)(features)
+        self.leaf_scale.fit(features.read)
         for part in ("nodes", "edges"):
-            for name, x in getattr(features, part).items():
+            for name, x in getattr(features.graph, part).items():
                 square = jnp.mean(x**2, tuple(range(x.ndim - 1)))
                 root = jnp.sqrt(jnp.where(square > 0, square, 1)).astype(jnp.float32)
                 self.scale[part][layers.key_of(name)].set_value(root)
@@ -203,20 +236,28 @@ class GraphTrunk(nnx.Module):
         """Returns `[size]`."""
         if self.alpha is not None:
             features = self._scaled(self._from_features(self.alpha(features)))
-        mixed = self.mix(features, extra)
+        wide = dict(extra)
+        for name, x in self.waves.of_units(features.read).items():
+            wide[name] = jnp.concatenate([wide[name], x], -1) if name in wide else x
+        mixed = self.mix(features.graph, wide)
         return layers.layer_norm(layers.pool_graph(mixed))
 
-    def _arranged(self, theta: Theta) -> GraphFeatures:
-        return layers.arrange(self.graph, views(self.graph.spec, theta))
+    def _arranged(self, theta: Theta) -> Arranged:
+        return self._of_leaves(views(self.graph.spec, theta))
 
-    def _from_features(self, features: Features) -> GraphFeatures:
-        leaves = {
-            leaf.path: features[leaf.path][..., 0].reshape(leaf.view)
-            for leaf in self.graph.spec.leaves
-        }
-        return layers.arrange(self.graph, leaves)
+    def _from_features(self, features: Features) -> Arranged:
+        return self._of_leaves(
+            {
+                leaf.path: features[leaf.path][..., 0].reshape(leaf.view)
+                for leaf in self.graph.spec.leaves
+            }
+        )
 
-    def _scaled(self, features: GraphFeatures) -> GraphFeatures:
+    def _of_leaves(self, leaves: Leaves) -> Arranged:
+        read = {leaf.path: leaves[leaf.path] for leaf in self.waves.read}
+        return Arranged(layers.arrange(self.graph, leaves), read)
+
+    def _scaled(self, features: Arranged) -> Arranged:
         def apply(part: str, leaves: dict[str, Array]) -> dict[str, Array]:
             scaled = {}
             for name, x in leaves.items():
@@ -225,11 +266,13 @@ class GraphTrunk(nnx.Module):
                 scaled[name] = jnp.clip(x / scale.reshape(shape), -CLIP, CLIP)
             return scaled
 
-        return GraphFeatures(
-            apply("nodes", features.nodes),
-            apply("edges", features.edges),
-            features.globe,
-        )
+        read = {
+            path: jnp.clip(x, -CLIP, CLIP)
+            for path, x in self.leaf_scale(features.read).items()
+        }
+        graph = features.graph
+        scaled = apply("nodes", graph.nodes), apply("edges", graph.edges)
+        return Arranged(GraphFeatures(*scaled, graph.globe), read)
 
 
 def covariant(

@@ -109,6 +109,11 @@ class Leaf:
         """Positions of the axes that never move."""
         return tuple(i for i, axis in enumerate(self.axes) if axis.space is None)
 
+    @property
+    def folded(self) -> int:
+        """Number of scalars along the axes that never move."""
+        return math.prod(self.axes[i].size for i in self.fixed())
+
     def writes(self, space: str) -> bool:
         """Whether units of `space` are computed from this leaf."""
         return any(axis.space == space and axis.power > 0 for axis in self.axes)

@@ -82,7 +82,7 @@ def test_the_note_says_what_was_read(metrics: dict[str, Any]) -> None:
         "seeds": 1,
         "seed": 0,
     }
-    assert "120 networks of 1,185 weights to train on (2 fit an image)" in table.note(
+    assert "120 networks of 337 weights to train on (2 fit an image)" in table.note(
         result
     )
 
@@ -115,9 +115,15 @@ def test_signals_turn_zoom_and_shift_within_the_ranges(axes: int) -> None:
     np.testing.assert_array_equal(shift, np.zeros(axes))
 
 
-@pytest.mark.parametrize("preset", ["digits", "mnist"])
-def test_attention_has_as_many_parameters(preset: str) -> None:
-    config, network = PRESETS[preset][1], nets.coordinate((2, 32, 32, 1), "sine(10)")
+FITTED = {
+    "digits": zoos.DIGITS,
+    "mnist": dataclasses.replace(zoos.DIGITS, hidden=(32, 32)),
+}
+
+
+@pytest.mark.parametrize("preset", FITTED)
+def test_kinds_have_as_many_parameters(preset: str) -> None:
+    config, network = PRESETS[preset][1], nets.build(FITTED[preset].network())
 
     def count(name: str) -> int:
         def build() -> Any:
@@ -126,7 +132,8 @@ def test_attention_has_as_many_parameters(preset: str) -> None:
         params = nnx.state(nnx.eval_shape(build), nnx.Param)
         return sum(math.prod(x.shape) for x in jax.tree.leaves(params))
 
-    assert count("signed_attention") == pytest.approx(count("signed"), rel=0.02)
+    for name in ("signed_attention", "canonical", "relative", "gauge", "strict"):
+        assert count(name) == pytest.approx(count("signed"), rel=0.05), name
 
 
 @pytest.mark.parametrize("name", PRESETS)

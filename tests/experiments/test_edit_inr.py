@@ -7,6 +7,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from rich.console import Console
 
 from experiments import tables
@@ -15,7 +16,7 @@ from experiments.edit_inr import run as experiment
 from experiments.edit_inr.__main__ import parse
 from experiments.edit_inr.config import PRESETS, ROWS, Config
 from experiments.edit_inr.edits import EDITS
-from qejax import nets, zoo
+from qejax import models, nets, zoo
 from tests.layer_specs import fast_jit
 
 KIND = "signed"
@@ -158,6 +159,22 @@ def test_a_config_is_frozen_keyword_only_and_small():
     assert all(field.kw_only for field in fields)
     assert len(fields) <= 25
     assert [Config().width(row) for row in ROWS] == list(Config().channels)
+
+
+@pytest.mark.parametrize("preset", ["digits", "digits_relu", "mnist"])
+def test_editors_have_as_many_parameters(preset):
+    config = PRESETS[preset][1]
+    hidden = (32, 32) if preset == "mnist" else config.hidden
+    network = nets.coordinate(
+        (2, *hidden, 1), config.activation, octaves=config.octaves
+    )
+    counts = [
+        models.num_parameters(
+            lambda row=row: editors.make_editor(row, network.spec, config, nnx.Rngs(0))
+        )
+        for row in config.rows
+    ]
+    assert max(counts) < 1.1 * min(counts), counts
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ NAMES = ("sine", "tanh", "gaussian", "mixed", "cnn, sine, flatten")
 
 
 def module_of(spec: spaces.WeightSpec, **options: Any) -> layers.SignedTransport:
-    fields: Any = {"hidden": 5, "waves": 3, "param_dtype": jnp.float64, **options}
+    fields: Any = {"hidden": 5, "param_dtype": jnp.float64, **options}
     return random_module(
         lambda: layers.SignedTransport(spec, 4, rngs=nnx.Rngs(0), **fields)
     )
@@ -114,9 +114,7 @@ def test_it_is_continuous_where_normal_forms_jump() -> None:
     assert max(jax.tree.leaves(jump.theta)) > 0.1
 
 
-@pytest.mark.parametrize(
-    "options", [{"waves": 0}, {"depth": 1}, {"depth": 3}, {"heads": 4}]
-)
+@pytest.mark.parametrize("options", [{"depth": 1}, {"depth": 3}, {"heads": 4}])
 def test_every_leaf_is_read(options: Any) -> None:
     run, spec = read("sine", **options)
     theta = theta_of(spec, 0)
