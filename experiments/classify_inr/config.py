@@ -7,7 +7,7 @@ shifted phases, permuted units?
 ====== ===========================================================================
 Run    `python -m experiments.classify_inr`
 Device 2 CPU cores, no network access
-Time   13 minutes, the zoo included
+Time   8 minutes, the zoo included
 Numbers in `experiments/results/classify_inr_*.json`, mean and sd over 3 seeds
 Source Navon et al. 2023, arXiv:2301.12780; Zhou et al. 2023, arXiv:2302.14040;
        attention: Zhou et al. 2023, arXiv:2305.13546
@@ -150,6 +150,12 @@ _DIGITS = Config(out=Path("runs/classify_inr/digits"))
 _MIXERS = dataclasses.replace(
     _DIGITS, out=Path("runs/classify_inr/digits_mixers"), rows=MIXERS
 )
+_COPIES = dataclasses.replace(
+    _DIGITS,
+    out=Path("runs/classify_inr/digits_copies"),
+    copies=4,
+    rows=("signed", "canonical", "mlp_canonical", "probes"),
+)
 _MNIST = dataclasses.replace(
     _DIGITS,
     out=Path("runs/classify_inr/mnist"),
@@ -199,6 +205,7 @@ _SMOKE = dataclasses.replace(
 PRESETS: dict[str, tuple[str, Config]] = {
     "digits": ("1,797 networks fitted to 8 x 8 digits, made here.", _DIGITS),
     "digits_mixers": ("The same networks, ways to pass messages.", _MIXERS),
+    "digits_copies": ("Four fits of every training image.", _COPIES),
     "mnist": (
         "13,000 networks fitted to MNIST; first `python -m experiments.make_zoo "
         "inr_mnist`.",

@@ -6,7 +6,8 @@ network that holds it, and does the edit depend on which weights stand for the i
 ====== ===========================================================================
 Run    `python -m experiments.edit_inr`
 Device 2 CPU cores, no network access
-Time   minutes, the zoo included
+Time   13 minutes, the zoo included
+Numbers in `experiments/results/edit_inr_*.json`, mean and sd over 3 seeds
 Source Zhou et al. 2023, arXiv:2302.14040 (the task, dilation and contrast)
 ====== ===========================================================================
 """
@@ -139,9 +140,18 @@ _MNIST = dataclasses.replace(
     out=Path("runs/edit_inr_mnist"),
     zoo=Path("runs/make_zoo/inr_mnist/zoo"),
     shape=(28, 28),
+    edits=("dilate",),
     waves=32,
+    steps=1000,
+    evaluate_every=200,
     points=256,
     channels=(11, 11, 8, 26, 23),
+)
+_MNIST_UNIT = dataclasses.replace(
+    _MNIST,
+    out=Path("runs/edit_inr_mnist_unit"),
+    zoo=Path("runs/make_zoo/inr_mnist_unit/zoo"),
+    convention="unit",
 )
 _SMOKE = dataclasses.replace(
     _DIGITS,
@@ -168,6 +178,10 @@ PRESETS: dict[str, tuple[str, Config]] = {
     "mnist": (
         "Fits to MNIST; first `python -m experiments.make_zoo inr_mnist`.",
         _MNIST,
+    ),
+    "mnist_unit": (
+        "The same in [0, 1]; first `python -m experiments.make_zoo inr_mnist_unit`.",
+        _MNIST_UNIT,
     ),
     "smoke": ("The first in seconds; numbers mean nothing.", _SMOKE),
 }
