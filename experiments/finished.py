@@ -9,7 +9,12 @@ from experiments.predict_accuracy.record import fingerprint, machine, plain, ver
 
 
 def made(
-    experiment: str, preset: str, command: str, config: Any, places: Sequence[str]
+    experiment: str,
+    preset: str,
+    command: str,
+    config: Any,
+    places: Sequence[str],
+    data: str = "",
 ) -> dict[str, Any]:
     """Returns what `config.json` says of a run.
 
@@ -19,14 +24,16 @@ def made(
         command: that repeats the run.
         config: a dataclass.
         places: fields that decide where files lie, and no number.
+        data: checksum of what it reads, of `checksum.digest_of`.
     """
     fields = {k: v for k, v in vars(config).items() if k not in places}
     return {
         "experiment": experiment,
         "preset": preset,
         "command": command,
-        "fingerprint": fingerprint(fields),
+        "fingerprint": fingerprint(fields, data),
         "config": vars(config),
+        "data_sha256": data,
         "versions": versions(),
         "machine": machine(),
     }
@@ -48,6 +55,8 @@ def finished(
     old, new = before["config"], plain(made["config"])
     names = [k for k in new if k not in places and new[k] != old.get(k)]
     changed = [f"--{k.replace('_', '-')} {old.get(k)}, now {new[k]}" for k in names]
+    if before.get("data_sha256", "") != made["data_sha256"]:
+        changed.append("networks of other bytes, those of another zoo")
     raise ValueError(
         f"--out {out}: holds the results of another run, with {'; '.join(changed)}. "
         f"Choose another --out, or move that one away."

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.orbits import move
 from experiments.predict_accuracy.chunks import cast
 from experiments.predict_accuracy.evaluate import spread
-from qejax import models, nets, spaces, train, zoo
-from qejax._typing import PRNGKeyArray, Theta
-from qejax.spaces import WeightSpec
+from qejax import models, nets, train, zoo
+from qejax._typing import Theta
 
 MOVE_KEY = 46
 """Folded into the seed for the elements that move test networks."""
@@ -87,27 +87,6 @@ def final_test(rows: Sequence[Row], fits: zoo.Zoo, seed: int) -> Tested:
         {row.name: row.answer(moved) for row in rows},
         float(np.abs(values[1] - values[0]).max() / values[0].std()),
     )
-
-
-def move(key: PRNGKeyArray, spec: WeightSpec, thetas: Theta) -> Theta:
-    """Returns other weights of every network, by random elements, in float64.
-
-    Args:
-        key: consumed.
-        spec: of the networks.
-        thetas: leaves `[B, ...]`.
-    """
-
-    @jax.jit
-    def moved(keys: PRNGKeyArray, thetas: Theta) -> Theta:
-        def one(key: PRNGKeyArray, theta: Theta) -> Theta:
-            return spaces.act(spec, spaces.sample(key, spec, dtype=jnp.float64), theta)
-
-        return jax.vmap(one)(keys, thetas)
-
-    with jax.enable_x64(True):
-        keys = jax.random.split(key, len(jax.tree.leaves(thetas)[0]))
-        return jax.device_get(moved(keys, thetas))
 
 
 def entry(row: Row, tested: Tested) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from experiments.classify_inr.table import lines
 from qejax import models, nets, zoo
 from qejax.zoo import from_vectors
 
-SHOWN = ("row", "probes", "accuracy %", "moved %", "predictions changed")
+SHOWN = ("row", "accuracy %", "with probes %", "predictions changed")
 """Columns of the table in a terminal; the README shows all."""
 
 SIGNALS = 8
@@ -56,25 +56,21 @@ def plot(
     figure = plt.figure(figsize=(12, 6), layout="constrained")
     grid = figure.add_gridspec(2, SIGNALS, height_ratios=(2.2, 1))
     half = SIGNALS // 2
-    bars = figure.add_subplot(grid[0, :half])
     curves = figure.add_subplot(grid[0, half:])
     rows = metrics["rows"]
-    at = np.arange(len(rows))
-    for shift, part, label in (
-        (-0.2, "test", "as stored"),
-        (0.2, "test_moved", "moved, same functions"),
-    ):
-        values = [100 * row[part]["accuracy"] for row in rows.values()]
-        errors = [100 * row[part]["accuracy_std"] for row in rows.values()]
-        bars.barh(at + shift, values, 0.38, xerr=errors, label=label)
-    bars.set_yticks(at, list(rows))
-    bars.invert_yaxis()
+    parts = [{n: r for n, r in rows.items() if r["probes"] == p} for p in (False, True)]
+    parts = [part for part in parts if part]
+    sizes = [len(part) + 1 for part in parts]
+    inner = grid[0, :half].subgridspec(len(parts), 1, height_ratios=sizes)
+    for number, part in enumerate(parts):
+        bars = figure.add_subplot(inner[number])
+        _bars(bars, part)
     bars.set_xlabel("accuracy, %")
-    bars.legend(fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.12), ncols=2)
+    figure.axes[1].legend(fontsize="small", loc="lower right")
     for name, row in rows.items():
         steps = [int(step) for step in row["validation"]]
         seen = [100 * metric["accuracy"] for metric in row["validation"].values()]
-        curves.plot(steps, seen, label=name)
+        curves.plot(steps, seen, "--" if row["probes"] else "-", label=name)
     curves.set_xlabel("step")
     curves.set_ylabel("accuracy on the validation split, %")
     curves.legend(fontsize="x-small")
@@ -89,6 +85,23 @@ def plot(
     figure.savefig(path, dpi=80)
     plt.close(figure)
     return path
+
+
+def _bars(axis: Any, rows: Mapping[str, Any]) -> None:
+    """Accuracies of the rows that run the networks, or of those that do not."""
+    at = np.arange(len(rows))
+    for shift, part, label in (
+        (-0.2, "test", "as stored"),
+        (0.2, "test_moved", "moved, same functions"),
+    ):
+        values = [100 * row[part]["accuracy"] for row in rows.values()]
+        errors = [100 * row[part]["accuracy_std"] for row in rows.values()]
+        axis.barh(at + shift, values, 0.38, xerr=errors, label=label)
+    probes = next(iter(rows.values()))["probes"]
+    axis.set_title("with probes" if probes else "weights alone", fontsize="small")
+    axis.set_yticks(at, list(rows))
+    axis.set_xlim(0, 100)
+    axis.invert_yaxis()
 
 
 def _draw(axis: Any, one: zoo.Zoo, side: int) -> None:

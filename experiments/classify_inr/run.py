@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from experiments.checksum import digest_of
 from experiments.classify_inr import readers, report
 from experiments.classify_inr import zoo as zoos
 from experiments.classify_inr.config import Config
@@ -44,7 +45,8 @@ def run(
         FileNotFoundError: if there is no such zoo.
     """
     console, out = console or Console(), config.out
-    about_run = made("classify_inr", preset, command, config, PLACES)
+    data = digest_of(config.zoo)
+    about_run = made("classify_inr", preset, command, config, PLACES, data)
     before = finished(out, about_run, PLACES)
     if before is not None:
         console.print(f"finished before; everything is in {out}")
@@ -56,7 +58,7 @@ def run(
             fits = zoos.load(config, piece.advance)
         write_json(out / "config.json", about_run)
         log = Log(out / "log.jsonl", about_run["fingerprint"])
-        about = _about(fits)
+        about = _about(fits, zoos.notes(config))
         log.write("zoo", **about)
         rows = _train(config, fits, about_run["fingerprint"], bars, log)
         with bars.work("test split, opened once", "test"):
@@ -107,10 +109,11 @@ def _train(config: Config, fits: zoo.Zoo, key: str, bars: Bars, log: Log) -> lis
     return rows
 
 
-def _about(fits: zoo.Zoo) -> dict[str, Any]:
+def _about(fits: zoo.Zoo, notes: dict[str, int]) -> dict[str, Any]:
     """Counts, without a look at the classes of the test split."""
     copy = fits.hyper.get("copy", np.zeros(len(fits), np.int64))
     return {
+        **notes,
         "fits": len(fits),
         "parameters": fits.network.spec.num_parameters,
         "copies": int(copy.max(initial=0)) + 1,

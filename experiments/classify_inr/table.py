@@ -3,9 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
+COLUMNS = (
+    ("accuracy %", "test", False),
+    ("moved %", "test_moved", False),
+    ("with probes %", "test", True),
+    ("with probes, moved %", "test_moved", True),
+)
+"""Headings, what is under them, and whether the networks are run for it."""
+
 
 def lines(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Returns the rows as strings, headings the keys; rows with probes come last."""
+    """Returns the rows as strings, headings the keys; rows with probes come last.
+
+    Accuracies of rows that run the networks have columns of their own.
+    """
 
     def percent(scores: Mapping[str, float]) -> str:
         return f"{100 * scores['accuracy']:.1f} ± {100 * scores['accuracy_std']:.1f}"
@@ -15,10 +26,11 @@ def lines(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
         {
             "row": name,
             "model": row["model"],
-            "probes": "yes" if row["probes"] else "no",
             "parameters": f"{row['params']:,}",
-            "accuracy %": percent(row["test"]),
-            "moved %": percent(row["test_moved"]),
+            **{
+                heading: percent(row[part]) if row["probes"] == probes else "-"
+                for heading, part, probes in COLUMNS
+            },
             "predictions changed": str(row["changed"]),
             "invariance gap": f"{row['invariance_gap']:.0e}",
         }

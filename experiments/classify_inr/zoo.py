@@ -34,9 +34,7 @@ def load(config: Config, tell: Callable[[float, float], None]) -> zoo.Zoo:
     if config.zoo:
         fits = _given(config.zoo)
     else:
-        name = f"digits_{config.seed}_{config.copies}_{config.images}"
-        root = config.out.parent / name
-        fits = zoo.read(_fitted(config, root, tell))
+        fits = zoo.read(_fitted(config, _root(config), tell))
     if "class" not in fits.labels:
         raise ValueError(
             f"--zoo {config.zoo}: expected networks with a label 'class', got "
@@ -61,6 +59,23 @@ def load(config: Config, tell: Callable[[float, float], None]) -> zoo.Zoo:
         )
     others = np.flatnonzero(fits.split != zoo.SPLITS["train"])
     return fits.take(np.sort(np.concatenate([rows[: config.networks], others])))
+
+
+def notes(config: Config) -> dict[str, int]:
+    """Returns how many fits of a prepared zoo fell short, diverged, had no signal.
+
+    Empty of a zoo that was not fitted by `qejax.zoo.fit`.
+    """
+    if ":" in config.zoo:
+        return {}
+    found = zoo.notes(config.zoo or _root(config))
+    return {name: found[name] for name in zoo.CASES if name in found}
+
+
+def _root(config: Config) -> Path:
+    """The folder of the digits of a config."""
+    name = f"digits_{config.seed}_{config.copies}_{config.images}"
+    return config.out.parent / name
 
 
 def _given(address: str) -> zoo.Zoo:

@@ -132,6 +132,7 @@ _RELU = dataclasses.replace(
     out=Path("runs/edit_inr_digits_relu"),
     activation="relu",
     octaves=3,
+    edits=("dilate",),
     rows=("strict", "gauge", "relative", "canonical"),
     channels=(10, 10, 9, 16, 24),
 )
@@ -141,9 +142,10 @@ _MNIST = dataclasses.replace(
     zoo=Path("runs/make_zoo/inr_mnist/zoo"),
     shape=(28, 28),
     edits=("dilate",),
+    rows=("strict", "signed"),
     waves=32,
-    steps=1000,
-    evaluate_every=200,
+    steps=600,
+    evaluate_every=100,
     points=256,
     channels=(11, 11, 8, 26, 23),
 )

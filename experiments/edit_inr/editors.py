@@ -14,6 +14,7 @@ from jax import lax
 from experiments import seeds
 from experiments.edit_inr.config import Config
 from experiments.edit_inr.images import Subject
+from experiments.orbits import move
 from experiments.predict_accuracy.chunks import (
     UNOPTIMISED,
     cast,
@@ -166,6 +167,13 @@ def rendered(pure: Pure, subject: Subject, config: Config) -> Callable[..., np.n
         return in_chunks(lambda part: chunk(params, part), thetas)
 
     return draw
+
+
+def moved_test(subject: Subject, config: Config) -> Theta:
+    """Returns other weights of all test networks, moved in float64, as float32."""
+    key = jax.random.fold_in(jax.random.key(config.seed), MOVE_KEY)
+    thetas = cast(subject.splits["test"].thetas, np.float64)
+    return cast(move(key, subject.network.spec, thetas, config.spread), np.float32)
 
 
 def function_gap(trained: Trained, subject: Subject, config: Config) -> float:

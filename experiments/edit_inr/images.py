@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -59,14 +60,15 @@ class Subject:
         low: value of the network that is 0 in an image.
         high: value that is 1.
         splits: by name.
-        psnr: median over networks, dB, of the fits.
+        fits: of the networks: the median of their PSNR, dB, and how many fell short of
+            the one that was wanted, diverged and are left out, or fit a constant image.
     """
 
     network: Network
     low: float
     high: float
     splits: dict[str, Images]
-    psnr: float
+    fits: dict[str, Any]
 
     def render(self, theta: Theta, grid: Array) -> Array:
         """Returns the image of one network in [0, 1], `[N, c]`."""
@@ -89,7 +91,8 @@ def load(config: Config, tell: Callable[[float, float], None]) -> Subject:
         tell: takes the share of the fits that are done, and the share found done.
 
     Raises:
-        ValueError: if the zoo is damaged or holds no coordinate networks.
+        ValueError: if the zoo is damaged, holds no coordinate networks, or was fitted
+            on another grid.
         FileNotFoundError: if `--zoo` is no folder.
     """
     root = place(config)
@@ -109,10 +112,17 @@ def load(config: Config, tell: Callable[[float, float], None]) -> Subject:
             f"--zoo {root}: expected coordinate networks, got networks of the "
             f"configuration {type(choices).__name__}. Make it with qejax.zoo.fit."
         )
+    made_on = zoo.recipe(root).get("fit", {}).get("shape", config.shape)
+    if tuple(made_on) != config.shape:
+        raise ValueError(
+            f"--zoo {root}: expected fits on a grid of {config.shape}, got {made_on}. "
+            f"Pass --shape {' '.join(map(str, made_on))}."
+        )
     (rules,) = [r for r in zoo.CONVENTIONS.values() if r.offset == choices.offset]
-    subject = Subject(
-        network, rules.low, rules.high, {}, float(np.median(fits.labels["psnr"]))
-    )
+    notes = zoo.notes(root)
+    about = {name: notes[name] for name in zoo.CASES if name in notes}
+    about["psnr"] = float(np.median(fits.labels["psnr"]))
+    subject = Subject(network, rules.low, rules.high, {}, about)
     grid = nets.grid(*config.shape)
     draw = compiled_once(jax.vmap(lambda theta: subject.render(theta, grid)))
     for split in zoo.SPLITS:

@@ -35,7 +35,8 @@ def plot(
 
     Args:
         name: of the file, the row of the table.
-        shape: of the grid, two axes.
+        shape: of the grid: a curve for one axis, an image for two, in colour for three
+            channels.
         panels: by title, `[B, N, c]` in [0, 1]; those whose title ends in "error" are
             shown around zero.
         out: an existing directory.
@@ -57,8 +58,7 @@ def plot(
         error = title.endswith("error")
         style = {"cmap": "RdBu", "vmin": -1, "vmax": 1} if error else {}
         for axis, image in zip(line, images[:count], strict=True):
-            picture = image.mean(-1).reshape(shape)
-            axis.imshow(picture, **({"cmap": "gray", "vmin": 0, "vmax": 1} | style))
+            _draw(axis, image.reshape(*shape, -1), style)
             axis.set_xticks([])
             axis.set_yticks([])
         line[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
@@ -67,3 +67,15 @@ def plot(
     figure.savefig(path, dpi=80)
     plt.close(figure)
     return path
+
+
+def _draw(axis: Any, signal: np.ndarray, style: dict[str, Any]) -> None:
+    """One signal, `[*shape, c]`."""
+    if signal.ndim == 2:
+        axis.plot(signal)
+        axis.set_ylim(style.get("vmin", 0), style.get("vmax", 1))
+    elif signal.shape[-1] == 3 and not style:
+        axis.imshow(np.clip(signal, 0, 1))
+    else:
+        grey = {"cmap": "gray", "vmin": 0, "vmax": 1}
+        axis.imshow(signal.mean(-1), **(grey | style))

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from experiments.checksum import digest_of
 from experiments.edit_inr import report
 from experiments.edit_inr.config import Config
 from experiments.edit_inr.editors import (
     Trained,
     errors,
     function_gap,
+    moved_test,
     rendered,
     train_row,
 )
@@ -21,7 +23,7 @@ from experiments.predict_accuracy.progress import Bars, clock
 from experiments.predict_accuracy.record import Log, plain, write_json
 from qejax import layers
 
-PLACES = ("out", "zoos")
+PLACES = ("out", "zoos", "zoo")
 """Fields of a config that decide where files lie, and no number."""
 
 SECONDS = {"fits": 30.0, "row": 40.0, "test": 10.0}
@@ -51,7 +53,8 @@ def run(
         FileNotFoundError: if `--zoo` is no folder.
     """
     console, out = console or Console(), config.out
-    about_run = made("edit_inr", preset, command, config, PLACES)
+    data = digest_of(str(config.zoo or ""))
+    about_run = made("edit_inr", preset, command, config, PLACES, data)
     before = finished(out, about_run, PLACES)
     if before is not None:
         console.print(f"finished before; everything is in {out}")
@@ -113,6 +116,7 @@ def _test(
 ) -> dict[str, dict[str, Any]]:
     """Opens the test split, once; draws the pictures."""
     images = subject.splits["test"]
+    moved = moved_test(subject, config)
     found: dict[str, dict[str, Any]] = {}
     panels: dict[str, dict[str, np.ndarray]] = {
         row: {"original": images.rendered} for row in config.rows
@@ -127,11 +131,13 @@ def _test(
                 draw = rendered(one.pure, subject, config)
                 edited = draw(one.params, images.thetas)
                 each = errors(edited, target)
+                again = errors(draw(one.params, moved), target)
                 found[edit][row] = {
                     "params": one.num_params,
                     "mse": each.mean(),
                     "mse_std": each.std(),
                     "mse_by_seed": each.tolist(),
+                    "mse_moved": again.mean(),
                     "best_step": one.best_step,
                     "function_gap": function_gap(one, subject, config),
                 }
@@ -140,9 +146,8 @@ def _test(
                 f"{edit}: edited": edited[:, 0],
                 f"{edit}: error": edited[:, 0] - target,
             }
-    if len(config.shape) == 2:
-        for row, lines in panels.items():
-            report.plot(row, config.shape, lines, config.out)
+    for row, lines in panels.items():
+        report.plot(row, config.shape, lines, config.out)
     return found
 
 
@@ -153,6 +158,6 @@ def _about(subject: Subject) -> dict[str, Any]:
         "activation": choices.activation,
         "offset": choices.offset,
         "parameters": subject.network.spec.num_parameters,
-        "psnr": subject.psnr,
+        **subject.fits,
         **{name: len(part.classes) for name, part in subject.splits.items()},
     }

@@ -20,6 +20,7 @@ def lines(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
                     "params": f"{row['params']:,}" if row["params"] else "-",
                     "MSE [-1,1]": _pm(SIGNED * mean, SIGNED * sd, row["params"]),
                     "MSE [0,1]": _pm(mean, sd, row["params"]),
+                    "moved [0,1]": f"{row.get('mse_moved', mean):.4f}",
                     "gap": (f"{row['function_gap']:.0e}" if row["params"] else "-"),
                 }
             )
@@ -33,9 +34,11 @@ def note(result: Mapping[str, Any]) -> str:
     values = "[0, 1] around 0.5" if fits["offset"] else "[-1, 1]"
     return (
         f"`{result['command']}`: networks {fits['network']} of {grid} images fitted as "
-        f"{values} (median {fits['psnr']:.1f} dB), {fits['train']} to train on, "
+        f"{values} (median {fits['psnr']:.1f} dB, {fits['short']} short of what was "
+        f"wanted, {fits['diverged']} diverged), {fits['train']} to train on, "
         f"{fits['val']} to select by, {fits['test']} in the table; targets are edits "
-        f"of the rendered image; "
+        f"of the rendered image; moved: all test networks by random signs, half "
+        f"periods, scales and order; "
         f"{config['steps']} steps of {config['batch']} networks; {result['seeds']} "
         f"seeds from seed {result['seed']}, {metrics['seconds'] / 60:.1f} minutes on "
         f"{machine['cpus']} CPUs, jax {result['versions']['jax']}.\n"

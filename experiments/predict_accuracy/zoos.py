@@ -1,11 +1,11 @@
 """The zoo of a run: trained here once, read in a public format, or prepared."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from experiments.checksum import MANIFEST, digest_of
 from experiments.make_zoo import config as make_zoo
 from experiments.predict_accuracy import data
 from experiments.predict_accuracy.buckets import Bucket
@@ -17,12 +17,6 @@ from qejax import models, nets, zoo
 
 COMPILE_SECONDS, STEPS_PER_SECOND = 5.0, 50_000
 """Of one bucket, and training steps of one network each, on two cores."""
-
-FILES = {"small_cnn_zoo": ("*.*",), "small_transformer_zoo": ("*/*.csv", "*/*.pt")}
-"""Files of a directory in a public format."""
-
-MANIFEST = "manifest.json"
-"""Of a prepared zoo."""
 
 LABEL = "test_accuracy"
 """Of the zoo; what is predicted."""
@@ -82,19 +76,7 @@ def digest(config: Config) -> str:
 
     Empty for a generated zoo, whose config decides its bytes, and for a missing one.
     """
-    if config.zoo in GENERATED:
-        return ""
-    kind, _, folder = config.zoo.rpartition(":")
-    place = Path(folder)
-    # The manifest of a prepared zoo holds the checksums of all its shards.
-    manifest = place / MANIFEST
-    found = [path for rule in FILES.get(kind, ("*.*",)) for path in place.glob(rule)]
-    files = [manifest] if manifest.is_file() else sorted(found)
-    total = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as opened:
-            total.update(hashlib.file_digest(opened, "sha256").digest())
-    return total.hexdigest()
+    return "" if config.zoo in GENERATED else digest_of(config.zoo)
 
 
 def _generate(config: Config, progress: Callable[[float, float], None]) -> Path:

@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from experiments.orbits import move
 from experiments.predict_accuracy.chunks import cast
 from experiments.predict_accuracy.evaluate import spread
 from experiments.read_adapters.tasks import Sets
-from qejax import spaces, train, zoo
-from qejax._typing import PRNGKeyArray, Theta
+from qejax import train, zoo
+from qejax._typing import Theta
 from qejax.nets import Network
-from qejax.spaces import WeightSpec
 
 MOVE_KEY = 43
 """Folded into the seed for the elements that move test adapters."""
@@ -122,29 +121,6 @@ def final_test(
         {row.name: row.answer(moved) for row in rows},
         function_gap(adapters.network, thetas, moved, images),
     )
-
-
-def move(key: PRNGKeyArray, spec: WeightSpec, thetas: Theta, condition: float) -> Theta:
-    """Returns every adapter with a random basis between its factors, in float64.
-
-    Args:
-        key: consumed.
-        spec: of the adapters.
-        thetas: leaves `[B, ...]`.
-        condition: number of the matrices.
-    """
-
-    @jax.jit
-    def moved(keys: PRNGKeyArray, thetas: Theta) -> Theta:
-        def one(key: PRNGKeyArray, theta: Theta) -> Theta:
-            g = spaces.sample(key, spec, condition, jnp.float64)
-            return spaces.act(spec, g, theta)
-
-        return jax.vmap(one)(keys, thetas)
-
-    with jax.enable_x64(True):
-        keys = jax.random.split(key, len(jax.tree.leaves(thetas)[0]))
-        return jax.device_get(moved(keys, thetas))
 
 
 def function_gap(net: Network, first: Theta, second: Theta, images: Any) -> float:

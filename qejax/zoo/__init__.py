@@ -6,6 +6,7 @@ from qejax.zoo._augment import augment_rows as augment_rows
 from qejax.zoo._config import ZooConfig as ZooConfig
 from qejax.zoo._config import zoo_config_from_dict as zoo_config_from_dict
 from qejax.zoo._cut import keep_accurate as keep_accurate
+from qejax.zoo._fit import CASES as CASES
 from qejax.zoo._fit import FitProgress as FitProgress
 from qejax.zoo._fit import Signals as Signals
 from qejax.zoo._fit import fit as fit
@@ -22,6 +23,7 @@ from qejax.zoo._read import buckets as buckets
 from qejax.zoo._read import notes as notes
 from qejax.zoo._read import read as read
 from qejax.zoo._read import read_all as read_all
+from qejax.zoo._read import recipe as recipe
 from qejax.zoo._read import stream as stream
 from qejax.zoo._rendered import Rendered as Rendered
 from qejax.zoo._rendered import compare_signals as compare_signals
@@ -35,6 +37,7 @@ from qejax.zoo._zoo import from_vectors as from_vectors
 from qejax.zoo._zoo import to_vectors as to_vectors
 
 __all__ = [
+    "CASES",
     "CONVENTIONS",
     "SPLITS",
     "Batch",
@@ -63,6 +66,7 @@ __all__ = [
     "psnr_of",
     "read",
     "read_all",
+    "recipe",
     "split_networks",
     "store",
     "stream",

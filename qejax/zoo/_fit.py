@@ -199,13 +199,9 @@ def _gathered(
     split = signals.split
     if split is None:
         split = split_networks(len(signals.values), config.seed)
-    cases = {
-        "short": finite & (fits["psnr"] < config.psnr),
-        "diverged": ~finite,
-        "constant": flat[of],
-    }
+    short = finite & (fits["psnr"] < config.psnr)
     notes: dict[str, Any] = {"fits": total}
-    for name, those in cases.items():
+    for name, those in zip(CASES, (short, ~finite, flat[of]), strict=True):
         notes[name] = int(those.sum())
         notes[f"{name}_ids"] = ids[those][:MOST_IDS].tolist()
     rows = np.flatnonzero(finite)
@@ -225,6 +221,10 @@ def _gathered(
     )
     return zoo, notes
 
+
+CASES = ("short", "diverged", "constant")
+"""Of fits that a note counts and names: short of their PSNR, not finite and left out,
+of a signal that is constant."""
 
 MOST_IDS = 100
 """Of the fits that a note names."""

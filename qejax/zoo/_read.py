@@ -55,6 +55,20 @@ def notes(root: str | Path, bucket: str | None = None) -> dict[str, Any]:
     return _entry(Path(root), bucket, verify=False)[1]
 
 
+def recipe(root: str | Path) -> dict[str, Any]:
+    """Returns what a prepared zoo was made with, as its maker wrote it down.
+
+    Returns:
+        "fit" and "data_sha256" of a zoo of fits, the fields of a `ZooConfig` of a
+        generated one; empty where its maker wrote down nothing.
+
+    Raises:
+        FileNotFoundError: if the folder has no manifest.
+        ValueError: if the manifest is none of a zoo.
+    """
+    return dict(read_manifest(Path(root))["config"] or {})
+
+
 def read(root: str | Path, bucket: str | None = None, *, verify: bool = True) -> Zoo:
     """Returns one bucket of a prepared zoo, in memory, in the order it was stored in.
 

@@ -21,6 +21,7 @@ from experiments.classify_inr.run import run
 from qejax import nets, zoo
 
 SMOKE = PRESETS["smoke"][1]
+PARTS = ("accuracy %", "with probes %")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,9 @@ def test_the_table_keeps_probes_apart(metrics: dict[str, Any]) -> None:
     rows = table.lines(metrics)
     names = ["signed", "signed_attention", "mlp_raw", "signed_probes", "probes_warped"]
     assert [row["row"] for row in rows] == names
-    assert [row["probes"] for row in rows] == ["no", "no", "no", "yes", "yes"]
+    alone, probed = ([row[h] == "-" for row in rows] for h in PARTS)
+    assert alone == [False, False, False, True, True]
+    assert probed == [True, True, True, False, False]
 
 
 def test_exact_rows_change_no_prediction(metrics: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from flax import nnx
 from rich.console import Console
 
 from experiments import tables
-from experiments.edit_inr import editors, images
+from experiments.edit_inr import editors, images, report
 from experiments.edit_inr import run as experiment
 from experiments.edit_inr.__main__ import parse
 from experiments.edit_inr.config import PRESETS, ROWS, Config
@@ -61,6 +61,10 @@ def test_a_run_measures_every_row(finished, config):
     assert 0 < rows[KIND]["mse"] < 1
     assert rows[KIND]["mse_by_seed"] == [pytest.approx(rows[KIND]["mse"])]
     assert rows[KIND]["function_gap"] < 1e-10
+    # All of the test split in float32, where weights are moved by rounding too.
+    assert rows[KIND]["mse_moved"] == pytest.approx(rows[KIND]["mse"], rel=1e-3)
+    assert metrics["fits"]["short"] > 0
+    assert metrics["fits"]["diverged"] == metrics["fits"]["constant"] == 0
     assert rows[KIND]["params"] > rows["no edit"]["params"] == 0
 
 
@@ -140,6 +144,22 @@ def test_a_zoo_that_is_none_is_named(config, tmp_path):
         images.load(away, lambda share, found: None)
 
 
+@pytest.mark.usefixtures("finished")
+def test_another_grid_than_that_of_the_fits_is_named(config):
+    other = dataclasses.replace(config, zoo=images.place(config), shape=(28, 28))
+    with pytest.raises(ValueError, match=r"expected fits on a grid .* --shape 8 8"):
+        images.load(other, lambda share, found: None)
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((6,), 1), ((4, 4), 3)])
+def test_sounds_and_colours_are_drawn(shape, channels, tmp_path):
+    rng = np.random.default_rng(0)
+    signals = rng.uniform(size=(2, int(np.prod(shape)), channels))
+    panels = {"original": signals, "dilate: error": signals - 0.5}
+    path = report.plot("strict", shape, panels, tmp_path)
+    assert path.stat().st_size > 1000
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_parses_to_its_config(name):
     assert parse([name]) == (name, PRESETS[name][1])
@@ -202,6 +222,6 @@ def test_fits_of_either_convention_render_in_the_same_units(config, tmp_path):
     subject = images.load(unit, lambda share, found: None)
     assert (subject.low, subject.high) == (0.0, 1.0)
     assert subject.network.config.to_dict()["offset"] == 0.5
-    assert subject.psnr > 15
+    assert subject.fits["psnr"] > 15
     rendered = subject.splits["train"].rendered
     assert -0.5 < rendered.min() < 0.2 < 0.8 < rendered.max() < 1.5

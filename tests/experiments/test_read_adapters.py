@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from rich.console import Console
 
-from experiments import tables
+from experiments import orbits, tables
 from experiments.predict_accuracy.chunks import cast
 from experiments.read_adapters import evaluate, readers, zoo
 from experiments.read_adapters import run as experiment
@@ -150,7 +150,7 @@ def test_a_damaged_zoo_is_named(loaded, config):
 def test_moved_adapters_are_other_weights_of_the_same_networks(loaded):
     _, adapters = loaded
     net, few = adapters.network, cast(adapters.take(np.arange(4)).thetas, np.float64)
-    moved = evaluate.move(jax.random.key(0), net.spec, few, 100.0)
+    moved = orbits.move(jax.random.key(0), net.spec, few, 100.0)
     images = sets_of(TASKS["parity"]).test_x[:, :8].repeat(4, 0)
     assert evaluate.function_gap(net, few, moved, images) < 1e-10
     # A control: half of the change alone is another function.
@@ -164,7 +164,7 @@ def test_products_and_normal_forms_are_the_same_after_a_move_and_weights_are_not
     spec = nets.adapter(mlp, mlp.init(jax.random.key(0)), 2, "layer_00").spec
     vectors = np.random.default_rng(0).normal(size=(3, spec.num_parameters))
     thetas = cast(zoo_room.from_vectors(spec, vectors), np.float64)
-    moved = evaluate.move(jax.random.key(1), spec, thetas, 100.0)
+    moved = orbits.move(jax.random.key(1), spec, thetas, 100.0)
     names = ("mlp_products", "mlp_canonical", "mlp_raw")
 
     def read(theta):
