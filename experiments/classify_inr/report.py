@@ -62,11 +62,11 @@ def plot(
     parts = [part for part in parts if part]
     sizes = [len(part) + 1 for part in parts]
     inner = grid[0, :half].subgridspec(len(parts), 1, height_ratios=sizes)
-    for number, part in enumerate(parts):
-        bars = figure.add_subplot(inner[number])
-        _bars(bars, part)
-    bars.set_xlabel("accuracy, %")
-    figure.axes[1].legend(fontsize="small", loc="lower right")
+    panels = [figure.add_subplot(inner[number]) for number in range(len(parts))]
+    for axis, part in zip(panels, parts, strict=True):
+        _bars(axis, part)
+    panels[-1].set_xlabel("accuracy, %")
+    panels[0].legend(fontsize="small", loc="lower right")
     for name, row in rows.items():
         steps = [int(step) for step in row["validation"]]
         seen = [100 * metric["accuracy"] for metric in row["validation"].values()]
