@@ -29,6 +29,10 @@ from qejax.zoo._store import store
 from qejax.zoo._zoo import Zoo, from_vectors, to_vectors
 
 BUCKET = "fits"
+ORDER = "copy * signals + signal"
+"""The number of a fit, which decides its start. In the recipe of zoos of several copies
+alone: those of one copy have the same numbers under every rule, and stay as they are.
+"""
 
 
 class Signals(NamedTuple):
@@ -71,7 +75,7 @@ def fit(
     """Makes a zoo of fits in the folder `out`, or finds it there.
 
     Every fit starts from weights of its own. One seed decides every byte, on one kind
-    of device and one version of jax.
+    of device and one version of jax; more copies leave the first ones as they were.
 
     Args:
         config: how networks are fitted.
@@ -94,7 +98,9 @@ def fit(
     out = Path(out)
     signals = checked_signals(config, signals)
     digest = digest_of_data([x for x in signals if x is not None])
-    recipe = {"fit": config.to_dict(), "data_sha256": digest}
+    recipe: dict[str, Any] = {"fit": config.to_dict(), "data_sha256": digest}
+    if config.copies > 1:
+        recipe["order"] = ORDER
     if found_before(out, recipe):
         return out
     partial = partial_of(out)
@@ -151,10 +157,14 @@ def _fits(
     partial: Path,
     progress: Callable[[FitProgress], None] | None,
 ) -> dict[str, np.ndarray]:
-    """All fits in the order of their numbers: `theta`, `psnr`, `steps`."""
+    """All fits, the copies of a signal side by side: `theta`, `psnr`, `steps`.
+
+    They are fitted in the order of their numbers, `copy * len(signals) + signal`.
+    """
     net, program = nets.build(config.network()), fit_program(config)
     key = jax.random.key(config.seed)
-    total = len(signals.values) * config.copies
+    count = len(signals.values)
+    total = count * config.copies
     parts: list[dict[str, np.ndarray]] = []
     reached = 0
     for start in range(0, total, config.chunk):
@@ -167,7 +177,7 @@ def _fits(
             # The last chunk is filled up, so that all have one shape.
             full = np.resize(rows, config.chunk).astype(np.int32)
             found = jax.device_get(
-                program(key, jnp.asarray(full), signals.values[full // config.copies])
+                program(key, jnp.asarray(full), signals.values[full % count])
             )
             part = {
                 "theta": to_vectors(net.spec, found.thetas)[: len(rows)],
@@ -179,7 +189,9 @@ def _fits(
         reached += int(np.sum(part["psnr"] >= config.psnr))
         if progress is not None:
             progress(FitProgress(int(rows[-1]) + 1, total, reached, resumed))
-    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+    # From one copy after the other to one signal after the other.
+    order = np.arange(total).reshape(config.copies, count).T.ravel()
+    return {name: np.concatenate([p[name] for p in parts])[order] for name in parts[0]}
 
 
 def _gathered(

@@ -1,5 +1,6 @@
 """Fitting coordinate networks: what comes out, what resumes, what is named."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,43 @@ def test_copies_share_the_split_of_their_signal(tmp_path: Path) -> None:
     assert len(np.unique(one.vectors()[:, 0])) == 12
     alone = zoo.read(zoo.fit(changed(max_steps=0, copies=3), given, tmp_path / "zoo"))
     assert alone.ids.tolist() == one.ids.tolist()
+
+
+@pytest.mark.parametrize("sample", [0, 6])
+def test_more_copies_leave_the_first_as_they_were(tmp_path: Path, sample: int) -> None:
+    """Of five signals in chunks of four, so that a chunk holds two copies."""
+    few = changed(max_steps=40, sample=sample, together=2)
+    many = changed(max_steps=40, sample=sample, together=2, copies=3)
+    one = zoo.read(zoo.fit(few, signals(5), tmp_path / "one"))
+    three = zoo.read(zoo.fit(many, signals(5), tmp_path / "three"))
+    first = three.hyper["copy"] == 0
+    np.testing.assert_array_equal(three.vectors()[first], one.vectors())
+    np.testing.assert_array_equal(three.labels["psnr"][first], one.labels["psnr"])
+    assert three.hyper["signal"].tolist() == np.repeat(np.arange(5), 3).tolist()
+    # Every fit is of the signal that its row names.
+    flat = np.asarray(signals(5).values, np.float32).reshape(5, -1, 1)
+    own = jnp.asarray(flat[three.hyper["signal"]])
+    found = zoo.psnr_of(many, rendered(three), own)
+    np.testing.assert_allclose(found, three.labels["psnr"], rtol=1e-4)
+    assert len(np.unique(three.vectors()[:, 0])) == 15
+
+
+def test_unfinished_copies_of_another_order_are_refused(tmp_path: Path) -> None:
+    """Those of one copy have no order, and go on."""
+    for copies in (1, 2):
+        config, out = changed(max_steps=0, copies=copies), tmp_path / f"{copies}"
+        zoo.fit(config, signals(), out)
+        manifest = json.loads((out / "manifest.json").read_text())
+        recipe = manifest["config"]
+        assert ("order" in recipe) == (copies > 1)
+        partial = tmp_path / f"old_{copies}.partial"
+        partial.mkdir()
+        recipe.pop("order", None)
+        old = recipe | {"versions": manifest["versions"]}
+        (partial / "recipe.json").write_text(json.dumps(old))
+    zoo.fit(changed(max_steps=0), signals(), tmp_path / "old_1")
+    with pytest.raises(ValueError, match=r"another zoo: order should be copy \* sig"):
+        zoo.fit(changed(max_steps=0, copies=2), signals(), tmp_path / "old_2")
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
