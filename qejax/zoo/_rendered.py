@@ -39,22 +39,29 @@ class Rendered(NamedTuple):
 
 
 def compare_signals(
-    fits: Zoo, signals: np.ndarray, indices: np.ndarray | None = None
+    fits: Zoo,
+    signals: np.ndarray,
+    indices: np.ndarray | None = None,
+    testing: np.ndarray | None = None,
 ) -> Rendered:
     """Renders every network and compares it with the signal that it was fitted to.
 
     Nothing is raised for a network whose index is outside of the set: it is named and
-    counted, and all others are compared.
+    counted, and all others are compared. Where `hyper["testing"]` says which networks
+    are of test signals, whose indices start again from 0, those are compared with test
+    signals alone.
 
     Args:
         fits: coordinate networks with the index of their signal, `hyper["signal"]`.
         signals: `[M, *shape, c]` in [0, 1].
-        indices: `[M]`, of the signals; `0 ... M - 1` if left out.
+        indices: `[M]`, of the signals; `0, 1, ...` if left out, of test signals too.
+        testing: `[M]`, whether signals are test signals; none is if left out.
 
     Raises:
         ValueError: if the networks are no coordinate networks or have no index; if
             signals are not in [0, 1], have other axes or values than the networks, or
-            do not have one index each.
+            do not have one index each; if `testing` is given for networks that do not
+            say which are of test signals.
 
     Example:
         >>> import jax
@@ -82,21 +89,7 @@ def compare_signals(
             f"{fits.source}: expected signals in [0, 1], got values from "
             f"{signals.min()} to {signals.max()}. Divide bytes by 255."
         )
-    given = np.arange(len(signals)) if indices is None else np.asarray(indices)
-    if given.shape != (len(signals),):
-        raise ValueError(
-            f"{fits.source}: expected an index a signal, got {len(given)} for "
-            f"{len(signals)} signals."
-        )
-    order = np.argsort(given)
-    ranks = given[order]
-    if np.any(ranks[1:] == ranks[:-1]):
-        twice = ranks[1:][ranks[1:] == ranks[:-1]][0]
-        raise ValueError(f"{fits.source}: expected each index once, got {twice} twice.")
-    wanted = fits.hyper["signal"]
-    at = np.minimum(np.searchsorted(ranks, wanted), len(ranks) - 1)
-    there = ranks[at] == wanted
-    rows = order[at]
+    rows, there = _rows(fits, len(signals), indices, testing)
     mse = np.where(there, _errors(fits, config, signals, rows), np.nan)
     flat = signals.reshape(len(signals), -1)
     constant = there & (np.ptp(flat, axis=1)[rows] == 0)
@@ -105,6 +98,43 @@ def compare_signals(
         tuple(str(name) for name in fits.ids[~there]),
         tuple(str(name) for name in fits.ids[constant]),
     )
+
+
+def _rows(
+    fits: Zoo, count: int, indices: np.ndarray | None, testing: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The row of the signal of every network, and whether there is one."""
+    if testing is not None and "testing" not in fits.hyper:
+        raise ValueError(
+            f"{fits.source}: expected networks with hyper['testing'], which are of "
+            f"test signals, got {list(fits.hyper)}. Leave out `testing`, and let "
+            f"indices count training and then test signals."
+        )
+    kinds = np.zeros(count, bool) if testing is None else np.asarray(testing, bool)
+    if kinds.shape != (count,):
+        raise ValueError(
+            f"{fits.source}: expected `testing` to say of each of {count} signals "
+            f"whether it is a test signal, got shape {kinds.shape}."
+        )
+    # From 0 in the training and in the test signals.
+    own = np.where(kinds, np.cumsum(kinds), np.cumsum(~kinds)) - 1
+    given = own if indices is None else np.asarray(indices)
+    if given.shape != (count,):
+        raise ValueError(
+            f"{fits.source}: expected an index a signal, got {len(given)} for "
+            f"{count} signals."
+        )
+    # Even for training signals, odd for test signals.
+    keys = 2 * given.astype(np.int64) + kinds
+    order = np.argsort(keys)
+    ranks = keys[order]
+    if np.any(ranks[1:] == ranks[:-1]):
+        twice = ranks[1:][ranks[1:] == ranks[:-1]][0] // 2
+        raise ValueError(f"{fits.source}: expected each index once, got {twice} twice.")
+    signal = np.asarray(fits.hyper["signal"]).astype(np.int64)
+    wanted = 2 * signal + (np.asarray(fits.hyper.get("testing", 0)) != 0)
+    at = np.minimum(np.searchsorted(ranks, wanted), len(ranks) - 1)
+    return order[at], ranks[at] == wanted
 
 
 def _errors(

@@ -52,6 +52,35 @@ def test_errors_are_those_of_the_own_signals(convention: str) -> None:
     np.testing.assert_array_equal(by_index.mse, found.mse)
 
 
+def test_networks_of_test_signals_have_indices_of_their_own() -> None:
+    one = fits()
+    one.hyper["signal"] = np.array([0, 0, 1, 2])
+    one.hyper["testing"] = np.array([0, 1, 1, 0])
+    signals = shown(one, "signed")
+    # Number 1 of the training signals is no one's; 2 of them is.
+    train = np.stack([signals[0], np.zeros((*GRID, 1)), signals[3]])
+    alone = zoo.compare_signals(one, train)
+    assert alone.missing == ("b", "c")
+    np.testing.assert_allclose(alone.mse[[0, 3]], 0, atol=1e-12)
+    both = np.concatenate([train, signals[1:3]])
+    kinds = np.array([0, 0, 0, 1, 1])
+    found = zoo.compare_signals(one, both, testing=kinds)
+    assert found.missing == ()
+    np.testing.assert_allclose(found.mse, 0, atol=1e-12)
+    by_index = zoo.compare_signals(one, both, np.array([0, 1, 2, 1, 0]), kinds)
+    assert by_index.mse[1:3].min() > 1e-4
+    np.testing.assert_allclose(by_index.mse[[0, 3]], 0, atol=1e-12)
+
+
+def test_which_signals_are_test_signals_is_checked() -> None:
+    one, signals = fits(), np.zeros((3, *GRID, 1))
+    with pytest.raises(ValueError, match=r"expected networks with hyper\['testing'\]"):
+        zoo.compare_signals(one, signals, testing=np.zeros(3))
+    one.hyper["testing"] = np.zeros(4, np.int64)
+    with pytest.raises(ValueError, match=r"expected `testing` to say of each of 3"):
+        zoo.compare_signals(one, signals, testing=np.zeros(2))
+
+
 def test_a_set_that_holds_none_of_the_signals() -> None:
     found = zoo.compare_signals(fits(), np.zeros((2, *GRID, 1)), np.array([7, 8]))
     assert found.missing == ("a", "b", "c", "d")
