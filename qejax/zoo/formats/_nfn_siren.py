@@ -9,21 +9,30 @@ Source: Zhou et al. 2023, arXiv:2302.14040.
 """
 
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from qejax.zoo._zoo import TEST, TRAIN, VAL, Zoo
-from qejax.zoo.formats._fits import Fit, zoo_of
+from qejax.zoo.formats._fits import Fit, named, zoo_of
 
 LIMITS = (45_000, 50_000)
 """Images below the first train, below the second validate."""
+
+IMAGES = {"cifar": 60_000}
+"""Of a set X in its training and its test file; of others, such as MNIST, `OTHERS`."""
+
+OTHERS = 70_000
 
 
 def load_nfn_siren(
     directory: str | Path, prefix: str = "randinit_smaller", copies: int = 0
 ) -> Zoo:
     """Returns the networks of an NFN SIREN directory.
+
+    A network of an image that the set does not have is left out. A warning names the
+    first few of such files and counts them.
 
     Args:
         directory: a folder `siren_X_wts`, or one that holds one such.
@@ -35,7 +44,8 @@ def load_nfn_siren(
         of the image) and `copy`. Extra fits are in the split of their image.
 
     Raises:
-        FileNotFoundError: if there are no such networks.
+        FileNotFoundError: if there are no such networks, or none of an image of the
+            set.
         ValueError: if a file cannot be read, does not fit the others, or holds what is
             not finite; names the first, expected and found, and how many there are.
     """
@@ -54,7 +64,28 @@ def load_nfn_siren(
             f"{sorted(path.name for path in root.glob('*'))[:4]}."
         )
     fits.sort(key=lambda fit: (fit.signal, fit.copy))
+    fits = _of_images(root, fits)
     return zoo_of("nfn_siren", root, fits, "net.{}.linear", "net.{}", "signed")
+
+
+def _of_images(root: Path, fits: list[Fit]) -> list[Fit]:
+    """Those of images of the set; warns of all others."""
+    names = re.fullmatch(r"siren_(\w+)_wts", root.name)
+    count = IMAGES.get(names[1], OTHERS) if names else OTHERS
+    outside = [fit for fit in fits if fit.signal >= count]
+    if not outside:
+        return fits
+    if len(outside) == len(fits):
+        raise FileNotFoundError(
+            f"{root}: expected indices below {count:,}, training and then test "
+            f"images, got none below in {len(fits)} files: {named(root, fits)}."
+        )
+    warnings.warn(
+        f"{root}: expected indices below {count:,}, training and then test images; "
+        f"{len(outside)} of {len(fits)} files are left out: {named(root, outside)}.",
+        stacklevel=3,
+    )
+    return fits[: len(fits) - len(outside)]
 
 
 def _nfn_files(root: Path, name: str) -> Iterator[tuple[Path, int, int]]:

@@ -73,6 +73,33 @@ def test_nfn_siren_by_image_and_copy(tmp_path: Path) -> None:
     assert len(alone) == 4
 
 
+@pytest.mark.parametrize(("name", "images"), [("fashion", 70_000), ("cifar", 60_000)])
+def test_networks_of_images_that_are_not_in_the_set(
+    name: str, images: int, tmp_path: Path
+) -> None:
+    root = (nfn(tmp_path) / "siren_mnist_wts").rename(tmp_path / f"siren_{name}_wts")
+    (root / "randinit_smaller_7s" / "net60001.pth").unlink()
+    for number, index in enumerate((images - 1, images, images + 5)):
+        path = root / "randinit_smaller_3s" / f"net{index}.pth"
+        write_state(path, tensors(number, "net.{}.linear", "net.{}"))
+    message = (
+        rf"indices below {images:,}, .* 2 of 6 files are left out: "
+        rf"randinit_smaller_3s/net{images}\.pth, randinit_smaller_3s/net{images + 5}"
+    )
+    with pytest.warns(UserWarning, match=message):
+        one = formats.load(f"nfn_siren:{tmp_path}")["fits"]
+    assert one.hyper["signal"].tolist() == [7, 12, 46_000, images - 1]
+    assert one.split.tolist() == [0, 0, 1, 2]
+
+
+def test_networks_of_no_image_of_the_set(tmp_path: Path) -> None:
+    path = tmp_path / "randinit_smaller_3s" / "net70000.pth"
+    path.parent.mkdir()
+    write_state(path, tensors(0, "net.{}.linear", "net.{}"))
+    with pytest.raises(FileNotFoundError, match="got none below in 1 files"):
+        formats.load_nfn_siren(tmp_path)
+
+
 def test_dws_inr_with_its_splits(tmp_path: Path) -> None:
     one = formats.load(f"dws_inr:{dws(tmp_path)}")["fits"]
     assert one.ids.tolist() == [
@@ -174,6 +201,42 @@ def test_files_that_are_no_layers(tmp_path: Path) -> None:
     write_state(path, {"net.0.linear.weight": np.zeros((3, 2, 1), "f4")})
     with pytest.raises(ValueError, match=r"expected matrices net\.0\.linear\.weight"):
         formats.load_nfn_siren(tmp_path)
+
+
+def test_an_odd_first_file_is_the_one_that_is_named(tmp_path: Path) -> None:
+    path = nfn(tmp_path) / "siren_mnist_wts" / "randinit_smaller_3s" / "net7.pth"
+    odd = {
+        f"net.{n}.{name}": np.ones(shape, "f4")
+        for n, name, shape in (
+            (0, "linear.weight", (5, 2)),
+            (0, "linear.bias", (5,)),
+            (1, "weight", (1, 5)),
+            (1, "bias", (1,)),
+        )
+    }
+    path.unlink()
+    write_state(path, odd)
+    message = (
+        r"randinit_smaller_3s/net7\.pth: .* \(1 of 4 files cannot be used: "
+        r"randinit_smaller_3s/net7\.pth; remove"
+    )
+    with pytest.raises(ValueError, match=message):
+        formats.load_nfn_siren(tmp_path)
+    path.unlink()
+    assert len(formats.load_nfn_siren(tmp_path)) == 3
+
+
+def test_the_first_few_damaged_files_are_named(tmp_path: Path) -> None:
+    paths = sorted(nfn(tmp_path).glob("siren_mnist_wts/*/net*.pth"))
+    assert len(paths) == 5
+    for path in paths:
+        path.write_bytes(b"damaged")
+    message = (
+        r"\(5 of 5 files cannot be used: randinit_smaller_3s/net7\.pth, "
+        r"randinit_smaller_aug0_3s/net7\.pth, randinit_smaller_5s/net12\.pth, \.\.\.;"
+    )
+    with pytest.raises(ValueError, match=message):
+        formats.load_nfn_siren(tmp_path, copies=1)
 
 
 @pytest.mark.parametrize(
