@@ -43,7 +43,8 @@ def run(
         console: where progress and the table go.
 
     Returns:
-        What `metrics.json` holds: counts, PSNR and steps by split, and the time.
+        What `metrics.json` holds: counts, the ids of the first that are short,
+        diverged or constant, PSNR and steps by split, and the time.
 
     Raises:
         ValueError: if there are too few signals, all fits diverge, or another zoo is
@@ -126,10 +127,11 @@ def _metrics(
                 "psnr": np.quantile(psnr, QUANTILES).tolist(),
                 "steps": np.quantile(steps, QUANTILES).tolist(),
             }
-    counts = ("fits", "short", "diverged", "constant")
+    cases = ("short", "diverged", "constant")
     return plain(
         {
-            **{name: notes[name] for name in counts},
+            **{name: notes[name] for name in ("fits", *cases)},
+            **{f"{name}_ids": notes[f"{name}_ids"] for name in cases},
             "splits": splits,
             "quantiles": QUANTILES,
             "wanted_psnr": config.psnr,

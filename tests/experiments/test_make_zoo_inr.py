@@ -62,6 +62,10 @@ def test_a_stopped_zoo_goes_on(made: tuple[InrConfig, dict[str, Any], str]) -> N
     assert metrics["fits"] == 24
     assert 0 < metrics["short"] < 24
     assert metrics["short"] == sum(x["short"] for x in metrics["splits"].values())
+    notes = zoo.notes(config.out / "zoo")
+    assert len(metrics["short_ids"]) == metrics["short"]
+    for case in ("short", "diverged", "constant"):
+        assert metrics[f"{case}_ids"] == notes[f"{case}_ids"]
     assert metrics["fits_per_second"] > 0
     assert f"24 fits: {metrics['short']} short of 21 dB, 0 diverged" in text
     assert "fits/s; the zoo is" in text

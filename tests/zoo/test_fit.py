@@ -158,6 +158,22 @@ def test_what_went_wrong_is_counted_and_kept(tmp_path: Path) -> None:
     assert (notes["diverged"], len(zoo.read(out))) == (0, 3)
 
 
+def test_fits_that_diverge_are_named_and_the_others_kept(tmp_path: Path) -> None:
+    """Signals that the starts already show are not moved; a step ruins all others."""
+    values = np.random.default_rng(0).uniform(0.45, 0.55, (5, 5, 4))
+    values[[1, 4]] = np.indices((5, 4)).sum(0) % 2
+    config = changed(convention="unit", psnr=10.0, learning_rate=1e38, max_steps=20)
+    out = zoo.fit(config, signals(5, values=values), tmp_path / "zoo")
+    notes, one = zoo.notes(out), zoo.read(out)
+    assert (notes["fits"], notes["diverged"], notes["short"]) == (5, 2, 0)
+    assert notes["diverged_ids"] == ["fits_000001", "fits_000004"]
+    assert one.ids.tolist() == ["fits_000000", "fits_000002", "fits_000003"]
+    assert one.hyper["signal"].tolist() == [0, 2, 3]
+    assert one.labels["class"].tolist() == [0, 2, 3]
+    assert one.labels["steps"].tolist() == [0, 0, 0]
+    assert np.isfinite(one.vectors()).all()
+
+
 def test_fits_that_all_diverge_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="all 3 fits diverged; lower learning_rate"):
         zoo.fit(changed(learning_rate=1e38), signals(), tmp_path / "zoo")
