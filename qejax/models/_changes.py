@@ -279,13 +279,17 @@ class GraphChanges(nnx.Module):
         )
 
     def __call__(self, leaves: Leaves, known: dict[str, Array]) -> Leaves:
-        """Returns changes `[*leaf.view]`.
+        """Returns changes `[*leaf.view]` of units that permute.
 
         Args:
-            leaves: of a normal form, by path, each of about unit size.
+            leaves: of a normal form, by path, each of about unit size; cut off at 6.
             known: further numbers of the network, by name.
         """
-        leaves = {path: jnp.clip(x, -CLIP, CLIP) for path, x in leaves.items()}
+        # Grouped heads have one axis more where matrices act than units have here.
+        leaves = {
+            leaf.path: jnp.clip(leaves[leaf.path].reshape(leaf.view), -CLIP, CLIP)
+            for leaf in self.graph.spec.leaves
+        }
         graph = layers.arrange(self.graph, leaves)
         mixed = self.mix(graph, self._extra(leaves, known))
         return {i.path: self._change(i, mixed) for i in self.graph.incidences}

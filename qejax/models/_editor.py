@@ -38,7 +38,7 @@ class Editor(nnx.Module):
       shared `alpha` and `out` strict: `F(g theta) = g' F(theta)` with
       `g' = alpha(g theta) g alpha(theta)^-1`. A sum needs both sides to move alike, so
       `alpha` stands outside of it: the function of the edit does not depend on it.
-      Where units have no scales it is "strict".
+      Where units have no scales and no matrices act it is "strict".
     - "canonical": `F(theta)` is the edited normal form, and `F(g theta) = p F(theta)`
       with `p` a permutation. Normal forms jump where a sign or a phase is decided.
 

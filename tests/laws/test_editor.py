@@ -121,6 +121,21 @@ def test_edits_commute_with_matrices(name: str, kind: str) -> None:
     assert relative_gap(act(g, edited), edited) > 1e-3
 
 
+@pytest.mark.parametrize(
+    "name",
+    [x if x == "grouped" else pytest.param(x, marks=pytest.mark.slow) for x in HEADS],
+)
+def test_edits_of_normal_forms_of_matrices(name: str) -> None:
+    """`F(g theta)` has the entries of `F(theta)`, in an order of its own."""
+    spec, edit = HEADS[name], program(name, "canonical")
+    act = fast_jit(functools.partial(spaces.act, spec))
+    theta, g = theta_of(spec, 0), element_of(spec, 0, 3.0)
+    sort = functools.partial(jax.tree.map, lambda leaf: jnp.sort(leaf.reshape(-1)))
+    edited = sort(edit(theta))
+    assert relative_gap(sort(edit(act(g, theta))), edited) < RTOL
+    assert relative_gap(sort(edit(theta_of(spec, 7))), edited) > 1e-3
+
+
 @pytest.mark.parametrize("name", ["sine", "mixed"])
 def test_a_raw_map_in_an_edit_is_caught(name: str) -> None:
     row, run, edit = NETS[name], compiled(name), program(name, "strict")
