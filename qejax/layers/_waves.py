@@ -1,4 +1,4 @@
-"""Weights that read inputs, at learned frequencies: positions become waves.
+"""Weights that write units and read none, at learned frequencies.
 
 A unit that reads the coordinates `x` of a signal, `sin(w x + b)`, is a wave; what tells
 one from another is where `w` lies, and that is no linear function of it. With learned
@@ -22,36 +22,46 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from qejax._typing import Array, Leaves
-from qejax.layers._features import Features
+from qejax.layers._features import Features, check_still
 from qejax.layers._linear import matrix, times
 from qejax.layers._message_passing import key_of
 from qejax.spaces import Axis, Leaf, WeightSpec
 
+_WHO = "InputWaves and WaveFeatures"
+"""In messages of both: the one is made by the other."""
+
 
 class InputWaves(nnx.Module):
-    """Adds the sines and cosines of weights that read inputs, as leaves.
+    """Adds the sines and cosines of matrices that write units and read none, as leaves.
 
     `waves(act(g, leaves)) == act(g, waves(leaves))` by the action of `waves.spec`, for
-    every `g`. Where no leaf reads inputs, or its units have scales, nothing is added.
+    every `g`. Of networks of coordinates, images and numbers, such matrices are those
+    that read the inputs. Of transformers they are embeddings and tables of positions,
+    and with `spec.permutations_only()` also what reads a stream without an order of its
+    own: kernels and biases of heads. Units with scales have no frequencies, and where
+    no such matrix is left nothing is added.
 
     One network, no batch axis (batch with `jax.vmap`); dtype of the leaves.
 
     Args:
         spec: the weight space.
         waves: frequencies per leaf; 0 for none.
-        rate: standard deviation of the frequencies at first, in units of the root mean
-            square of the weights.
+        rate: standard deviation of the frequencies at first, in units of one over the
+            root mean square of the weights: the angle is `w Om`, and leaves come in
+            about unit size.
         param_dtype: of the parameters.
         rngs: the stream `params` is used.
 
     Raises:
-        ValueError: if `waves` is negative.
+        ValueError: if `waves` is negative, or units of the spec turn.
 
     Example:
         >>> from qejax import nets, spaces
-        >>> net = nets.coordinate((2, 8, 8, 1), "tanh")
-        >>> waves = InputWaves(net.spec, 16, rngs=nnx.Rngs(0))
-        >>> leaves = waves(spaces.views(net.spec, net.init(jax.random.key(0))))
+        >>> net = nets.coordinate((2, 8, 8, 1), "sine(30)")
+        >>> theta = spaces.settled(net.spec, net.init(jax.random.key(0)))
+        >>> spec = spaces.settled_spec(net.spec)
+        >>> waves = InputWaves(spec, 16, rngs=nnx.Rngs(0))
+        >>> leaves = waves(spaces.views(spec, theta))
         >>> leaves["layer_00/kernel@sin"].shape
         (16, 8)
     """
@@ -67,8 +77,9 @@ class InputWaves(nnx.Module):
     ) -> None:
         if waves < 0:
             raise ValueError(
-                f"InputWaves(waves=...) should be at least 0, got {waves}."
+                f"{_WHO}: expected waves of at least 0, got {waves}. Use 0 for none."
             )
+        check_still(spec, _WHO)
         self.read = _readers(spec) if waves else ()
         self.omega = nnx.Dict()
         for leaf in self.read:
@@ -100,7 +111,7 @@ class InputWaves(nnx.Module):
         """Returns what is added, unit by unit, `[n_s, width[s]]`, where there is any.
 
         Args:
-            leaves: as in a call; those that read inputs are enough.
+            leaves: as in a call; those of `read` are enough.
         """
         found, parts = self(leaves), {name: [] for name, w in self.width.items() if w}
         for leaf in self.read:
@@ -127,7 +138,7 @@ class WaveFeatures(nnx.Module):
         rngs: the stream `params` is used.
 
     Raises:
-        ValueError: if `waves` is negative.
+        ValueError: if `waves` is negative, or units of the spec turn.
 
     Example:
         >>> from qejax import nets, spaces
@@ -190,7 +201,7 @@ def _added(leaf: Leaf, waves: int) -> tuple[Leaf, Leaf]:
 
 @functools.lru_cache(maxsize=256)
 def _readers(spec: WeightSpec) -> tuple[Leaf, ...]:
-    """Matrices from inputs of the network to units that have no scales."""
+    """Matrices that write units without scales, and read none."""
     found = []
     for leaf in spec.leaves:
         moved = leaf.moved()

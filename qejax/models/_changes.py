@@ -32,10 +32,12 @@ class EditorConfig:
         eta: size of the edit at first, relative to the root mean square of each leaf;
             one number per leaf is learned.
         hidden: width of the update of a unit of "signed".
-        waves: learned frequencies at which weights that read inputs are read; 0 for
-            none.
-        rate: standard deviation of the frequencies at first.
-        heads: of attention over units, of "signed"; 0 for plain sums.
+        waves: learned frequencies of matrices that write units and read none, such as
+            those that read inputs; 0 for none. See `qejax.layers.InputWaves`.
+        rate: standard deviation of the frequencies at first, in units of one over the
+            root mean square of a leaf.
+        heads: of attention over units; 0 for plain sums, and for all kinds but
+            "signed".
         rank: products per entry in the readout of "signed".
         max_fixed: as in `MonomialLinear`.
         eps: of group-valued maps, in (0, 1).
@@ -65,7 +67,7 @@ class EditorConfig:
 
 
 class LayerChanges(nnx.Module):
-    """A stack of strict layers, then a strict linear one to a single channel.
+    """Waves, a stack of strict layers, then a strict linear one to a single channel.
 
     Args:
         spec: of the features.
@@ -124,7 +126,7 @@ class SignedChanges(nnx.Module):
     An entry changes by `sum_r prod_ends (A_end u_end)_r`, with `u` odd at the ends with
     which the entry flips and even at the others, and by itself times such a sum of even
     features. Even features know of the whole network: of the means of all, and of the
-    leaves that read no units.
+    leaves of no units.
 
     Args:
         spec: of the features; of signs and permutations.

@@ -13,7 +13,7 @@ from qejax import layers
 from qejax._typing import Array, Float, PRNGKeyArray, Theta
 from qejax.models._config import input_shape
 from qejax.models._exact import Subject
-from qejax.models._trunks import TRUNKS, Quasi, TrunkConfig
+from qejax.models._trunks import TRUNKS, Quasi, TrunkConfig, check_heads
 from qejax.nets import Network
 from qejax.spaces import WeightSpec, canonical_form, restore, settled_spec
 
@@ -24,9 +24,10 @@ class ClassifierConfig:
 
     Attributes:
         depth: layers, or rounds of messages, of the trunk.
-        waves: learned frequencies at which weights that read inputs are read; 0 for
-            none.
-        heads: of attention over units, of the kind "signed"; 0 for plain sums.
+        waves: learned frequencies of matrices that write units and read none, such as
+            those that read inputs; 0 for none. See `qejax.layers.InputWaves`.
+        heads: of attention over units; 0 for plain sums, and for all kinds but
+            "signed".
         mixer: of the kinds on the normal form, see `PredictorConfig`.
         probes: learned inputs on which networks are run; 0 reads weights alone.
         hidden: width of the head.
@@ -63,8 +64,8 @@ class Classifier(nnx.Module):
         rngs: `params` is used.
 
     Raises:
-        ValueError: if the kind is unknown, there is nothing to read, heads do not
-            divide the channels, or probes are asked for without a network.
+        ValueError: if the kind is unknown or has no heads, there is nothing to read,
+            heads do not divide the channels, or probes are asked for without a network.
 
     Example:
         >>> from qejax import nets
@@ -90,6 +91,7 @@ class Classifier(nnx.Module):
             raise ValueError(
                 f"Classifier(quasi=...): expected one of {list(TRUNKS)}, got {quasi!r}."
             )
+        check_heads(config.heads, quasi, "Classifier")
         if config.probes and network is None:
             raise ValueError(
                 f"Classifier(config.probes={config.probes}): probes run the network, "

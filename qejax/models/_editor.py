@@ -18,6 +18,7 @@ from qejax.models._changes import (
     SignedChanges,
 )
 from qejax.models._leaf_scale import LeafScale
+from qejax.models._trunks import check_heads
 from qejax.spaces import Canonical, WeightSpec
 
 Editing = Literal["strict", "gauge", "relative", "signed", "canonical"]
@@ -59,7 +60,8 @@ class Editor(nnx.Module):
     Raises:
         ValueError: if `quasi` is unknown; if it is not "canonical" and shifts, norms or
             streams have to be settled first; if it is "signed" and groups other than
-            permutations and signs act, or heads do not divide the channels.
+            permutations and signs act, or heads do not divide the channels; if it is
+            another kind and has heads.
 
     Source: Zhou et al. 2023, arXiv:2302.14040 (edits as small changes of weights); Tran
     et al. 2026, arXiv:2604.23720 (quasi-equivariance).
@@ -89,6 +91,7 @@ class Editor(nnx.Module):
                 f"{quasi!r}."
             )
         config = config or EditorConfig()
+        check_heads(config.heads, quasi, "Editor")
         free = spaces.settled_spec(spec)
         if quasi != "canonical" and free != spaces.phase_free_spec(spec):
             raise ValueError(

@@ -24,7 +24,8 @@ class SignedTrunk(nnx.Module):
         spec: of settled weights.
         channels: odd and even features of a unit, `C` each; `4 C` inside.
         depth: rounds of messages.
-        waves: learned frequencies of weights that read inputs; 0 for none.
+        waves: learned frequencies of matrices that write units and read none; 0 for
+            none.
         heads: of attention over units; 0 for plain sums.
         param_dtype: of the parameters.
         rngs: `params` is used.

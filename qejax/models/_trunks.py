@@ -1,8 +1,9 @@
 """From exact features of one network to a vector of learned invariants, by kind.
 
 `TRUNKS` is the table of `Predictor(quasi=...)`. The kinds on raw weights stack strictly
-or quasi-equivariant layers and end in an `InvariantPool`; those on the normal form need
-to respect permutations only, and pass messages.
+or quasi-equivariant layers and end in an `InvariantPool`; those on the normal form pass
+messages, and need to respect permutations only. "signed" reads the normal form too, but
+respects the signs that it chose.
 """
 
 from collections.abc import Callable
@@ -38,7 +39,8 @@ class TrunkConfig:
         carried: channels sent along an edge of "transport".
         max_fixed: as in `MonomialLinear`.
         eps: of group-valued maps.
-        waves: frequencies at which weights that read inputs are read; 0 for none.
+        waves: frequencies of matrices that write units and read none, such as those
+            that read inputs; 0 for none. See `qejax.layers.InputWaves`.
         heads: of attention over units, of "signed"; 0 for plain sums.
         extra: further channels of nodes, as sorted pairs.
         param_dtype: of the parameters.
@@ -85,7 +87,7 @@ class Trunk(Protocol):
 
 
 class LayerTrunk(nnx.Module):
-    """A stack of equivariant layers on the raw weights, then an invariant pool."""
+    """Waves, a stack of equivariant layers on raw weights, then an invariant pool."""
 
     def __init__(
         self,
@@ -273,6 +275,19 @@ class GraphTrunk(nnx.Module):
         graph = features.graph
         scaled = apply("nodes", graph.nodes), apply("edges", graph.edges)
         return Arranged(GraphFeatures(*scaled, graph.globe), read)
+
+
+def check_heads(heads: int, quasi: str, who: str) -> None:
+    """Raises if a kind is asked for heads that it would not use.
+
+    Raises:
+        ValueError: names the kind, and what to do.
+    """
+    if heads and quasi != "signed":
+        raise ValueError(
+            f"{who}(config.heads={heads}): expected heads of the kind 'signed' alone, "
+            f"got {quasi!r}. Pass heads=0, or quasi='signed'."
+        )
 
 
 def covariant(

@@ -235,8 +235,8 @@ def test_a_transformer_is_edited_in_its_normal_form() -> None:
 
 
 def test_what_an_editor_refuses() -> None:
-    def make(name: str, kind: Any) -> Editor:
-        return Editor(NETS[name].net.spec, 2, kind, config=SMALL, rngs=nnx.Rngs(0))
+    def make(name: str, kind: Any, config: EditorConfig = SMALL) -> Editor:
+        return Editor(NETS[name].net.spec, 2, kind, config=config, rngs=nnx.Rngs(0))
 
     with pytest.raises(ValueError, match=r"Editor\(quasi=...\): expected one of"):
         make("sine", "free")
@@ -244,3 +244,5 @@ def test_what_an_editor_refuses() -> None:
         make("vit, class token", "strict")
     with pytest.raises(ValueError, match="expected units that permute and flip, got"):
         make("mixed", "signed")
+    with pytest.raises(ValueError, match="heads of the kind 'signed' alone, got"):
+        make("sine", "strict", EditorConfig(heads=2))

@@ -10,7 +10,7 @@ from flax import nnx
 
 from qejax import layers, nets, spaces
 from tests.layer_specs import SPECS, compiled_act, fast_jit, random_module
-from tests.registry import RTOL
+from tests.registry import NETS, RTOL
 
 NAMES = ("mlp-permutation", "mlp-sign", "residual-sign", "conv-sign", "mixed")
 MODULES = {"leaves": layers.InputWaves, "features": layers.WaveFeatures}
@@ -102,5 +102,26 @@ def test_of_units_is_what_was_added() -> None:
 
 @pytest.mark.parametrize("kind", MODULES)
 def test_a_negative_number_is_named(kind: str) -> None:
-    with pytest.raises(ValueError, match=r"InputWaves\(waves=...\) should be at least"):
+    message = "WaveFeatures: expected waves of at least 0, got -1"
+    with pytest.raises(ValueError, match=message):
         module_of(kind, SPECS["mlp-sign"], waves=-1)
+
+
+@pytest.mark.parametrize("kind", MODULES)
+def test_units_that_turn_are_named(kind: str) -> None:
+    """Nothing would be added to them without a word; settled ones have waves."""
+    spec = nets.mlp_spec((4, 3, 2), activation="sine(2)")
+    with pytest.raises(ValueError, match="WaveFeatures: expected units without phases"):
+        module_of(kind, spec)
+    settled = spaces.settled_spec(spec)
+    added = len(module_of(kind, settled).spec.leaves) - len(settled.leaves)
+    assert added == 2
+
+
+def test_what_is_read_of_a_transformer() -> None:
+    """Tables that write the stream; in an order of units alone what reads none, too."""
+    spec = spaces.settled_spec(NETS["vit, class token"].net.spec)
+    tables = ["embed/kernel", "position/embedding"]
+    biases = ["block_00/attention/query/bias"]
+    for one, wanted in ((spec, tables), (spec.permutations_only(), tables + biases)):
+        assert [leaf.path for leaf in module_of("leaves", one).read] == wanted

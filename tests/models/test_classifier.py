@@ -161,6 +161,10 @@ def test_dropout_needs_a_key() -> None:
             {"config": models.ClassifierConfig(probes=2)},
             "probes run the network, got network=None",
         ),
+        (
+            {"quasi": "strict", "config": models.ClassifierConfig(heads=2)},
+            r"Classifier\(config.heads=2\): expected heads of the kind 'signed' alone",
+        ),
     ],
 )
 def test_what_is_refused(fields: dict[str, Any], message: str) -> None:
