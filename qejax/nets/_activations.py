@@ -10,7 +10,8 @@ order: with `q_i = (w_i . x + b_i)^2`, two `q` differ by a constant only if `(w,
 agree up to a sign (compare squares, then what is linear in `x`), and exponentials of
 polynomials that do not differ by constants are linearly independent. So the unordered
 set of `(+-(w_i, b_i), a_i)` can be read off the function, unless a weight is zero or
-two units are the same.
+two units are the same. That proof is for one hidden layer; for more of them it is
+tested that no continuous symmetry is missing (`tests/laws/test_maximal.py`).
 
 A row states a group that is a symmetry, the largest of `GROUPS`; two activations have
 more. `abs` is homogeneous for negative factors up to their sign, `|-x| == |x|`: units

@@ -6,6 +6,7 @@ dimensions: the connected part of the group is maximal. Shown on networks withou
 units and with layers wide enough that no other direction is lost: `MAXIMAL`.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -24,7 +25,10 @@ CLEAR = 1e-9
 
 
 def tangent(spec: WeightSpec, theta: Any) -> np.ndarray:
-    """Columns along which the connected part of the group moves weights, `[P, n]`."""
+    """Columns along which the connected part of the group moves weights, `[P, n]`.
+
+    Half periods of sines are whole numbers, so that units which turn are none of it.
+    """
     e = spaces.identity(spec, jnp.float64)
     free = {name: getattr(one, "scale", one) for name, one in e.items()}
     flat, build = jax.flatten_util.ravel_pytree(free)
@@ -33,7 +37,7 @@ def tangent(spec: WeightSpec, theta: Any) -> np.ndarray:
         parts = build(vector)
         g = {
             name: one._replace(scale=parts[name])
-            if isinstance(one, groups.Monomial)
+            if isinstance(one, groups.Monomial | groups.Dihedral)
             else parts[name]
             for name, one in e.items()
         }
@@ -51,7 +55,7 @@ def tangent(spec: WeightSpec, theta: Any) -> np.ndarray:
 
 def _along(group: str, block: np.ndarray) -> np.ndarray:
     """The columns of an element's entries turned into those of its Lie algebra."""
-    if group in ("permutation", "sign"):
+    if group in ("permutation", "sign", "dihedral"):
         return block[:, :0]
     if not group.startswith("orthogonal"):
         return block
@@ -66,6 +70,8 @@ def _along(group: str, block: np.ndarray) -> np.ndarray:
 
 def rank(matrix: np.ndarray) -> int:
     """Rank, with a gap around the threshold or nothing said."""
+    if not matrix.size:
+        return 0
     values = np.linalg.svd(matrix, compute_uv=False)
     values = values / values[0]
     count = int(np.sum(values > CLEAR))
@@ -86,8 +92,8 @@ def missing(row: Row) -> int:
 
     jacobian = np.asarray(fast_jit(jax.jacfwd(outputs))(spaces.ravel(spec, theta)))
     along = tangent(spec, theta)
-    kept = np.max(np.abs(jacobian @ along))
-    assert kept <= 1e-10 * np.max(np.abs(jacobian)) * np.max(np.abs(along))
+    kept = np.max(np.abs(jacobian @ along), initial=0)
+    assert kept <= 1e-10 * np.max(np.abs(jacobian)) * np.max(np.abs(along), initial=0)
     return spec.num_parameters - rank(jacobian) - rank(along)
 
 
@@ -101,6 +107,10 @@ def encoder(**fields: Any) -> Row:
 
 MAXIMAL = {
     "scales": Row(nets.mlp((3, 5, 2), "leaky_relu"), (3,)),
+    **{
+        f"coordinates, {name}": Row(nets.coordinate((2, 5, 4, 1), name), (2,))
+        for name in ("gaussian(1)", "sine(2)", "tanh")
+    },
     "rotations": NETS["rms without scale, rotary, grouped"],
     "centred rotations, tables": NETS["language, layer norm without scale"],
     "a stream that is read without a norm, and centred ones": encoder(
@@ -112,6 +122,12 @@ MAXIMAL = {
 @pytest.mark.parametrize("name", MAXIMAL)
 def test_nothing_else_keeps_the_function(name: str) -> None:
     assert missing(MAXIMAL[name]) == 0
+
+
+def test_control_without_scales_a_dimension_a_unit_is_missing() -> None:
+    row = MAXIMAL["scales"]
+    net = replace(row.net, spec=row.net.spec.permutations_only())
+    assert missing(Row(net, row.inputs)) == 5
 
 
 def test_control_a_smaller_group_leaves_something() -> None:
