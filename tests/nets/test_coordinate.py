@@ -1,5 +1,6 @@
 """Coordinate networks: values, starts, encodings, and what is refused."""
 
+import functools
 import math
 from typing import Any
 
@@ -8,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qejax import nets
+from qejax import nets, spaces
+from tests.layer_specs import fast_jit
+from tests.registry import RTOL, Row, element_of, gap, inputs_of, theta_of
 
 KEY = jax.random.key(0)
 
@@ -52,6 +55,31 @@ def test_octaves_of_every_coordinate() -> None:
     x = jnp.array([[0.25, 0.9], [0.1, 0.3]])
     units = net.units(theta, x)[1]["hidden_0"][:, 0]
     np.testing.assert_allclose(units, jnp.sin(2 * jnp.pi * x[:, 0]), rtol=1e-6)
+
+
+def outputs_of_an_orbit(net: nets.Network, acting: Any) -> float:
+    """How far outputs move when weights move by an element of the group of `acting`."""
+    theta, g = theta_of(net.spec, 0), element_of(acting, 0)
+    row = Row(net, (2,))
+    run, x = fast_jit(net.apply), inputs_of(row)
+    moved = fast_jit(functools.partial(spaces.act, acting))(g, theta)
+    assert gap(moved, theta) > 1e-3
+    return gap(run(moved, x), run(theta, x))
+
+
+@pytest.mark.parametrize("name", ["tanh", "gaussian(1)", "sine(2)"])
+def test_octaves_keep_the_symmetry_of_units(name: str) -> None:
+    net = nets.coordinate((2, 5, 4, 3), name, octaves=2, offset=0.5)
+    assert outputs_of_an_orbit(net, net.spec) < RTOL
+
+
+def test_control_gaussians_do_not_flip_as_tanh_does() -> None:
+    """The group of tanh has the same spaces, and flips readers too."""
+    net, other = (
+        nets.coordinate((2, 5, 4, 3), name, octaves=2)
+        for name in ("gaussian(1)", "tanh")
+    )
+    assert outputs_of_an_orbit(net, other.spec) > 1e-3
 
 
 def test_a_configuration_builds_it_again() -> None:
