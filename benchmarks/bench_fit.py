@@ -5,19 +5,22 @@ SIRENs 2-32-32-1 to 28x28 images, a chunk of `zoo.fit`, all for as many steps:
 - `at_once`: the compiled program of the library, starts and measured PSNR included;
 - `loop_fit`: one network at a time, a jitted fit (`fori_loop`, optax Adam, `jnp.sin`);
 - `loop_steps`: one network at a time, a Python loop over a jitted step;
-- `bare_products`: every matrix product of one training step of `together` networks,
-  found in its jaxpr, alone in one compiled function; `sines`: sine and cosine of as
-  many units, by the function of the networks; `sines_xla`: by `jnp.sin` and `jnp.cos`.
+- `products`: steps of `together` linear networks of the same widths, without biases:
+  the matrix products of a training step and next to nothing else;
+- `sines`: sine and cosine of as many units, by the function of the networks, eight of
+  them summed before anything is written; `sines_xla`: by `jnp.sin` and `jnp.cos`.
 
-The floor of a step is the time of `bare_products` and `sines`; `floor_share` is the
-floor of all steps over the time of `at_once`, `loop_ratio` is fits per second over
-those of the faster loop. The pieces of the floor are calls of their own and write their
-results, so that a share may be above 1. Run on a quiet machine:
+The last three are loops of as many steps as a fit has, in one compiled call each. What
+a step needs comes from the one before, so that no step is left out, and nothing is
+written that a fit would not write. The floor of a step is the time of `products` and
+`sines`; `floor_share` is the floor of all steps over the time of `at_once`,
+`loop_ratio` is fits per second over those of the faster loop. Run on a quiet machine:
 
     python -m benchmarks.bench_fit
 """
 
 import argparse
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -28,12 +31,15 @@ import optax
 from jax import lax
 
 from benchmarks import harness
-from benchmarks.bench_generate import _bare, _step_products_of
+from benchmarks.bench_generate import _flops, _step_products_of
 from qejax import nets, zoo
 from qejax.nets._sine import cosine, sine
 from qejax.zoo import _fit_many
 
 CHECK_STEPS = 20
+
+SUMMED = 8
+"""Sines in a sum of the floor."""
 
 
 def _config(steps: int, count: int, together: int) -> zoo.FitConfig:
@@ -97,35 +103,83 @@ def _gap(a: Any, b: Any) -> float:
     return max(jax.tree.leaves(gaps))
 
 
-def _products(net: nets.Network, together: int) -> harness.Subject:
-    """Those of one step of the networks of one loop."""
+def _products(net: nets.Network, together: int, steps: int) -> harness.Subject:
+    """Gradients of linear networks: the products of those of sine networks."""
     grid = nets.grid(28, 28)
-
-    def loss(thetas: Any) -> Any:
-        values = jax.vmap(net.apply, (0, None))(thetas, grid)
-        return jnp.sum(values**2)
-
     template = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((together, *x.shape), x.dtype),
         net.spec.template(),
     )
-    return _bare(_step_products_of(loss, template))
+    rng = np.random.default_rng(0)
+    kernels = [
+        jnp.asarray(rng.normal(size=shape) / shape[1] ** 0.5, "float32")
+        for shape in (layer["kernel"].shape for layer in template.values())
+    ]
+
+    def sine_loss(thetas: Any) -> Any:
+        return jnp.sum(jax.vmap(net.apply, (0, None))(thetas, grid) ** 2)
+
+    def loss(kernels: Any) -> Any:
+        values = jax.vmap(lambda one: functools.reduce(jnp.matmul, one, grid))(kernels)
+        return jnp.sum(values**2)
+
+    def run(kernels: Any) -> Any:
+        def step(_: Any, kernels: Any) -> Any:
+            return jax.tree.map(lambda x, g: x - 1e-6 * g, kernels, slope(kernels))
+
+        slope = jax.grad(loss)
+        return lax.fori_loop(0, steps, step, kernels)
+
+    wanted, found = (
+        _step_products_of(sine_loss, template),
+        _step_products_of(loss, kernels),
+    )
+    if sorted(map(_flops, wanted)) != sorted(map(_flops, found)):
+        raise AssertionError("linear networks should have the products of sine ones.")
+
+    def check(out: Any) -> None:
+        assert all(bool(jnp.isfinite(x).all()) for x in out), "not finite"
+        moved = [bool((x != y).any()) for x, y in zip(out, kernels, strict=True)]
+        assert all(moved), "no step was taken"
+
+    facts = {
+        "step_flops": sum(map(_flops, found)),
+        "shapes": [[list(v.aval.shape) for v in eqn.invars] for eqn in found],
+    }
+    return harness.compile_jitted("products", run, kernels, check=check, facts=facts)
 
 
 def _sines(
-    name: str, together: int, sine: Callable[[Any], Any], cosine: Callable[[Any], Any]
+    name: str,
+    together: int,
+    steps: int,
+    sine: Callable[[Any], Any],
+    cosine: Callable[[Any], Any],
 ) -> harness.Subject:
-    x = jnp.asarray(
-        np.random.default_rng(0).normal(size=(together, 784, 64)), "float32"
-    )
+    """Of all hidden units of a step, summed over some: few values are written.
+
+    The sum is inside of an element, because the compiler takes no vectors of sines in
+    a reduction.
+    """
+    shape = (together, 784, 64 // SUMMED)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=shape), "float32")
+    shifts = np.linspace(-4, 4, SUMMED, dtype="float32")
+
+    def run(x: Any) -> Any:
+        def step(_: Any, x: Any) -> Any:
+            return 0.01 * sum(sine(x + shift) + cosine(x + shift) for shift in shifts)
+
+        return lax.fori_loop(0, steps, step, x)
 
     def check(out: Any) -> None:
-        assert all(bool(jnp.isfinite(part).all()) for part in out), "not finite"
+        wanted = np.asarray(x, np.float64)
+        for _ in range(steps):
+            moved = wanted[..., None] + shifts
+            wanted = 0.01 * (np.sin(moved) + np.cos(moved)).sum(-1)
+        gap = np.abs(np.asarray(out) - wanted).max()
+        assert gap < 1e-5, f"other sums of sines: gap {gap}"
 
-    def both(x: Any) -> Any:
-        return sine(x), cosine(x)
-
-    return harness.compile_jitted(name, both, x, check=check)
+    return harness.compile_jitted(name, run, x, check=check)
 
 
 def measure(count: int, together: int, steps: int) -> harness.Record:
@@ -163,25 +217,26 @@ def measure(count: int, together: int, steps: int) -> harness.Record:
             call=lambda: loop.by_steps(start, target, steps),
             check=lambda: same(loop.by_steps(start, target, CHECK_STEPS)),
         ),
-        _products(net, together),
-        _sines("sines", together, sine, cosine),
-        _sines("sines_xla", together, jnp.sin, jnp.cos),
+        _products(net, together, steps),
+        _sines("sines", together, steps, sine, cosine),
+        _sines("sines_xla", together, steps, jnp.sin, jnp.cos),
     ]
     times = harness.time_subjects(subjects, seconds=0.2)
 
     def seconds(name: str) -> float:
         return times[name]["median_seconds"]
 
-    floor = seconds("bare_products") + seconds("sines")
+    # Of all steps of the fits of one loop.
+    floor = seconds("products") + seconds("sines")
     return {
         "fits": count,
         "together": together,
         "steps": steps,
         "fits_per_second": count / seconds("at_once"),
         "microseconds_per_step": 1e6 * seconds("at_once") / (count * steps),
-        "floor_microseconds_per_step": 1e6 * floor / together,
+        "floor_microseconds_per_step": 1e6 * floor / (together * steps),
         "sines_speedup": seconds("sines_xla") / seconds("sines"),
-        "floor_share": floor * steps * count / together / seconds("at_once"),
+        "floor_share": floor * count / together / seconds("at_once"),
         "loop_ratio": count
         * min(seconds("loop_fit"), seconds("loop_steps"))
         / seconds("at_once"),
