@@ -58,9 +58,18 @@ def only(spec: WeightSpec, g: Elements, name: str) -> Elements:
     return {**spaces.identity(spec, floating[0].dtype), name: g[name]}
 
 
-def has_one_side(spec: WeightSpec, name: str) -> bool:
-    """Whether `act_one_sided` changes the function: not what nothing reads."""
-    return all(shift.routes for shift in spec.shifts if shift.name == name)
+def has_one_side(spec: WeightSpec, g: Elements, name: str, theta: Theta) -> bool:
+    """Whether `act_one_sided` changes the function: not what nothing reads.
+
+    Nor what readers do not feel: even units (gaussians) flip on the side that writes
+    them alone, so that without a new order both sides are in the group.
+    """
+    if any(shift.name == name for shift in spec.shifts):
+        return all(shift.routes for shift in spec.shifts if shift.name == name)
+    readers = [x.path for x in spec.leaves if x.reads(name) and not x.writes(name)]
+    old = _trees.flatten(theta)
+    new = _trees.flatten(act(spec, only(spec, g, name), theta))
+    return not readers or any(not np.array_equal(old[p], new[p]) for p in readers)
 
 
 def act_one_sided(spec: WeightSpec, g: Elements, name: str, theta: Theta) -> Theta:

@@ -41,8 +41,8 @@ def function_kept(
 
     The gap is relative to how far the outputs vary over `x`. Controls: the outputs do
     vary, the weights do move, and for every unit space, an element that only the leaves
-    that *write* the space feel does change the outputs. Likewise for every shift,
-    without its routes; a shift that has none has no such control.
+    that *write* the space feel does change the outputs (left out where readers do not
+    feel it, as flips of gaussians). Likewise for shifts that have routes, without them.
 
     Args:
         apply: `(theta, x) -> y`; `y` is a tree of arrays `[N, ...]`.
@@ -93,7 +93,7 @@ def function_kept(
         10 * tolerance,
     )
     for name in names:
-        if has_one_side(spec, name):
+        if has_one_side(spec, g, name, theta):
             wrong = run(act_one_sided(spec, g, name, theta))
             change = relative(wrong, before, varies)
             controls.append(_one_sided_control(spec, name, change, 10 * tolerance))

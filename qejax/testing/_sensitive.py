@@ -42,7 +42,8 @@ def sensitive(
     There is no gap here, only controls, relative to the spread of `fn` over unrelated
     weights: that spread itself; for each leaf, the change of `fn` when it is redrawn;
     for each unit space, the change when only the leaves that write it are moved, which
-    makes another function, and for each shift, the change when it is added without its
+    makes another function (left out where its readers do not feel the element drawn, as
+    a sign of gaussians), and for each shift, the change when it is added without its
     routes. A leaf that shifts move without a route (a key bias) is left out: no
     invariant map sees it.
 
@@ -101,7 +102,7 @@ def sensitive(
         )
     g = draw_elements(key_element, spec, spread, jax.tree.leaves(theta)[0].dtype)
     for name in movable(spec, g):
-        if has_one_side(spec, name):
+        if has_one_side(spec, g, name, theta):
             change = relative(run(act_one_sided(spec, g, name, theta)), out, size)
             controls.append(_one_sided_control(spec, name, change, floor))
     return Report("sensitive", "fn tells networks apart", 0.0, 0.0, {}, tuple(controls))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qejax import spaces, testing
+from qejax import nets, spaces, testing
 from qejax.groups import Monomial
 from tests.registry import NETS, compiled, element_of, inputs_of, theta_of
 
@@ -250,6 +250,18 @@ def test_sensitive_maps_pass():
     testing.assert_sensitive(outputs, SPEC, THETA, KEY)
     report = testing.sensitive(outputs, SPEC, THETA, KEY)
     assert len(report.controls) == 1 + len(SPEC.leaves) + len(SPEC.spaces)
+
+
+def test_even_units_flip_on_one_side():
+    """One gaussian has no order, and its flips are no other function on either side."""
+    net = nets.mlp((3, 1, 2), "gaussian(1)")
+    theta, x = theta_of(net.spec, 0), inputs_of(ROW)
+    report = testing.sensitive(lambda t: net.apply(t, x), net.spec, theta, KEY)
+    report.check()
+    assert len(report.controls) == 1 + len(net.spec.leaves)
+    kept = testing.function_kept(net.apply, net.spec, theta, x, KEY)
+    kept.check()
+    assert list(kept.parts) == ["hidden_0"]
 
 
 @pytest.mark.parametrize(
