@@ -1,7 +1,8 @@
 """The speed table of the README: what the benchmarks measured, in a few rows.
 
 `python -m experiments.tables --record-speed` takes `benchmarks/results/*.json` and the
-taus of the shared zoo into `results/speed.json`, from which the README is written.
+taus of the shared zoo into `results/speed.json`, and the times of fits into
+`results/fit_speed.json`; the README is written from both.
 """
 
 import json
@@ -108,4 +109,61 @@ def notes(record: Mapping[str, Any]) -> str:
         f"`python -m benchmarks.bench_act`: moving 4,096 CNNs by group elements takes "
         f"{act['median_ratio']:.2f} of the bytes per second of an elementwise pass.\n\n"
         f"`python -m benchmarks.bench_generate`: training zoos, {generated}.\n"
+    )
+
+
+FITS = {
+    "at_once": "`zoo.fit`, many at once",
+    "loop_fit": "a loop of single fits, each jitted",
+    "loop_steps": "a loop of single fits, steps jitted",
+}
+"""Programs of `benchmarks/bench_fit.py` in words."""
+
+
+def summarise_fits(benchmarks: Path) -> dict[str, Any]:
+    """Returns the record behind the table of fits.
+
+    Args:
+        benchmarks: the folder of the benchmarks' results.
+
+    Raises:
+        FileNotFoundError: if the benchmark was not run; names its file.
+    """
+    found = json.loads((benchmarks / "fit.json").read_text())
+    kept = ("stamp", "fits", "together", "steps", "floor_share", "loop_ratio")
+    seconds = {name: found["times"][name]["median_seconds"] for name in FITS}
+    # The loops are timed on one fit, `at_once` on all.
+    rates = {name: 1 / one for name, one in seconds.items()}
+    rates["at_once"] *= found["fits"]
+    return {
+        "experiment": "fit_speed",
+        **{key: found[key] for key in kept},
+        "fits_per_second": rates,
+    }
+
+
+def fit_lines(record: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Returns the rows of the table of fits as strings, headings the keys."""
+    rates = record["fits_per_second"]
+    loop = rates["at_once"] / record["loop_ratio"]
+    shares = {"at_once": f"{record['floor_share']:.0%}"}
+    return [
+        {
+            f"fits of sine networks to 28 x 28, {record['steps']} steps": FITS[name],
+            "fits/s": f"{rate:.1f}",
+            "against the faster loop": f"{rate / loop:.1f} x",
+            "share of the floor": shares.get(name, "-"),
+        }
+        for name, rate in rates.items()
+    ]
+
+
+def fit_note(record: Mapping[str, Any]) -> str:
+    """Returns the sentences under the table of fits."""
+    stamp = record["stamp"]
+    return (
+        f"`{stamp['command']}` on {stamp['cores']} cores ({stamp['device']}), jax "
+        f"{stamp['versions']['jax']}; {record['fits']} fits, {record['together']} in a "
+        f"loop. The floor is the time of the bare matrix products and sines of all "
+        f"steps; the share is the floor over the time taken.\n"
     )

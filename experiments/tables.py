@@ -91,6 +91,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]
     ),
     "cut_offs": lambda result: (cut_offs.lines(result), cut_offs.note(result)),
     "edit_inr": lambda r: (edit_inr.lines(r["metrics"]), edit_inr.note(r)),
+    "fit_speed": lambda result: (speed.fit_lines(result), speed.fit_note(result)),
     "inr_curve": lambda result: (inr_curve.lines(result), inr_curve.note(result)),
     "predict_accuracy": _run,
     "read_adapters": lambda r: (
@@ -203,6 +204,7 @@ def main(args: Args) -> int:
     if args.record_speed:
         for name, found in (
             ("speed", speed.summarise(BENCHMARKS, RESULTS)),
+            ("fit_speed", speed.summarise_fits(BENCHMARKS)),
             ("attention", attention.summarise(BENCHMARKS)),
         ):
             text = json.dumps(found, indent=1)

@@ -136,3 +136,26 @@ def test_the_speed_table_says_what_was_measured(tmp_path):
     (tmp_path / "act.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"act\.json"):
         speed.summarise(tmp_path, tmp_path)
+
+
+def test_the_table_of_fits_says_what_was_measured(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"fit\.json"):
+        speed.summarise_fits(tmp_path)
+    stamp = {"command": "x", "cores": 2, "device": "cpu: cpu"}
+    found = {
+        "stamp": stamp | {"versions": {"jax": "0.10"}},
+        **{"fits": 32, "together": 4, "steps": 200},
+        **{"floor_share": 0.64, "loop_ratio": 5.0},
+        "times": {
+            "at_once": {"median_seconds": 0.8},
+            "loop_fit": {"median_seconds": 0.125},
+            "loop_steps": {"median_seconds": 0.25},
+        },
+    }
+    (tmp_path / "fit.json").write_text(json.dumps(found))
+    record = speed.summarise_fits(tmp_path)
+    assert record["experiment"] in tables.TABLES
+    rows = [list(row.values())[1:] for row in speed.fit_lines(record)]
+    assert rows[0] == ["40.0", "5.0 x", "64%"]
+    assert rows[1:] == [["8.0", "1.0 x", "-"], ["4.0", "0.5 x", "-"]]
+    assert "32 fits, 4 in a loop" in speed.fit_note(record)
