@@ -42,7 +42,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "fashion_mnist", data_dir=folder, file_format="array_record"
     )
     builder._split_generators = lambda *_: {k: drawn(n) for k, n in COUNTS.items()}
-    builder.download_and_prepare()
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+    )
     return folder
 
 
