@@ -66,7 +66,7 @@ def plot(
         line[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
     figure.tight_layout(pad=0.3)
     path = out / f"{name}.png"
-    figure.savefig(path, dpi=80)
+    figure.savefig(path, dpi=80, bbox_inches="tight")
     plt.close(figure)
     return path
 
