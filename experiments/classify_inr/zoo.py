@@ -85,7 +85,7 @@ def _given(address: str) -> zoo.Zoo:
     if not Path(address).exists():
         raise FileNotFoundError(
             f"--zoo {address}: expected a prepared zoo, found nothing. Make one with "
-            f"`python -m experiments.make_zoo inr_mnist`."
+            f"`python -m experiments.make_zoo inr_mnist --tfds DIR`."
         )
     return zoo.read(address)
 

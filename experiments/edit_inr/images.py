@@ -101,8 +101,8 @@ def load(config: Config, tell: Callable[[float, float], None]) -> Subject:
     elif not root.is_dir():
         raise FileNotFoundError(
             f"--zoo {root}: expected a folder made by qejax.zoo.fit, found none. Make "
-            f"it with `python -m experiments.make_zoo inr_mnist`, or run the preset "
-            f"'digits', which makes its own."
+            f"it with `python -m experiments.make_zoo inr_mnist --tfds DIR`, or run "
+            f"the preset 'digits', which makes its own."
         )
     fits = zoo.read(root)
     network = fits.network
