@@ -123,10 +123,9 @@ def test_layer_norm_on_raw_weights_is_caught() -> None:
     whole = model.trunk.layers["00"]
 
     def broken(theta: Any) -> jax.Array:
-        prepared = model.prepare(theta)
-        feats = {k: layers.layer_norm(x) for k, x in prepared["features"].items()}
-        feats = {k: x + prepared["features"][k] for k, x in feats.items()}
-        feats = {k: x + 0.1 for k, x in feats.items()}
+        raw = model.trunk.waves(model.prepare(theta)["features"])
+        feats = {k: layers.layer_norm(x) for k, x in raw.items()}
+        feats = {k: x + raw[k] + 0.1 for k, x in feats.items()}
         return jnp.sum(model.trunk.pool(whole(feats)))
 
     with jax.numpy_dtype_promotion("standard"):
