@@ -6,7 +6,7 @@ network that holds it, and does the edit depend on which weights stand for the i
 ====== ===========================================================================
 Run    `python -m experiments.edit_inr`
 Device 2 CPU cores, no network access
-Time   13 minutes, the zoo included
+Time   16 minutes, the zoo included
 Numbers in `experiments/results/edit_inr_*.json`, mean and sd over 3 seeds
 Source Zhou et al. 2023, arXiv:2302.14040 (the task, dilation and contrast)
 ====== ===========================================================================

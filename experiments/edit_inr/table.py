@@ -20,7 +20,7 @@ def lines(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
                     "params": f"{row['params']:,}" if row["params"] else "-",
                     "MSE [-1,1]": _pm(SIGNED * mean, SIGNED * sd, row["params"]),
                     "MSE [0,1]": _pm(mean, sd, row["params"]),
-                    "moved [0,1]": f"{row.get('mse_moved', mean):.4f}",
+                    "moved [0,1]": f"{row['mse_moved']:.4f}" if row["params"] else "-",
                     "gap": (f"{row['function_gap']:.0e}" if row["params"] else "-"),
                 }
             )
@@ -32,10 +32,19 @@ def note(result: Mapping[str, Any]) -> str:
     metrics, machine, config = result["metrics"], result["machine"], result["config"]
     fits, grid = metrics["fits"], " x ".join(map(str, config["shape"]))
     values = "[0, 1] around 0.5" if fits["offset"] else "[-1, 1]"
+    # Zoos of other makers do not say.
+    counted = "".join(
+        f", {fits[name]} {words}"
+        for name, words in (
+            ("short", "short of what was wanted"),
+            ("diverged", "diverged"),
+        )
+        if name in fits
+    )
     return (
         f"`{result['command']}`: networks {fits['network']} of {grid} images fitted as "
-        f"{values} (median {fits['psnr']:.1f} dB, {fits['short']} short of what was "
-        f"wanted, {fits['diverged']} diverged), {fits['train']} to train on, "
+        f"{values} (median {fits['psnr']:.1f} dB{counted}), {fits['train']} to train "
+        f"on, "
         f"{fits['val']} to select by, {fits['test']} in the table; targets are edits "
         f"of the rendered image; moved: all test networks by random signs, half "
         f"periods, scales and order; "

@@ -127,11 +127,10 @@ def _metrics(
                 "psnr": np.quantile(psnr, QUANTILES).tolist(),
                 "steps": np.quantile(steps, QUANTILES).tolist(),
             }
-    cases = ("short", "diverged", "constant")
     return plain(
         {
-            **{name: notes[name] for name in ("fits", *cases)},
-            **{f"{name}_ids": notes[f"{name}_ids"] for name in cases},
+            **{name: notes[name] for name in ("fits", *zoo.CASES)},
+            **{f"{name}_ids": notes[f"{name}_ids"] for name in zoo.CASES},
             "splits": splits,
             "quantiles": QUANTILES,
             "wanted_psnr": config.psnr,

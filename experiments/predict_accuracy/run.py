@@ -1,12 +1,11 @@
 """The experiment: a zoo, metanetworks and baselines, one look at the test split."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from experiments.finished import finished, made
 from experiments.predict_accuracy import metanets, report, zoos
 from experiments.predict_accuracy.baselines import (
     SAME_INPUTS,
@@ -30,10 +29,7 @@ from experiments.predict_accuracy.lines import COLUMNS
 from experiments.predict_accuracy.progress import Bars, clock
 from experiments.predict_accuracy.record import (
     Log,
-    fingerprint,
-    machine,
     plain,
-    versions,
     write_arrays,
     write_json,
 )
@@ -66,21 +62,21 @@ def run(
     """
     console = console or Console()
     out = config.out
-    made = _made(config, preset, command)
-    finished = _finished(out, made["fingerprint"])
-    if finished is not None:
+    data = zoos.digest(config)
+    about_run = made("predict_accuracy", preset, command, config, PLACES, data)
+    before = finished(out, about_run, PLACES)
+    if before is not None:
         console.print(f"finished before; everything is in {out}")
-        report.show(finished, console)
-        return finished
-    _check_unused(out, made)
+        report.show(before, console)
+        return before
     with Bars(console) as bars:
         plan(config, bars)
         buckets = zoos.load(config, bars)
         # Of a zoo that was not generated here only its reading says what is in it.
         bars.plan.scale(len(buckets) / zoos.num_buckets(config))
         # Only now: a zoo that cannot be read leaves nothing behind.
-        write_json(out / "config.json", made)
-        log = Log(out / "log.jsonl", made["fingerprint"])
+        write_json(out / "config.json", about_run)
+        log = Log(out / "log.jsonl", about_run["fingerprint"])
         for bucket in buckets:
             log.write("zoo", **bucket.summary())
         rows = train_rows(config, buckets, bars, log)
@@ -155,43 +151,6 @@ def _curve(row: Row) -> dict[str, Any]:
         },
         **row.extra,
     }
-
-
-def _made(config: Config, preset: str, command: str) -> dict[str, Any]:
-    fields = {k: v for k, v in vars(config).items() if k not in PLACES}
-    return {
-        "experiment": "predict_accuracy",
-        "preset": preset,
-        "command": command,
-        "fingerprint": fingerprint(fields, zoos.digest(config)),
-        "config": vars(config),
-        "versions": versions(),
-        "machine": machine(),
-    }
-
-
-def _finished(out: Path, key: str) -> dict[str, Any] | None:
-    config, metrics = out / "config.json", out / "metrics.json"
-    if not config.exists() or not metrics.exists():
-        return None
-    if json.loads(config.read_text()).get("fingerprint") != key:
-        return None
-    return json.loads(metrics.read_text())
-
-
-def _check_unused(out: Path, made: dict[str, Any]) -> None:
-    """Raises if `out` holds the results of another run; those are never lost."""
-    if not (out / "metrics.json").exists():
-        return
-    before = json.loads((out / "config.json").read_text())
-    old, new = before["config"], plain(made["config"])
-    names = [k for k in new if k not in PLACES and new[k] != old.get(k)]
-    changed = [f"--{k.replace('_', '-')} {old.get(k)}, now {new[k]}" for k in names]
-    raise ValueError(
-        f"--out {out}: holds the results of another run, with "
-        f"{'; '.join(changed) or 'other files of the same zoo'}. Choose another "
-        f"--out, or move that one away."
-    )
 
 
 def _predictions(tested: Any) -> dict[str, np.ndarray]:

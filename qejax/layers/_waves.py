@@ -87,9 +87,11 @@ class InputWaves(nnx.Module):
             self.omega[key_of(leaf.path)] = nnx.Param(rate * draw)
         added = [one for leaf in self.read for one in _added(leaf, waves)]
         self.spec = dataclasses.replace(spec, leaves=(*spec.leaves, *added))
-        self.width = {s.name: 0 for s in spec.spaces}
+        # Columns of `of_units`, of the spaces that have any.
+        self.width: dict[str, int] = {}
         for leaf in added:
-            self.width[str(leaf.axes[1].space)] += waves
+            name = str(leaf.axes[1].space)
+            self.width[name] = self.width.get(name, 0) + waves
 
     def __call__(self, leaves: Leaves) -> Leaves:
         """Returns the leaves of `spec`, `[*leaf.view]`, those that came among them.
@@ -113,7 +115,7 @@ class InputWaves(nnx.Module):
         Args:
             leaves: as in a call; those of `read` are enough.
         """
-        found, parts = self(leaves), {name: [] for name, w in self.width.items() if w}
+        found, parts = self(leaves), {name: [] for name in self.width}
         for leaf in self.read:
             for one in _added(leaf, 1):
                 parts[str(one.axes[1].space)].append(found[one.path].T)

@@ -267,8 +267,7 @@ class GraphChanges(nnx.Module):
             self.graph.spec, config.waves, rate=config.rate, **options
         )
         for end, width in self.waves.width.items():
-            if width:
-                extra[end] = extra.get(end, 0) + width
+            extra[end] = extra.get(end, 0) + width
         self.known = known
         self.mix = layers.MessageStack(
             self.graph, channels, depth=config.depth, extra=extra, **options

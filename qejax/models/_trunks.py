@@ -188,8 +188,7 @@ class GraphTrunk(nnx.Module):
             )
         wide = dict(config.extra)
         for name, width in self.waves.width.items():
-            if width:
-                wide[name] = wide.get(name, 0) + width
+            wide[name] = wide.get(name, 0) + width
         options = {
             "extra": wide,
             "param_dtype": config.param_dtype,

@@ -50,8 +50,8 @@ def test_waves_move_with_their_weights(name: str, kind: str) -> None:
         np.testing.assert_allclose(after[path], x, RTOL, 1e-13, err_msg=path)
 
 
-def test_cosines_taken_for_odd_are_caught() -> None:
-    """The control: the action of a spec in which all waves flip."""
+def test_sines_taken_for_even_are_caught() -> None:
+    """The control: sines in the place of the leaf that no sign flips."""
     spec = SPECS["mlp-sign"]
     module = module_of("leaves", spec)
     leaves = leaves_of(spec)
@@ -94,7 +94,7 @@ def test_of_units_is_what_was_added() -> None:
     spec = SPECS["mlp-sign"]
     module, leaves = module_of("leaves", spec), leaves_of(spec)
     found, units = module(leaves), module.of_units(leaves)
-    assert module.width == {"hidden_0": 10, "hidden_1": 0}
+    assert module.width == {"hidden_0": 10}
     assert list(units) == ["hidden_0"]
     both = [found[f"layer_00/kernel@{wave}"].T for wave in ("sin", "cos")]
     np.testing.assert_array_equal(units["hidden_0"], jnp.concatenate(both, -1))
