@@ -3,14 +3,7 @@
 import hashlib
 from pathlib import Path
 
-_FITS = ("**/*.pth", "**/*.json")
-FILES = {
-    "small_cnn_zoo": ("*.*",),
-    "small_transformer_zoo": ("*/*.csv", "*/*.pt"),
-    "nfn_siren": _FITS,
-    "dws_inr": _FITS,
-}
-"""Files of a directory in a public format."""
+from qejax import zoo
 
 MANIFEST = "manifest.json"
 """Of a prepared zoo."""
@@ -29,8 +22,12 @@ def digest_of(address: str) -> str:
     place = Path(folder)
     # The manifest of a prepared zoo holds the checksums of all its shards.
     manifest = place / MANIFEST
-    found = {path for rule in FILES.get(kind, ("*.*",)) for path in place.glob(rule)}
-    files = [manifest] if manifest.is_file() else sorted(found)
+    if manifest.is_file():
+        files = [manifest]
+    elif kind in zoo.formats.FORMATS:
+        files = zoo.formats.files_of(address)
+    else:
+        files = sorted(path for path in place.glob("*.*") if path.is_file())
     total = hashlib.sha256()
     for file in files:
         total.update(file.relative_to(place).as_posix().encode())

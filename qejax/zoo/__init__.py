@@ -15,6 +15,12 @@ from qejax.zoo._fit_config import FitConfig as FitConfig
 from qejax.zoo._fit_many import psnr_of as psnr_of
 from qejax.zoo._generate import Progress as Progress
 from qejax.zoo._generate import generate as generate
+from qejax.zoo._import import ImportProgress as ImportProgress
+from qejax.zoo._import import import_zoo as import_zoo
+from qejax.zoo._listing import Found as Found
+from qejax.zoo._listing import Listing as Listing
+from qejax.zoo._listing import Problem as Problem
+from qejax.zoo._listing import Weights as Weights
 from qejax.zoo._normal import NormalForm as NormalForm
 from qejax.zoo._normal import normal_forms as normal_forms
 from qejax.zoo._read import Batch as Batch
@@ -27,7 +33,9 @@ from qejax.zoo._read import recipe as recipe
 from qejax.zoo._read import stream as stream
 from qejax.zoo._rendered import Rendered as Rendered
 from qejax.zoo._rendered import compare_signals as compare_signals
+from qejax.zoo._splits import split_digest as split_digest
 from qejax.zoo._splits import split_networks as split_networks
+from qejax.zoo._splits import split_runs as split_runs
 from qejax.zoo._store import check_networks as check_networks
 from qejax.zoo._store import store as store
 from qejax.zoo._train_many import Data as Data
@@ -44,10 +52,15 @@ __all__ = [
     "Data",
     "FitConfig",
     "FitProgress",
+    "Found",
+    "ImportProgress",
+    "Listing",
     "NormalForm",
+    "Problem",
     "Progress",
     "Rendered",
     "Signals",
+    "Weights",
     "Zoo",
     "ZooConfig",
     "augment",
@@ -60,6 +73,7 @@ __all__ = [
     "formats",
     "from_vectors",
     "generate",
+    "import_zoo",
     "keep_accurate",
     "normal_forms",
     "notes",
@@ -67,7 +81,9 @@ __all__ = [
     "read",
     "read_all",
     "recipe",
+    "split_digest",
     "split_networks",
+    "split_runs",
     "store",
     "stream",
     "to_vectors",

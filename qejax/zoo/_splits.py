@@ -1,5 +1,8 @@
 """Splits by network: which networks train a metanetwork, select it, and test it."""
 
+import hashlib
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from qejax.zoo._zoo import TEST, TRAIN, VAL
@@ -44,3 +47,50 @@ def split_networks(
     codes[order[:first]] = TRAIN
     codes[order[first:second]] = VAL
     return codes
+
+
+def split_runs(
+    runs: np.ndarray, seed: int = 0, fractions: tuple[float, float] = FRACTIONS
+) -> np.ndarray:
+    """Returns a random split of training runs: all checkpoints of a run go together.
+
+    The split of `split_networks` over the runs in the order in which they come first.
+
+    Args:
+        runs: `[B]`, names.
+        seed: of the permutation.
+        fractions: of the training and of the validation split, counted in runs.
+
+    Returns:
+        `[B]` int8 codes.
+
+    Raises:
+        ValueError: as `split_networks`.
+
+    Example:
+        >>> split_runs(np.array(["a", "b", "a", "c"]), fractions=(0.5, 0.5)).tolist()
+        [1, 1, 1, 0]
+    """
+    names, first, which = np.unique(runs, return_index=True, return_inverse=True)
+    rank = np.empty(len(names), np.int64)
+    rank[np.argsort(first)] = np.arange(len(names))
+    return split_networks(len(names), seed, fractions)[rank[which]]
+
+
+def split_digest(splits: Mapping[str, Sequence[str]]) -> str:
+    """Returns the SHA-256 of a split: of its lines `ID TAB SPLIT`, sorted.
+
+    Two zoos with this digest train, select and test on the same networks, whatever
+    their order.
+
+    Args:
+        splits: ids by the name of their split.
+
+    Example:
+        >>> split_digest({"train": ["b", "a"], "test": ["c"]})[:8]
+        '036218b4'
+    """
+    lines = sorted(
+        f"{name}\t{split}\n" for split, ids in splits.items() for name in ids
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

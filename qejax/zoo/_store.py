@@ -6,7 +6,8 @@ A prepared zoo is a folder:
     qejax_zoo/BUCKET/1.1.0/             one prepared TFDS data set per bucket
 
 A bucket holds networks of one architecture; its TFDS splits are `train`, `val` and
-`test`, records in the order of the zoo, files ArrayRecord. A record holds the weights
+`test`, records in the order of the zoo, files ArrayRecord, bytes the same wherever the
+same networks are stored. A record holds the weights
 (`theta`), their normal form (`normal`, `log_norm`, `statistics`; see `normal_forms`),
 `row`, `id`, `labels` and `hyper`. TFDS alone can read it:
 `tfds.builder("qejax_zoo/BUCKET", data_dir=FOLDER)`.
@@ -14,22 +15,32 @@ A bucket holds networks of one architecture; its TFDS splits are `train`, `val` 
 
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qejax import nets, spaces
 from qejax.spaces import WeightSpec
 from qejax.zoo._config import check_bucket_name
+from qejax.zoo._listing import Listing, listed
 from qejax.zoo._manifest import MANIFEST, sha256, versions, write_manifest
 from qejax.zoo._normal import RECORD_FIELDS, columns, normal_forms
+from qejax.zoo._shards import Part, Written, networks_at_once, parts_of, write_part
 from qejax.zoo._zoo import SPLITS, Zoo
+
+if TYPE_CHECKING:
+    from qejax.zoo._records import Bucket
 
 CHECKED = 8
 """Networks of a bucket whose given normal form is compared with their weights."""
+
+MEMORY = 1 << 28
+"""Bytes for the weights that are being written, and all that is made of them."""
+
+DESCRIPTIONS = ("dataset_info.json", "features.json")
+"""Files of a bucket beside its shards."""
 
 
 def store(
@@ -66,9 +77,6 @@ def store(
             `qejax.nets`, a weight or a label is not finite, an accuracy is not in
             [0, 1], ids repeat, or normal forms are those of other weights.
     """
-    # TFDS takes a second to import, and only writing needs the builder.
-    from qejax.zoo._builder import write_bucket
-
     root = Path(root)
     if root.exists() and any(root.iterdir()):
         raise FileExistsError(
@@ -86,9 +94,8 @@ def store(
     try:
         buckets = {}
         for name, zoo in zoos.items():
-            zoo = _with_normal(zoo, f"bucket {name!r}")
-            folder = write_bucket(draft, name, zoo)
-            entry = _entry(draft, folder, zoo)
+            listing = listed(_checked_normal(zoo, f"bucket {name!r}"))
+            entry = write_bucket(draft, name, listing)
             buckets[name] = entry | dict((notes or {}).get(name, {}))
         write_manifest(
             draft, {"config": config, "versions": versions(), "buckets": buckets}
@@ -118,12 +125,12 @@ def _check_network(network: Any, what: str) -> None:
         )
 
 
-def _with_normal(zoo: Zoo, what: str) -> Zoo:
-    """The zoo with normal forms; those that are there are checked on some networks."""
-    spec = zoo.network.spec
+def _checked_normal(zoo: Zoo, what: str) -> Zoo:
+    """The zoo; normal forms that are there are checked on some networks."""
     if zoo.normal is None:
-        return replace(zoo, normal=normal_forms(spec, zoo.thetas))
+        return zoo
     rows = np.unique(np.linspace(0, len(zoo) - 1, CHECKED).astype(int))[: len(zoo)]
+    spec = zoo.network.spec
     expected = normal_forms(spec, zoo.take(rows).thetas).statistics
     got = zoo.normal.statistics[rows]
     other = ~np.isclose(got, expected, rtol=1e-6, atol=1e-6).all(axis=1)
@@ -137,6 +144,50 @@ def _with_normal(zoo: Zoo, what: str) -> Zoo:
     return zoo
 
 
+def write_bucket(root: Path, name: str, listing: Listing) -> dict[str, Any]:
+    """Writes the shards of a bucket of whole networks; returns its manifest entry."""
+    # TFDS takes a second to import, and only writing needs it.
+    from qejax.zoo._records import Bucket
+
+    bucket = Bucket(root, name, listing.network.spec, listing.labels, listing.hyper)
+    at_once = networks_at_once(listing, MEMORY)
+    written = [
+        (part, write_part(bucket, listing, part, at_once)[1])
+        for part in parts_of(listing)
+    ]
+    return describe_bucket(root, bucket, listing, written)
+
+
+def describe_bucket(
+    root: Path,
+    bucket: "Bucket",
+    listing: Listing,
+    written: Sequence[tuple[Part, Written]],
+) -> dict[str, Any]:
+    """Writes what TFDS needs to read a bucket; returns its entry in the manifest."""
+    shards: dict[str, list[tuple[int, int]]] = {}
+    splits: dict[str, list[str]] = {name: [] for name in SPLITS}
+    digests: dict[str, str] = {}
+    for part, one in written:
+        shards.setdefault(part.split, []).append((len(one.ids), one.size))
+        splits[part.split] += one.ids
+        path = bucket.shard(part.split, part.number, part.of)
+        digests[path.relative_to(root).as_posix()] = one.sha256
+    bucket.describe(shards)
+    for name in DESCRIPTIONS:
+        path = bucket.folder / name
+        digests[path.relative_to(root).as_posix()] = sha256(path)
+    return {
+        "network": listing.network.config.to_dict(),
+        "count": sum(map(len, splits.values())),
+        "source": listing.source,
+        "folder": bucket.folder.relative_to(root).as_posix(),
+        "normal_form": _normal_entry(listing.network.spec),
+        "splits": splits,
+        "shards": dict(sorted(digests.items())),
+    }
+
+
 def _normal_entry(spec: WeightSpec) -> dict[str, Any]:
     """What the normal form of a network is, in the manifest."""
     dtypes = {
@@ -147,20 +198,6 @@ def _normal_entry(spec: WeightSpec) -> dict[str, Any]:
         "log_norm": list(spaces.log_norm_paths(spec)),
         "statistics": list(spaces.statistic_names(spec)),
         "dtype": dtypes,
-    }
-
-
-def _entry(draft: Path, folder: Path, zoo: Zoo) -> dict[str, Any]:
-    """A bucket's entry in the manifest."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        "network": zoo.network.config.to_dict(),
-        "count": len(zoo),
-        "source": zoo.source,
-        "folder": folder.relative_to(draft).as_posix(),
-        "normal_form": _normal_entry(zoo.network.spec),
-        "splits": {name: zoo.ids[zoo.rows(name)].tolist() for name in SPLITS},
-        "shards": {path.relative_to(draft).as_posix(): sha256(path) for path in files},
     }
 
 

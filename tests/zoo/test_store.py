@@ -97,18 +97,18 @@ def test_an_empty_split_streams_nothing(tmp_path: Path) -> None:
 def test_nothing_half_written_stays_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qejax.zoo import _builder
+    from qejax.zoo import _store
 
     written: list[str] = []
-    real = _builder.write_bucket
+    real = _store.write_bucket
 
-    def fail_late(root: Path, name: str, bucket: Any) -> Path:
+    def fail_late(root: Path, name: str, bucket: Any) -> Any:
         if written:
             raise KeyboardInterrupt
         written.append(name)
         return real(root, name, bucket)
 
-    monkeypatch.setattr(_builder, "write_bucket", fail_late)
+    monkeypatch.setattr(_store, "write_bucket", fail_late)
     with pytest.raises(KeyboardInterrupt):
         zoo.store(tmp_path / "zoo", {"a": _zoo(), "b": _zoo()})
     assert written == ["a"]

@@ -4,6 +4,9 @@ from qejax.zoo.formats._dws_inr import load_dws_inr as load_dws_inr
 from qejax.zoo.formats._nfn_siren import load_nfn_siren as load_nfn_siren
 from qejax.zoo.formats._registry import CLASSIFIERS as CLASSIFIERS
 from qejax.zoo.formats._registry import FORMATS as FORMATS
+from qejax.zoo.formats._registry import Format as Format
+from qejax.zoo.formats._registry import files_of as files_of
+from qejax.zoo.formats._registry import list_networks as list_networks
 from qejax.zoo.formats._registry import load as load
 from qejax.zoo.formats._small_cnn_zoo import load_small_cnn_zoo as load_small_cnn_zoo
 from qejax.zoo.formats._small_cnn_zoo import (
@@ -19,6 +22,9 @@ from qejax.zoo.formats._small_transformer_zoo import (
 __all__ = [
     "CLASSIFIERS",
     "FORMATS",
+    "Format",
+    "files_of",
+    "list_networks",
     "load",
     "load_dws_inr",
     "load_nfn_siren",

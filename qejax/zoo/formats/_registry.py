@@ -1,29 +1,128 @@
 """Formats of public zoos by name: a new format is a new row."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qejax.zoo._listing import Found
 from qejax.zoo._zoo import Zoo
-from qejax.zoo.formats._dws_inr import load_dws_inr_all
-from qejax.zoo.formats._nfn_siren import load_nfn_siren_all
-from qejax.zoo.formats._small_cnn_zoo import load_small_cnn_zoo_all
-from qejax.zoo.formats._small_transformer_zoo import load_small_transformer_zoo_all
+from qejax.zoo.formats._dws_inr import DWS_INR, list_dws_inr, load_dws_inr_all
+from qejax.zoo.formats._nfn_siren import (
+    NFN_SIREN,
+    list_nfn_siren,
+    load_nfn_siren_all,
+)
+from qejax.zoo.formats._protocols import SMALL_CNN_ZOO, SMALL_TRANSFORMER_ZOO
+from qejax.zoo.formats._small_cnn_zoo import (
+    list_small_cnn_zoo,
+    load_small_cnn_zoo_all,
+)
+from qejax.zoo.formats._small_transformer_zoo import (
+    list_small_transformer_zoo,
+    load_small_transformer_zoo_all,
+)
 
-FORMATS: dict[str, Callable[..., dict[str, Zoo]]] = {
-    "small_cnn_zoo": load_small_cnn_zoo_all,
-    "small_transformer_zoo": load_small_transformer_zoo_all,
-    "nfn_siren": load_nfn_siren_all,
-    "dws_inr": load_dws_inr_all,
+
+@dataclass(frozen=True)
+class Format:
+    """A layout of directories.
+
+    Attributes:
+        list: `directory -> Found`, with options by keyword.
+        load: `directory -> zoos by bucket`, all in memory, strict.
+        files: patterns of what is read, below the directory.
+        protocols: how networks can be split.
+        accuracy: whether networks have a test accuracy; options then have `cut_off`,
+            the least accuracy of a network that is kept, before it is split.
+    """
+
+    list: Callable[..., Found]
+    load: Callable[..., dict[str, Zoo]]
+    files: tuple[str, ...]
+    protocols: tuple[str, ...]
+    accuracy: bool = False
+
+    def options(self) -> tuple[str, ...]:
+        """Returns the names of the options of `list`."""
+        return tuple(inspect.signature(self.list).parameters)[1:]
+
+
+FORMATS: dict[str, Format] = {
+    "small_cnn_zoo": Format(
+        list_small_cnn_zoo,
+        load_small_cnn_zoo_all,
+        ("weights.npy", "layout.csv", "metrics.csv.gz"),
+        tuple(SMALL_CNN_ZOO),
+        accuracy=True,
+    ),
+    "small_transformer_zoo": Format(
+        list_small_transformer_zoo,
+        load_small_transformer_zoo_all,
+        ("metadata/mnist.csv", "mnist/*.pt"),
+        tuple(SMALL_TRANSFORMER_ZOO),
+        accuracy=True,
+    ),
+    "nfn_siren": Format(
+        list_nfn_siren, load_nfn_siren_all, ("**/net*.pth",), tuple(NFN_SIREN)
+    ),
+    "dws_inr": Format(
+        list_dws_inr,
+        load_dws_inr_all,
+        ("mnist-inrs/*/checkpoints/model_final.pth", "mnist_splits.json"),
+        DWS_INR,
+    ),
 }
-"""Loaders, `directory -> zoos by bucket`, by the name of the format.
+"""Formats by name."""
 
-A bucket holds networks of one architecture, activations included. Those of classifiers
-take `cut_off`, the least accuracy of a network that is kept, before it is split."""
-
-
-CLASSIFIERS = ("small_cnn_zoo", "small_transformer_zoo")
+CLASSIFIERS = tuple(name for name, row in FORMATS.items() if row.accuracy)
 """Formats whose networks have a test accuracy."""
+
+
+def _parsed(address: str) -> tuple[Format, Path]:
+    name, _, directory = address.partition(":")
+    if name not in FORMATS or not directory:
+        raise ValueError(
+            f"zoo address {address!r}: expected FORMAT:DIRECTORY with a format of "
+            f"{list(FORMATS)}."
+        )
+    return FORMATS[name], Path(directory)
+
+
+def list_networks(address: str, **options: Any) -> Found:
+    """Lists what is at an address `FORMAT:DIRECTORY`; weights are not read yet.
+
+    Args:
+        address: such as `small_cnn_zoo:data/cifar10`.
+        options: of the format.
+
+    Returns:
+        The networks by bucket, and what is wrong with others. A bucket holds networks
+        of one architecture, activations included.
+
+    Raises:
+        ValueError: if the format or an option is unknown, and as the format.
+        FileNotFoundError: as the format.
+    """
+    row, directory = _parsed(address)
+    unknown = [name for name in options if name not in row.options()]
+    if unknown:
+        raise ValueError(
+            f"zoo address {address!r}: options should be some of "
+            f"{list(row.options())}, got {unknown}."
+        )
+    return row.list(directory, **options)
+
+
+def files_of(address: str) -> Sequence[Path]:
+    """Returns the files that a zoo at an address is read from, sorted.
+
+    Raises:
+        ValueError: if the format is unknown.
+    """
+    row, directory = _parsed(address)
+    return sorted({path for rule in row.files for path in directory.glob(rule)})
 
 
 def load(address: str, **options: Any) -> dict[str, Zoo]:
@@ -31,16 +130,12 @@ def load(address: str, **options: Any) -> dict[str, Zoo]:
 
     Args:
         address: such as `small_cnn_zoo:data/cifar10`.
-        options: of the loader.
+        options: of the format.
 
     Raises:
-        ValueError: if the format is unknown, and as the loader.
-        FileNotFoundError: as the loader.
+        ValueError: if the format is unknown, as the format, and if a network cannot be
+            used: names the first few and counts all.
+        FileNotFoundError: as the format.
     """
-    name, _, directory = address.partition(":")
-    if name not in FORMATS or not directory:
-        raise ValueError(
-            f"zoo address {address!r}: expected FORMAT:DIRECTORY with a format of "
-            f"{list(FORMATS)}."
-        )
-    return FORMATS[name](Path(directory), **options)
+    row, directory = _parsed(address)
+    return row.load(directory, **options)

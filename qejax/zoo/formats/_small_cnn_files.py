@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qejax.zoo.formats._csv import read_csv
+from qejax.zoo.formats._csv import Table, read_csv
 
 FILES = ("weights.npy", "layout.csv", "metrics.csv.gz")
 LABELS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
@@ -34,7 +34,7 @@ class Files(NamedTuple):
     directory: Path
     weights: np.ndarray
     tensors: list[Tensor]
-    metrics: list[dict[str, str]]
+    metrics: Table
 
 
 def open_files(directory: Path) -> Files:
@@ -84,11 +84,30 @@ def _weights(path: Path) -> np.ndarray:
     return weights
 
 
+def read_rows(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Returns some rows of a mapped array, without keeping its pages in memory.
+
+    Args:
+        weights: of `open_files`.
+        rows: ascending.
+    """
+    assert isinstance(weights, np.memmap)
+    found = np.empty((len(rows), weights.shape[1]), weights.dtype)
+    if not weights.flags.c_contiguous:
+        found[:] = weights[rows]
+        return found
+    size = found.itemsize * weights.shape[1]
+    with open(str(weights.filename), "rb", buffering=0) as file:
+        for place, row in enumerate(rows.tolist()):
+            file.seek(weights.offset + row * size)
+            file.readinto(found[place])
+    return found
+
+
 def _layout(path: Path, width: int) -> list[Tensor]:
     """The tensors by position, checked to tile `width` weights exactly."""
-    _, lines = read_csv(path)
     tensors = []
-    for number, line in enumerate(lines):
+    for number, line in enumerate(read_csv(path)):
         where = f"{path}, line {number + 2}"
         layer, _, kind = str(line.get("varname")).rpartition("/")
         if kind not in ("kernel:0", "bias:0") or not layer:
@@ -129,15 +148,15 @@ def _layout(path: Path, width: int) -> list[Tensor]:
     return tensors
 
 
-def _metrics(path: Path, rows: int) -> list[dict[str, str]]:
-    columns, lines = read_csv(path)
+def _metrics(path: Path, rows: int) -> Table:
+    lines = read_csv(path)
     missing = [
         name
         for name in ("modeldir", "step", f"{PREFIX}activation", *LABELS)
-        if name not in columns
+        if name not in lines.names
     ]
     if missing:
-        raise ValueError(f"{path}: missing columns {missing}, got {columns}.")
+        raise ValueError(f"{path}: missing columns {missing}, got {lines.names}.")
     if len(lines) != rows:
         raise ValueError(
             f"{path}: expected one line for each of {rows} rows of weights.npy, got "

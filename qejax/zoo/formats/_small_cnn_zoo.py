@@ -17,23 +17,80 @@ through `ast.literal_eval`.
 Source: Unterthiner et al. 2020, arXiv:2002.11448.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from qejax.nets import ACTIVATIONS, CNNConfig, Network, build
-from qejax.zoo._splits import split_networks
-from qejax.zoo._zoo import Zoo, from_vectors
+from qejax.zoo._listing import Found, Listing, Problem, Weights, in_memory
+from qejax.zoo._zoo import Zoo
+from qejax.zoo.formats._csv import column
+from qejax.zoo.formats._protocols import CLEAN, Order, small_cnn_codes
 from qejax.zoo.formats._small_cnn_files import (
     LABELS,
     PREFIX,
     Files,
     Tensor,
     open_files,
+    read_rows,
 )
 
 STRIDE = 2
+ALL = "all"
+"""Instead of a step: every checkpoint of every network."""
+
+ADVICE = "remove their rows from weights.npy and metrics.csv.gz to go on without them"
+
+
+def list_small_cnn_zoo(
+    directory: str | Path,
+    step: int | str | None = None,
+    split_seed: int = 0,
+    cut_off: float = 0.0,
+    protocol: str = CLEAN,
+    split_file: str | Path | None = None,
+) -> Found:
+    """Lists the networks of a Small CNN Zoo directory, a bucket for each activation.
+
+    Weights are read from their rows when they are asked for.
+
+    Args:
+        directory: holds `weights.npy`, `layout.csv` and `metrics.csv.gz`.
+        step: of the checkpoint to take; `None` takes the last of every network, "all"
+            every one. An activation without a checkpoint at that step is left out.
+        split_seed: of the protocol "clean".
+        cut_off: networks below this `test_accuracy` are left out before the split, and
+            an activation of which none is left.
+        protocol: how networks are split, of `protocols("small_cnn_zoo")`: "clean"
+            filters by activation, step and accuracy and then splits by network, see
+            `split_runs`; each activation for itself, so that its split does not depend
+            on which others are there.
+        split_file: the order of all rows that the published protocols need.
+
+    Returns:
+        Buckets by the name of their activation, in alphabetical order, networks in the
+        order of the rows. `labels` are the four accuracies and losses, `hyper` the
+        `config.*` columns without their prefix and the `step`, `ids` the column
+        `modeldir` (with `@STEP` for "all").
+
+    Raises:
+        FileNotFoundError: if a file is missing; names it.
+        ValueError: if a file cannot be read, is truncated, or does not fit the others,
+            or the protocol is unknown; names file, row or field, expected and found.
+    """
+    files = open_files(Path(directory))
+    rows = _by_activation(files, step, cut_off)
+    if not rows.kept:
+        raise _none_found(files, "any", step, cut_off, rows.problems)
+    order = Order(files.directory, rows.kept, files.metrics, split_seed, split_file)
+    codes = small_cnn_codes(protocol, order)
+    listings = {
+        name: _bucket(files, name, rows.kept[name], codes[name], step == ALL)
+        for name in sorted(rows.kept)
+    }
+    return Found(listings, tuple(rows.problems), protocol, ADVICE)
 
 
 def load_small_cnn_zoo(
@@ -54,141 +111,148 @@ def load_small_cnn_zoo(
         cut_off: networks below this `test_accuracy` are left out.
 
     Returns:
-        The zoo, in the order of the rows. `labels` are the four accuracies and losses,
-        `hyper` the `config.*` columns without their prefix and the `step`, `ids` the
-        column `modeldir`.
+        The zoo, as one bucket of `list_small_cnn_zoo`.
 
     Raises:
         FileNotFoundError: if a file is missing; names it.
-        ValueError: if a file cannot be read, is truncated, or does not fit the others,
-            or a value of a network that is kept is out of range; names file, row or
-            field, what was expected and what was found.
+        ValueError: as `list_small_cnn_zoo`, and if a network cannot be used.
     """
-    files = open_files(Path(directory))
     if activation not in ACTIVATIONS:
         raise ValueError(
             f"{directory}: activation {activation!r} is unknown: expected one of "
             f"{list(ACTIVATIONS)}."
         )
-    found = _by_activation(files, step, cut_off)
-    if activation not in found:
-        raise _none_found(files, activation, step, cut_off)
-    return _bucket(files, activation, found[activation], split_seed)
+    found = list_small_cnn_zoo(directory, step, split_seed, cut_off)
+    if activation not in found.listings:
+        files = open_files(Path(directory))
+        raise _none_found(files, activation, step, cut_off, found.problems)
+    one = {activation: found.listings[activation]}
+    return in_memory(found._replace(listings=one))[activation]
 
 
-def load_small_cnn_zoo_all(
-    directory: str | Path,
-    step: int | None = None,
-    split_seed: int = 0,
-    cut_off: float = 0.0,
-) -> dict[str, Zoo]:
-    """Returns all networks of a Small CNN Zoo directory, a zoo for each activation.
-
-    The files are read once. Each zoo is that of `load_small_cnn_zoo` for its
-    activation: networks are filtered by activation first, and every activation is
-    split for itself, so that each has its share of every split and its split does not
-    depend on which others are there.
-
-    Args:
-        directory: holds `weights.npy`, `layout.csv` and `metrics.csv.gz`.
-        step: of the checkpoint to take; `None` takes the last of every network. An
-            activation without a checkpoint at that step is left out.
-        split_seed: of the split by network, the same for every activation.
-        cut_off: networks below this `test_accuracy` are left out before the split, and
-            an activation of which none is left.
-
-    Returns:
-        Zoos by the name of their activation, in alphabetical order.
+def load_small_cnn_zoo_all(directory: str | Path, **options: Any) -> dict[str, Zoo]:
+    """Returns the buckets of `list_small_cnn_zoo(directory, **options)` in memory.
 
     Raises:
-        FileNotFoundError: as `load_small_cnn_zoo`.
-        ValueError: as `load_small_cnn_zoo`.
+        FileNotFoundError: as `list_small_cnn_zoo`.
+        ValueError: as `list_small_cnn_zoo`, and if a network cannot be used.
     """
-    files = open_files(Path(directory))
-    by_activation = _by_activation(files, step, cut_off)
-    if not by_activation:
-        raise _none_found(files, "any", step, cut_off)
-    return {
-        name: _bucket(files, name, by_activation[name], split_seed)
-        for name in sorted(by_activation)
-    }
+    return in_memory(list_small_cnn_zoo(directory, **options))
 
 
-def _bucket(files: Files, activation: str, rows: np.ndarray, split_seed: int) -> Zoo:
-    directory, weights, tensors, metrics = files
-    with np.errstate(over="ignore"):  # beyond float32 is not finite, and said below
-        vectors = weights[rows].astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        count = np.count_nonzero(~np.isfinite(vectors[bad[0]]))
-        raise ValueError(
-            f"{directory / 'weights.npy'}, row {rows[bad[0]]}: weights should be "
-            f"finite in float32, got {count} values "
-            f"that are not ({len(bad)} such rows). Remove the rows from both files."
-        )
+def _bucket(
+    files: Files, activation: str, rows: np.ndarray, codes: np.ndarray, several: bool
+) -> Listing:
+    rows, codes = rows[codes >= 0], codes[codes >= 0]
+    directory, _, tensors, metrics = files
     net = _network(directory / "layout.csv", tensors, activation)
     chosen = [metrics[row] for row in rows]
-    return Zoo(
+    runs = np.array([line["modeldir"] for line in chosen], str)
+    steps = [f"@{int(float(line['step']))}" for line in chosen]
+    path = directory / "weights.npy"
+
+    def read(asked: np.ndarray) -> Weights:
+        with np.errstate(over="ignore"):  # beyond float32 is not finite, said below
+            vectors = read_rows(files.weights, rows[asked]).astype(np.float32)
+        finite = np.isfinite(vectors)
+        problems = {
+            at: f"{path}, row {rows[asked[at]]}: weights should be finite in float32, "
+            f"got {np.count_nonzero(~finite[at])} values that are not."
+            for at in np.flatnonzero(~finite.all(axis=1)).tolist()
+        }
+        return Weights(_in_order(net, tensors, vectors), problems)
+
+    return Listing(
         network=net,
-        thetas=from_vectors(net.spec, _in_order(net, tensors, vectors)),
-        labels=_labels(directory / "metrics.csv.gz", chosen, rows),
+        ids=np.char.add(runs, steps) if several else runs,
+        runs=runs,
+        labels={
+            name: np.array([float(line[name]) for line in chosen], np.float32)
+            for name in LABELS
+        },
         hyper=_hyper(chosen),
-        split=split_networks(len(rows), split_seed),
+        split=codes.astype(np.int8),
         source=f"small_cnn_zoo:{directory.name}",
-        ids=np.array([line["modeldir"] for line in chosen]),
+        read=read,
     )
 
 
-def _by_activation(
-    files: Files, step: int | None, cut_off: float
-) -> dict[str, np.ndarray]:
-    """Rows at the step, one per network, that are good enough, by activation."""
+class _Rows(NamedTuple):
+    """Rows of the metrics that are kept, by activation, and what is wrong in others."""
+
+    kept: dict[str, np.ndarray]
+    problems: list[Problem]
+
+
+def _by_activation(files: Files, step: int | str | None, cut_off: float) -> _Rows:
+    """Rows at the step, one per network unless all are asked for, that are good."""
     path = files.directory / "metrics.csv.gz"
+    problems: list[Problem] = []
     seen: dict[tuple[str, int], int] = {}
-    last: dict[str, dict[str, tuple[int, int]]] = {}
+    last: dict[tuple[str, str], tuple[int, int]] = {}
     for row, line in enumerate(files.metrics):
-        name = line[f"{PREFIX}activation"]
-        if name not in ACTIVATIONS:
-            raise ValueError(
-                f"{path}, row {row}: {PREFIX}activation should be one of "
-                f"{list(ACTIVATIONS)}, got {name!r}."
-            )
-        at, model = _step(path, row, line["step"]), line["modeldir"]
-        if not model:
-            raise ValueError(
-                f"{path}, row {row}: modeldir should name the network, got ''."
-            )
-        if (model, at) in seen:
-            raise ValueError(
-                f"{path}, row {row}: network {model!r} at step {at} is there twice, "
-                f"first in row {seen[model, at]}; expected one row each."
-            )
-        seen[model, at] = row
-        if step is None or at == step:
-            models = last.setdefault(name, {})
-            models[model] = max(models.get(model, (at, row)), (at, row))
-    found = {
-        name: np.array(
-            sorted(row for _, row in models.values() if _reaches(files, row, cut_off)),
-            np.int64,
+        try:
+            at = _checked(path, row, line, seen)
+        except ValueError as error:
+            problems.append(Problem(f"row {row}", str(error)))
+            continue
+        if step not in (None, ALL, at) or float(line["test_accuracy"]) < cut_off:
+            continue
+        name, model = line[f"{PREFIX}activation"], line["modeldir"]
+        key = name, f"{model}@{at}" if step == ALL else model
+        last[key] = max(last.get(key, (at, row)), (at, row))
+    kept: dict[str, list[int]] = {}
+    for (name, _), (_, row) in last.items():
+        kept.setdefault(name, []).append(row)
+    return _Rows(
+        {name: np.array(sorted(rows), np.int64) for name, rows in kept.items()},
+        problems,
+    )
+
+
+def _checked(
+    path: Path, row: int, line: dict[str, str], seen: dict[tuple[str, int], int]
+) -> int:
+    """The step of a row, whose entries are in range and which is not there twice."""
+    where, name = f"{path}, row {row}", line[f"{PREFIX}activation"]
+    if name not in ACTIVATIONS:
+        raise ValueError(
+            f"{where}: {PREFIX}activation should be one of {list(ACTIVATIONS)}, got "
+            f"{name!r}."
         )
-        for name, models in last.items()
-    }
-    return {name: rows for name, rows in found.items() if len(rows)}
-
-
-def _reaches(files: Files, row: int, cut_off: float) -> bool:
-    """Whether a network is not below a cut-off; what is no accuracy is named later."""
-    if cut_off == 0:
-        return True
-    path, text = files.directory / "metrics.csv.gz", files.metrics[row]["test_accuracy"]
-    return not _number(path, row, "test_accuracy", text) < cut_off
+    step, model = _number(where, "step", line["step"]), line["modeldir"]
+    if not (step.is_integer() and step >= 0):
+        raise ValueError(
+            f"{where}: step should be a whole number from 0, got {line['step']!r}."
+        )
+    if not model:
+        raise ValueError(f"{where}: modeldir should name the network, got ''.")
+    for label in LABELS:
+        value = _number(where, label, line[label])
+        high = 1.0 if label.endswith("accuracy") else np.inf
+        if not (0 <= value <= high and np.isfinite(value)):
+            raise ValueError(
+                f"{where}: {label} should be in [0, {high:g}], got {value}."
+            )
+    if (model, int(step)) in seen:
+        raise ValueError(
+            f"{where}: network {model!r} at step {int(step)} is there twice, first in "
+            f"row {seen[model, int(step)]}; expected one row each."
+        )
+    seen[model, int(step)] = row
+    return int(step)
 
 
 def _none_found(
-    files: Files, activation: str, step: int | None, cut_off: float
+    files: Files,
+    activation: str,
+    step: int | str | None,
+    cut_off: float,
+    problems: Sequence[Problem],
 ) -> ValueError:
     path = files.directory / "metrics.csv.gz"
+    if problems:
+        return ValueError(problems[0].why)
     steps = sorted({int(float(line["step"])) for line in files.metrics})
     names = sorted({line[f"{PREFIX}activation"] for line in files.metrics})
     better = f" and a test_accuracy of at least {cut_off:g}" if cut_off else ""
@@ -199,56 +263,22 @@ def _none_found(
     )
 
 
-def _step(path: Path, row: int, text: str) -> int:
-    step = _number(path, row, "step", text)
-    if not (step.is_integer() and step >= 0):
-        raise ValueError(
-            f"{path}, row {row}: step should be a whole number from 0, got {text!r}."
-        )
-    return int(step)
-
-
-def _number(path: Path, row: int, name: str, text: str) -> float:
+def _number(where: str, name: str, text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
         raise ValueError(
-            f"{path}, row {row}: {name} should be a number, got {text!r}."
+            f"{where}: {name} should be a number, got {text!r}."
         ) from error
-
-
-def _labels(
-    path: Path, chosen: list[dict[str, str]], rows: np.ndarray
-) -> dict[str, np.ndarray]:
-    labels = {}
-    for name in LABELS:
-        column = np.array(
-            [
-                _number(path, row, name, line[name])
-                for row, line in zip(rows.tolist(), chosen, strict=True)
-            ]
-        )
-        high = 1.0 if name.endswith("accuracy") else np.inf
-        bad = np.flatnonzero(~((column >= 0) & (column <= high) & np.isfinite(column)))
-        if len(bad):
-            raise ValueError(
-                f"{path}, row {rows[bad[0]]}: {name} should be in [0, {high:g}], got "
-                f"{column[bad[0]]}."
-            )
-        labels[name] = column.astype(np.float32)
-    return labels
 
 
 def _hyper(chosen: list[dict[str, str]]) -> dict[str, np.ndarray]:
     """The `config.*` columns, as numbers where every entry is one, and the step."""
     names = [name for name in chosen[0] if name and name.startswith(PREFIX)]
-    columns: dict[str, Any] = {}
-    for name in names:
-        texts = [line[name] for line in chosen]
-        try:
-            columns[name.removeprefix(PREFIX)] = np.array([float(t) for t in texts])
-        except ValueError:
-            columns[name.removeprefix(PREFIX)] = np.array(texts)
+    columns = {
+        name.removeprefix(PREFIX): column([line[name] for line in chosen])
+        for name in names
+    }
     return columns | {"step": np.array([int(float(line["step"])) for line in chosen])}
 
 

@@ -4,11 +4,13 @@ See `_small_transformer_zoo` for what they hold. Nothing that is read is execute
 """
 
 import re
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
+from qejax.zoo._listing import Problem
 from qejax.zoo.formats._csv import read_csv
 
 FOLDER, TABLE = "mnist", "metadata/mnist.csv"
@@ -41,13 +43,15 @@ class Run(NamedTuple):
     line: dict[str, str]
 
 
-def open_runs(directory: Path, epoch: str) -> list[Run]:
+def open_runs(directory: Path, epoch: str) -> tuple[list[Run], list[Problem]]:
     """Returns the checkpoints of one epoch in the order of the table, one a run.
+
+    Lines that cannot be used come apart, with what is wrong with them.
 
     Raises:
         FileNotFoundError: if the table is missing; names it.
-        ValueError: if the table cannot be read, a column is missing, there is no such
-            epoch, or a line is not whole; names row and column, expected and found.
+        ValueError: if the table cannot be read, a column is missing, or no line of
+            such an epoch can be used; names row and column, expected and found.
     """
     path = directory / TABLE
     if not path.is_file():
@@ -55,29 +59,38 @@ def open_runs(directory: Path, epoch: str) -> list[Run]:
             f"{directory}: a Small Transformer Zoo has a table {TABLE} and checkpoints "
             f"in {FOLDER}; found no table."
         )
-    columns, lines = read_csv(path)
-    missing = [name for name in (FILE, EPOCH, ACCURACY, *SIZES) if name not in columns]
-    if missing:
-        raise ValueError(f"{path}: expected columns {missing} as well, got {columns}.")
-    runs = [
-        _run(directory, row, line)
-        for row, line in enumerate(lines)
-        if line[EPOCH] == epoch
+    lines = read_csv(path)
+    missing = [
+        name for name in (FILE, EPOCH, ACCURACY, *SIZES) if name not in lines.names
     ]
+    if missing:
+        raise ValueError(
+            f"{path}: expected columns {missing} as well, got {lines.names}."
+        )
+    runs: list[Run] = []
+    problems: list[Problem] = []
+    seen: dict[str, int] = {}
+    for row, line in enumerate(lines):
+        if line[EPOCH] != epoch:
+            continue
+        try:
+            run = _run(directory, row, line)
+            if seen.setdefault(run.name, row) != row:
+                raise ValueError(
+                    f"{path}, row {row}: run {run.name!r} has two checkpoints of epoch "
+                    f"{epoch!r}, the first in row {seen[run.name]}; expected one."
+                )
+            runs.append(run)
+        except ValueError as error:
+            problems.append(Problem(f"row {row}", str(error)))
+    if not runs and problems:
+        raise ValueError(f"{problems[0].why} No other line can be used.")
     if not runs:
         raise ValueError(
             f"{path}: no checkpoint has {EPOCH} {epoch!r}; there are "
             f"{sorted({line[EPOCH] for line in lines})}."
         )
-    seen: dict[str, int] = {}
-    for run in runs:
-        if run.name in seen:
-            raise ValueError(
-                f"{path}, row {run.row}: run {run.name!r} has two checkpoints of epoch "
-                f"{epoch!r}, the first in row {seen[run.name]}; expected one."
-            )
-        seen[run.name] = run.row
-    return runs
+    return runs, problems
 
 
 def _run(directory: Path, row: int, line: dict[str, str]) -> Run:
@@ -115,28 +128,54 @@ def number(where: str, name: str, text: str) -> float:
         ) from error
 
 
-def sizes(directory: Path, runs: list[Run]) -> dict[str, int]:
-    """Returns what the table says of the architecture, which all runs share.
+def sizes(
+    directory: Path, runs: list[Run]
+) -> tuple[dict[str, int], list[Run], list[Problem]]:
+    """Returns the most frequent architecture, its runs, and what is wrong with others.
 
     Raises:
-        ValueError: if a size is no whole number of at least 1, or two runs differ.
+        ValueError: if no line gives an architecture.
     """
-    found: dict[str, int] = {}
+    counts: Counter[tuple[int, ...]] = Counter()
+    own: list[tuple[int, ...] | None] = []
+    problems: list[Problem] = []
     for run in runs:
-        where = f"{directory / TABLE}, row {run.row}"
-        for name in SIZES:
-            size = number(where, name, run.line[name])
-            if not size.is_integer() or size < 1:
-                raise ValueError(
-                    f"{where}: {name} should be a whole number from 1, got "
-                    f"{run.line[name]!r}."
+        try:
+            own.append(_sizes(directory, run))
+            counts[own[-1] or ()] += 1
+        except ValueError as error:
+            own.append(None)
+            problems.append(Problem(run.name, str(error)))
+    if not counts:
+        raise ValueError(f"{problems[0].why} No other line can be used.")
+    ((usual, _),) = counts.most_common(1)
+    for run, found in zip(runs, own, strict=True):
+        if found not in (usual, None):
+            at = next(k for k, one in enumerate(found or ()) if one != usual[k])
+            problems.append(
+                Problem(
+                    run.name,
+                    f"{directory / TABLE}, row {run.row}: all networks of an epoch "
+                    f"should have one architecture, {SIZES[at]} {usual[at]} as most "
+                    f"have, got {(found or ())[at]}.",
                 )
-            if found.setdefault(name, int(size)) != size:
-                raise ValueError(
-                    f"{where}: all networks of an epoch should have one architecture, "
-                    f"{name} {found[name]} as in row {runs[0].row}, got {int(size)}."
-                )
-    return found
+            )
+    kept = [run for run, found in zip(runs, own, strict=True) if found == usual]
+    return dict(zip(SIZES, usual, strict=True)), kept, problems
+
+
+def _sizes(directory: Path, run: Run) -> tuple[int, ...]:
+    where = f"{directory / TABLE}, row {run.row}"
+    found = []
+    for name in SIZES:
+        size = number(where, name, run.line[name])
+        if not size.is_integer() or size < 1:
+            raise ValueError(
+                f"{where}: {name} should be a whole number from 1, got "
+                f"{run.line[name]!r}."
+            )
+        found.append(int(size))
+    return tuple(found)
 
 
 def check_tensors(

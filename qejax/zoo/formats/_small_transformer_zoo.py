@@ -27,8 +27,14 @@ import numpy as np
 from qejax.nets import Network, TransformerConfig, build, sine_positions
 from qejax.spaces import Leaf
 from qejax.zoo._cut import accurate_rows
-from qejax.zoo._splits import split_networks
-from qejax.zoo._zoo import Zoo, from_vectors
+from qejax.zoo._listing import Found, Listing, Weights, in_memory, vectors_of
+from qejax.zoo._zoo import Zoo
+from qejax.zoo.formats._csv import column
+from qejax.zoo.formats._protocols import (
+    CLEAN,
+    SMALL_TRANSFORMER_ZOO,
+    check_protocol,
+)
 from qejax.zoo.formats._small_transformer_files import (
     ACCURACY,
     FILE,
@@ -44,9 +50,6 @@ from qejax.zoo.formats._torch_files import read_state
 
 EPSILON = 1e-5
 """In the variance of norms: the default of PyTorch."""
-
-FRACTIONS = (0.7, 0.15)
-"""Of the training and the validation split, as published."""
 
 LAYERS = {
     "embed": "embedding.conv1",
@@ -66,13 +69,14 @@ AXES = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}
 `(out, in, height, width)`."""
 
 
-def load_small_transformer_zoo(
+def list_small_transformer_zoo(
     directory: str | Path,
     epoch: str = "75",
     cut_off: float = 0.0,
     split_seed: int = 0,
-) -> Zoo:
-    """Returns the networks of a Small Transformer Zoo directory at one epoch.
+    protocol: str = CLEAN,
+) -> Found:
+    """Lists the networks of a Small Transformer Zoo directory at one epoch.
 
     Args:
         directory: holds `metadata/mnist.csv` and `mnist/*.pt`.
@@ -80,33 +84,61 @@ def load_small_transformer_zoo(
             literature takes.
         cut_off: networks below this accuracy are left out before the split, so that
             every cut-off has a split of its own; their files are not opened.
-        split_seed: of the split by run into 70 %, 15 % and 15 %.
+        split_seed: of the protocol "clean".
+        protocol: how runs are split into 70 %, 15 % and 15 %, of
+            `protocols("small_transformer_zoo")`.
 
     Returns:
-        The zoo, in the order of the table. The label is `test_accuracy`; `hyper` are
-        the other columns; `ids` are the names of the runs.
+        Bucket `mnist`, in the order of the table. The label is `test_accuracy`; `hyper`
+        are the other columns; `ids` are the names of the runs.
 
     Raises:
         FileNotFoundError: if the table is missing.
-        ValueError: if the table or a checkpoint that is kept cannot be read, does not
-            fit the others, or holds what is not finite; names file, row or field, what
-            was expected and found, and how many files are damaged.
+        ValueError: if the table cannot be read, or no line of it can be used; names
+            row or field, what was expected and found.
     """
     directory = Path(directory)
-    runs = open_runs(directory, str(epoch))
+    check_protocol(directory, protocol, SMALL_TRANSFORMER_ZOO)
+    runs, problems = open_runs(directory, str(epoch))
     accuracy = np.array([run.accuracy for run in runs])
     kept = accurate_rows(accuracy, cut_off, str(directory / TABLE))
     runs = [runs[row] for row in kept]
-    net = build(_config(directory, runs))
-    return Zoo(
+    of, runs, others = sizes(directory, runs)
+    net = build(_config(directory, of))
+    names = np.array([run.name for run in runs])
+
+    def read(rows: np.ndarray) -> Weights:
+        return vectors_of(
+            [runs[row].path for row in rows],
+            net.spec.num_parameters,
+            lambda path: _vector(net, path),
+        )
+
+    listing = Listing(
         network=net,
-        thetas=from_vectors(net.spec, _vectors(directory, net, runs)),
-        labels={"test_accuracy": accuracy[kept].astype(np.float32)},
+        ids=names,
+        runs=names,
+        labels={"test_accuracy": np.array([run.accuracy for run in runs], np.float32)},
         hyper=_hyper(runs),
-        split=split_networks(len(runs), split_seed, FRACTIONS),
+        split=SMALL_TRANSFORMER_ZOO[protocol](names, split_seed),
         source=f"small_transformer_zoo:{directory.name}",
-        ids=np.array([run.name for run in runs]),
+        read=read,
     )
+    advice = f"remove their lines from {directory / TABLE} to go on without them"
+    return Found({"mnist": listing}, (*problems, *others), protocol, advice)
+
+
+def load_small_transformer_zoo(
+    directory: str | Path, *args: Any, **options: Any
+) -> Zoo:
+    """Returns the networks of `list_small_transformer_zoo` in memory; see there.
+
+    Raises:
+        FileNotFoundError: if the table is missing.
+        ValueError: as `list_small_transformer_zoo`, and if a network that is kept
+            cannot be used: says what is wrong with the first, and how many there are.
+    """
+    return in_memory(list_small_transformer_zoo(directory, *args, **options))["mnist"]
 
 
 def load_small_transformer_zoo_all(
@@ -116,8 +148,7 @@ def load_small_transformer_zoo_all(
     return {"mnist": load_small_transformer_zoo(directory, **options)}
 
 
-def _config(directory: Path, runs: list[Run]) -> TransformerConfig:
-    of = sizes(directory, runs)
+def _config(directory: Path, of: dict[str, int]) -> TransformerConfig:
     try:
         return TransformerConfig(
             dim=of["embed_dim"],
@@ -141,23 +172,6 @@ def _config(directory: Path, runs: list[Run]) -> TransformerConfig:
             f"{directory / TABLE}: the columns {list(of)} should describe a network, "
             f"got {list(of.values())}: {error}"
         ) from error
-
-
-def _vectors(directory: Path, net: Network, runs: list[Run]) -> np.ndarray:
-    """The weights of all runs; all files are opened before one is complained about."""
-    vectors = np.zeros((len(runs), net.spec.num_parameters), np.float32)
-    damaged: list[ValueError] = []
-    for row, run in enumerate(runs):
-        try:
-            vectors[row] = _vector(net, run.path)
-        except ValueError as error:
-            damaged.append(error)
-    if damaged:
-        raise ValueError(
-            f"{damaged[0]} ({len(damaged)} of {len(runs)} files cannot be used; remove "
-            f"their lines from {directory / TABLE} to go on without them.)"
-        ) from damaged[0]
-    return vectors
 
 
 def _vector(net: Network, path: Path) -> np.ndarray:
@@ -197,13 +211,5 @@ def _shape(config: TransformerConfig, leaf: Leaf) -> tuple[int, ...]:
 
 def _hyper(runs: list[Run]) -> dict[str, np.ndarray]:
     """All columns but file and label, as numbers where every entry is one."""
-    columns: dict[str, np.ndarray] = {}
-    for name in runs[0].line:
-        if name in ("", FILE, ACCURACY):
-            continue
-        texts = [run.line[name] for run in runs]
-        try:
-            columns[name] = np.array([float(text) for text in texts])
-        except ValueError:
-            columns[name] = np.array(texts)
-    return columns
+    names = [name for name in runs[0].line if name not in ("", FILE, ACCURACY)]
+    return {name: column([run.line[name] for run in runs]) for name in names}

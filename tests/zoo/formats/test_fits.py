@@ -83,7 +83,7 @@ def test_networks_of_images_that_are_not_in_the_set(
         path = root / "randinit_smaller_3s" / f"net{index}.pth"
         write_state(path, tensors(number, "net.{}.linear", "net.{}"))
     message = (
-        rf"indices below {images:,}, .* 2 of 6 files are left out: "
+        rf"indices below {images:,}, .* \(2 of 6 files are left out: "
         rf"randinit_smaller_3s/net{images}\.pth, randinit_smaller_3s/net{images + 5}"
     )
     with pytest.warns(UserWarning, match=message):
@@ -145,7 +145,7 @@ def odd_folder(root: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "shape": (other_shape, r"seq.1.bias should be .* \(1 of 3 files cannot be used"),
+    "shape": (other_shape, r"seq.1.bias should be .* \(1 of 3 networks cannot be used"),
     "not finite": (not_finite, r"seq.1.bias should be finite in float32, got 3"),
     "folder": (odd_folder, "expected a folder mnist_png_KIND_LABEL_INDEX"),
     "no entry": (
@@ -196,9 +196,9 @@ def test_other_files_among_them(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_layers(tmp_path: Path) -> None:
-    path = nfn(tmp_path) / "siren_mnist_wts" / "randinit_smaller_3s" / "net7.pth"
-    path.unlink()
-    write_state(path, {"net.0.linear.weight": np.zeros((3, 2, 1), "f4")})
+    for path in nfn(tmp_path).glob("siren_mnist_wts/*/net*.pth"):
+        path.unlink()
+        write_state(path, {"net.0.linear.weight": np.zeros((3, 2, 1), "f4")})
     with pytest.raises(ValueError, match=r"expected matrices net\.0\.linear\.weight"):
         formats.load_nfn_siren(tmp_path)
 
@@ -217,8 +217,8 @@ def test_an_odd_first_file_is_the_one_that_is_named(tmp_path: Path) -> None:
     path.unlink()
     write_state(path, odd)
     message = (
-        r"randinit_smaller_3s/net7\.pth: .* \(1 of 4 files cannot be used: "
-        r"randinit_smaller_3s/net7\.pth; remove"
+        r"randinit_smaller_3s/net7\.pth: .* \(1 of 4 networks cannot be used: 7_0; "
+        r"remove the files"
     )
     with pytest.raises(ValueError, match=message):
         formats.load_nfn_siren(tmp_path)
@@ -226,14 +226,14 @@ def test_an_odd_first_file_is_the_one_that_is_named(tmp_path: Path) -> None:
     assert len(formats.load_nfn_siren(tmp_path)) == 3
 
 
-def test_the_first_few_damaged_files_are_named(tmp_path: Path) -> None:
+def test_nothing_but_damaged_files(tmp_path: Path) -> None:
     paths = sorted(nfn(tmp_path).glob("siren_mnist_wts/*/net*.pth"))
     assert len(paths) == 5
     for path in paths:
         path.write_bytes(b"damaged")
     message = (
-        r"\(5 of 5 files cannot be used: randinit_smaller_3s/net7\.pth, "
-        r"randinit_smaller_aug0_3s/net7\.pth, randinit_smaller_5s/net12\.pth, \.\.\.;"
+        r"randinit_smaller_3s/net7\.pth: expected a zip archive.* \(5 of 5 files that "
+        r"were looked at cannot be used"
     )
     with pytest.raises(ValueError, match=message):
         formats.load_nfn_siren(tmp_path, copies=1)

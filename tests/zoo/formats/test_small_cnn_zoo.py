@@ -185,7 +185,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "weights beyond float32": (
         {"weights": np.where(np.arange(93) == 7, 1e39, some_weights().astype("f8"))},
-        r"row 1: weights should be finite in float32, got 1 values .*3 such rows",
+        r"row 1: weights should be finite in float32, got 1 values .*\(3 of 3 networks "
+        r"cannot be used: run_0, run_2, run_3; remove their rows",
     ),
     "rows missing in weights": (
         {"weights": some_weights()[:-1]},

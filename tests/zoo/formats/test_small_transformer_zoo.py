@@ -136,7 +136,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "two architectures": (
         {"lines": changed(3, n_layers=2)},
-        "row 3: all networks of an epoch should have one arch.* 1 as in row 1, got 2",
+        "row 3: all networks of an epoch should have one arch.* 1 as most have, got 2",
     ),
     "no architecture": (
         {"lines": [line | {"n_attention_heads": 3} for line in table()]},
@@ -148,7 +148,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "tensor too many": (
         {"states": _with(3, "norm.weight", ZEROS)},
-        r"got a further one called 'norm.weight'. \(1 of 4 files cannot be used; rem",
+        r"a further one called 'norm.weight'. \(1 of 4 networks cannot be used: run1;",
     ),
     "tensor of another shape": (
         {"states": _with(3, QUERIES, ZEROS[1:])},
@@ -185,7 +185,10 @@ def test_missing_and_damaged_files_are_named_and_counted(tmp_path: Path) -> None
     root = write_directory(tmp_path / "zoo")
     (root / "mnist" / "run1_75_3000.pt").unlink()
     (root / "mnist" / "run3_75_7000.pt").write_bytes(b"PK\x03\x04torn")
-    with pytest.raises(ValueError, match=r"run1_75_3000.pt: .*\(2 of 4 files cannot"):
+    message = (
+        r"run1_75_3000.pt: .*\(2 of 4 networks cannot be used: run1, run3; remove their"
+    )
+    with pytest.raises(ValueError, match=message):
         load(root)
     (root / "metadata" / "mnist.csv").unlink()
     with pytest.raises(

@@ -1,0 +1,271 @@
+"""Making a prepared zoo of what a directory holds, shard by shard, resumable.
+
+While it is being made, a zoo lives in `OUT.partial`: finished shards where they will
+stay, and beside them a receipt for each. The same call goes on where an interrupted one
+stopped, to the same bytes. `OUT` appears when everything is there.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qejax.zoo._config import check_bucket_name
+from qejax.zoo._listing import Found, Listing, Problem, named
+from qejax.zoo._manifest import sha256, versions, write_manifest
+from qejax.zoo._parts import begin, found_before, partial_of, sweep
+from qejax.zoo._shards import Part, Written, networks_at_once, parts_of, write_part
+from qejax.zoo._splits import split_digest
+from qejax.zoo._store import describe_bucket
+
+MEMORY = 1 << 28
+"""Bytes for weights that are being read and written, where nothing else is said."""
+
+MOST_PROBLEMS = 100
+"""Networks that a bucket's entry names among those that were left out."""
+
+
+class ImportProgress(NamedTuple):
+    """Where an import stands.
+
+    Attributes:
+        bucket: of the last shard.
+        networks: read so far, those of an earlier call and those left out included.
+        num_networks: in all.
+        left_out: so far.
+        size: bytes of the weights that were read so far.
+        resumed: whether the last shard was found on disk.
+    """
+
+    bucket: str
+    networks: int
+    num_networks: int
+    left_out: int
+    size: int
+    resumed: bool
+
+
+def import_zoo(
+    found: Found,
+    out: str | Path,
+    recipe: dict[str, Any],
+    *,
+    files: Iterable[Path] = (),
+    memory: int = MEMORY,
+    progress: Callable[[ImportProgress], None] | None = None,
+) -> Path:
+    """Makes a prepared zoo of listed networks in the folder `out`, or finds it there.
+
+    Weights are read and written some networks at a time, with their normal forms and
+    statistics. Networks that cannot be used (a damaged file, weights that are not
+    finite) are left out: counted and named in the manifest with what is wrong. Splits
+    are decided before anything is read, so they do not depend on what is damaged.
+
+    Killed at any moment, the same call goes on and ends with the same bytes. Bytes do
+    not depend on `memory`.
+
+    Args:
+        found: what is imported; see `formats.list_networks`.
+        out: the folder; read it with `read` or `stream`.
+        recipe: where it comes from, of JSON types; written into the manifest.
+        files: that the networks are read from. If their names, sizes or times change
+            before the zoo is finished, it is not gone on with.
+        memory: bytes for weights and what is made of them; what lists the networks
+            (ids, labels, hyper-parameters: about 1 kB each) comes on top.
+        progress: called after every shard.
+
+    Returns:
+        `out`, as a path. Entries of its buckets have, beside those of `store`: `split`
+        (the protocol, and the SHA-256 of all ids with their splits, see
+        `split_digest`), `left_out` (count) and `problems` (the first of them).
+
+    Raises:
+        ValueError: if there is no network that can be used; if a training run is in two
+            splits; if `out` or its unfinished form are of something else; says what.
+        FileExistsError: if `out` holds something that is no zoo.
+    """
+    out = Path(out)
+    for name, listing in found.listings.items():
+        check_bucket_name(name, f"{out}, buckets")
+        check_runs(listing, name)
+    recipe = recipe | {
+        "protocol": found.protocol,
+        "listing_sha256": listing_digest(found),
+    }
+    if found_before(out, recipe):
+        return out
+    partial = partial_of(out)
+    begin(partial, recipe | {"files_sha256": _files_digest(files)})
+    total = sum(map(len, found.listings.values()))
+    work = _Work(partial, total, memory, progress)
+    buckets = {}
+    for name, listing in found.listings.items():
+        entry = work.bucket(name, listing, found.protocol)
+        if entry is not None:
+            buckets[name] = entry
+    if not buckets:
+        first = [*found.problems, *work.problems][0]
+        raise ValueError(
+            f"{out}: expected at least one network that can be used, got {total} of "
+            f"which none can. {first.why} Inspect the directory first."
+        )
+    _finish(partial, out, recipe, buckets, found.problems)
+    sweep(out)
+    return out
+
+
+def _finish(
+    partial: Path,
+    out: Path,
+    recipe: dict[str, Any],
+    buckets: dict[str, Any],
+    problems: tuple[Problem, ...],
+) -> None:
+    """Writes the manifest, and gives the zoo its name."""
+    unlisted = {
+        "count": len(problems),
+        "problems": [list(problem) for problem in problems[:MOST_PROBLEMS]],
+    }
+    config = recipe | {"not_listed": unlisted}
+    body = {"config": config, "versions": versions(), "buckets": buckets}
+    write_manifest(partial / ZOO, body)
+    if out.is_dir():
+        out.rmdir()  # it is empty
+    os.replace(partial / ZOO, out)
+
+
+ZOO, RECEIPTS = "zoo", "receipts"
+"""In the folder of an unfinished zoo: what becomes the zoo, and what is done."""
+
+
+class _Work:
+    """Writes buckets, or finds what an earlier call has written of them."""
+
+    def __init__(
+        self,
+        partial: Path,
+        total: int,
+        memory: int,
+        progress: Callable[[ImportProgress], None] | None,
+    ) -> None:
+        self.partial, self.memory, self.progress = partial, memory, progress
+        self.problems: list[Problem] = []
+        self.total, self.networks, self.size = total, 0, 0
+
+    def bucket(
+        self, name: str, listing: Listing, protocol: str
+    ) -> dict[str, Any] | None:
+        """Returns the entry of a bucket; `None` if no network of it can be used."""
+        # TFDS takes a second to import.
+        from qejax.zoo._records import Bucket
+
+        root = self.partial / ZOO
+        bucket = Bucket(root, name, listing.network.spec, listing.labels, listing.hyper)
+        written: list[tuple[Part, Written]] = []
+        before = len(self.problems)
+        for part in parts_of(listing):
+            one, resumed = self._part(bucket, name, listing, part)
+            written.append((part, one))
+            self.problems += one.problems
+            self._tell(name, listing, part, resumed)
+        problems = self.problems[before:]
+        if not any(one.ids for _, one in written):
+            return None
+        entry = describe_bucket(root, bucket, listing, written)
+        return entry | {
+            "split": {"protocol": protocol, "sha256": split_digest(entry["splits"])},
+            "left_out": len(problems),
+            "problems": [list(problem) for problem in problems[:MOST_PROBLEMS]],
+        }
+
+    def _part(
+        self, bucket: Any, name: str, listing: Listing, part: Part
+    ) -> tuple[Written, bool]:
+        path = bucket.shard(part.split, part.number, part.of)
+        receipt = (
+            self.partial / RECEIPTS / f"{name}-{part.split}-{part.number:05d}.json"
+        )
+        found = _receipt(receipt)
+        if found is not None and path.is_file() and sha256(path) == found.sha256:
+            return found, True
+        at_once = networks_at_once(listing, self.memory)
+        _, one = write_part(bucket, listing, part, at_once)
+        receipt.parent.mkdir(exist_ok=True)
+        draft = receipt.with_suffix(f".draft-{os.getpid()}")
+        draft.write_text(json.dumps(one._asdict()))
+        os.replace(draft, receipt)
+        return one, False
+
+    def _tell(self, name: str, listing: Listing, part: Part, resumed: bool) -> None:
+        self.networks += len(part.rows)
+        self.size += 4 * len(part.rows) * listing.network.spec.num_parameters
+        if self.progress is not None:
+            left = len(self.problems)
+            self.progress(
+                ImportProgress(
+                    name, self.networks, self.total, left, self.size, resumed
+                )
+            )
+
+
+def _receipt(path: Path) -> Written | None:
+    """What was written; `None` if nothing was, or nobody can tell any more."""
+    try:
+        found = Written(**json.loads(path.read_text()))
+        return Written(
+            tuple(found.ids),
+            int(found.size),
+            str(found.sha256),
+            tuple(Problem(*problem) for problem in found.problems),
+        )
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def check_runs(listing: Listing, name: str) -> None:
+    """Raises unless all checkpoints of a training run are in one split.
+
+    Args:
+        listing: of the bucket.
+        name: of the bucket.
+
+    Raises:
+        ValueError: names a run that is in two splits.
+    """
+    first: dict[str, int] = {}
+    for run, code in zip(listing.runs.tolist(), listing.split.tolist(), strict=True):
+        if first.setdefault(run, code) != code:
+            raise ValueError(
+                f"{listing.source}, bucket {name!r}: every training run should be in "
+                f"one split, got run {run!r} in two. Take one checkpoint of a run, or "
+                f"the protocol 'clean'."
+            )
+
+
+def listing_digest(found: Found) -> str:
+    """Returns the SHA-256 of everything that a directory's listing says."""
+    total = hashlib.sha256()
+    for name, one in sorted(found.listings.items()):
+        config = json.dumps([name, one.network.config.to_dict()], sort_keys=True)
+        total.update(config.encode())
+        columns = {"ids": one.ids, "runs": one.runs, "split": one.split}
+        columns |= {f"labels/{key}": x for key, x in one.labels.items()}
+        columns |= {f"hyper/{key}": x for key, x in one.hyper.items()}
+        for key, column in sorted(columns.items()):
+            total.update(f"{key}:{column.dtype.str}:".encode())
+            total.update(np.ascontiguousarray(column).tobytes())
+    total.update(named(problem.name for problem in found.problems).encode())
+    return total.hexdigest()
+
+
+def _files_digest(files: Iterable[Path]) -> str:
+    """The SHA-256 of names, sizes and times: cheap, however large the files are."""
+    total = hashlib.sha256()
+    for path in sorted(files):
+        about = path.stat()
+        total.update(f"{path}:{about.st_size}:{about.st_mtime_ns}\n".encode())
+    return total.hexdigest()
