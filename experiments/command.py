@@ -8,6 +8,7 @@ from typing import Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 
 def parse(
@@ -71,19 +72,31 @@ def main(
     given = list(sys.argv[1:] if args is None else args)
     preset, config = parse(given, module, about, presets, default)
     run = load()
+    line = shlex.join(["python", "-m", module, *sys.argv[1:]])
+    return guarded(
+        lambda console: run(config, preset=preset, command=line, console=console), line
+    )
+
+
+def guarded(work: Callable[[Console], Any], command: str) -> int:
+    """Does the work; returns the exit status, after a message if it fails.
+
+    Args:
+        work: what to do, with a console for its reports.
+        command: that goes on with it after an interruption.
+    """
     from qejax.train import CheckpointError, Interrupted
 
     # Outside of training, where `fit` saves first, SIGTERM stops as Ctrl-C does.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    command = shlex.join(["python", "-m", module, *sys.argv[1:]])
     console = Console()
     try:
-        run(config, preset=preset, command=command, console=console)
+        work(console)
     except (Interrupted, KeyboardInterrupt):
         console.print(f"stopped; the same command goes on from here: {command}")
         return 130
     except (ValueError, OSError, ArithmeticError, CheckpointError) as error:
-        console.print(f"[red]error[/red] {error}", highlight=False)
+        console.print(f"[red]error[/red] {escape(str(error))}", highlight=False)
         return 2
     finally:
         signal.signal(signal.SIGTERM, before)

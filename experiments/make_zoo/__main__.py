@@ -1,10 +1,14 @@
-"""`python -m experiments.make_zoo [--task TASK] [PRESET] [--field value ...]`."""
+"""`python -m experiments.make_zoo [--task TASK] [PRESET] [--field value ...]`.
+
+Or `python -m experiments.make_zoo VERB ...`, with zoos that are there; see `verbs`.
+"""
 
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from experiments import command
+from experiments.make_zoo import verbs
 from experiments.make_zoo.config import PRESETS, Config
 from experiments.make_zoo.inr_config import INR_PRESETS, InrConfig
 
@@ -56,7 +60,9 @@ def _task(args: list[str]) -> tuple[str, list[str]]:
         if preset in presets:
             return task, args
     known = [name for _, presets in TASKS.values() for name in presets]
-    raise SystemExit(f"preset should be one of {known}, got {preset!r}.")
+    raise SystemExit(
+        f"expected one of {list(verbs.VERBS)}, or a preset of {known}, got {preset!r}."
+    )
 
 
 def _load() -> Callable[..., Any]:
@@ -71,7 +77,9 @@ def _load() -> Callable[..., Any]:
 
 
 def main() -> int:
-    """Makes the zoo; returns the exit status."""
+    """Makes the zoo, or does what a verb says; returns the exit status."""
+    if sys.argv[1:2] and sys.argv[1] in verbs.VERBS:
+        return verbs.main(sys.argv[1], sys.argv[2:])
     task, rest = _task(sys.argv[1:])
     return command.main(MODULE, *TASKS[task], _load, rest)
 

@@ -23,6 +23,7 @@ from qejax.zoo._listing import Problem as Problem
 from qejax.zoo._listing import Weights as Weights
 from qejax.zoo._normal import NormalForm as NormalForm
 from qejax.zoo._normal import normal_forms as normal_forms
+from qejax.zoo._prepared import list_prepared as list_prepared
 from qejax.zoo._read import Batch as Batch
 from qejax.zoo._read import batches as batches
 from qejax.zoo._read import buckets as buckets
@@ -75,6 +76,7 @@ __all__ = [
     "generate",
     "import_zoo",
     "keep_accurate",
+    "list_prepared",
     "normal_forms",
     "notes",
     "psnr_of",

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from qejax.zoo._config import check_bucket_name
 from qejax.zoo._listing import Found, Listing, Problem, named
 from qejax.zoo._manifest import sha256, versions, write_manifest
 from qejax.zoo._parts import begin, found_before, partial_of, sweep
+from qejax.zoo._prepared import RUN
 from qejax.zoo._shards import Part, Written, networks_at_once, parts_of, write_part
 from qejax.zoo._splits import split_digest
 from qejax.zoo._store import describe_bucket
@@ -92,6 +94,9 @@ def import_zoo(
     for name, listing in found.listings.items():
         check_bucket_name(name, f"{out}, buckets")
         check_runs(listing, name)
+    found = found._replace(
+        listings={name: _with_runs(one) for name, one in found.listings.items()}
+    )
     recipe = recipe | {
         "protocol": found.protocol,
         "listing_sha256": listing_digest(found),
@@ -224,6 +229,13 @@ def _receipt(path: Path) -> Written | None:
         )
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _with_runs(listing: Listing) -> Listing:
+    """The listing with its runs among the columns that are stored, if they say more."""
+    if np.array_equal(listing.runs, listing.ids):
+        return listing
+    return replace(listing, hyper={**listing.hyper, RUN: listing.runs})
 
 
 def check_runs(listing: Listing, name: str) -> None:

@@ -52,7 +52,7 @@ def notes(root: str | Path, bucket: str | None = None) -> dict[str, Any]:
         FileNotFoundError: if the folder has no manifest.
         ValueError: if the bucket is unknown.
     """
-    return _entry(Path(root), bucket, verify=False)[1]
+    return open_bucket(Path(root), bucket, verify=False)[1]
 
 
 def recipe(root: str | Path) -> dict[str, Any]:
@@ -86,14 +86,14 @@ def read(root: str | Path, bucket: str | None = None, *, verify: bool = True) ->
             not those of the manifest; names the shard or field.
     """
     root = Path(root)
-    name, entry = _entry(root, bucket, verify)
+    name, entry = open_bucket(root, bucket, verify)
     net = nets.build(entry["network"])
     records: list[dict[str, Any]] = []
     split: list[int] = []
     for part, ids in entry["splits"].items():
         if not ids:
             continue
-        source = _data_source(root, entry, part)
+        source = data_source(root, entry, part)
         for start in range(0, len(source), READ_AT_ONCE):
             stop = min(start + READ_AT_ONCE, len(source))
             records += source.__getitems__(range(start, stop))
@@ -102,14 +102,14 @@ def read(root: str | Path, bucket: str | None = None, *, verify: bool = True) ->
         what = f"{root}, bucket {name!r}, split {part!r}"
         _check_count(what, ids, len(got))
         for expected, found in zip(ids, got, strict=True):
-            _check_id(what, expected, found)
+            check_id(what, expected, found)
     order = np.argsort([record["row"] for record in records], kind="stable")
     records = [records[row] for row in order]
     return Zoo(
         network=net,
         thetas=from_vectors(net.spec, np.stack([r["theta"] for r in records])),
-        labels=_columns([r["labels"] for r in records], np.float32),
-        hyper=_columns([r["hyper"] for r in records], None),
+        labels=columns_of([r["labels"] for r in records], np.float32),
+        hyper=columns_of([r["hyper"] for r in records], None),
         split=np.array(split, np.int8)[order],
         source=entry["source"],
         ids=np.array([r["id"].decode() for r in records]),
@@ -184,9 +184,9 @@ def stream(
     """
     root = Path(root)
     split_code(split)
-    name, entry = _entry(root, bucket, verify)
+    name, entry = open_bucket(root, bucket, verify)
     net, ids = nets.build(entry["network"]), entry["splits"][split]
-    source = _data_source(root, entry, split) if ids else []
+    source = data_source(root, entry, split) if ids else []
     what = f"{root}, bucket {name!r}, split {split!r}"
     _check_count(what, ids, len(source))
     return _stream(net, set(ids), what, _order(source, batch, seed, epochs))
@@ -198,7 +198,7 @@ def _stream(
     for records in ordered:
         ids = [name.decode() for name in records["id"]]
         for found in ids:
-            _check_id(what, found if found in known else "one of the manifest", found)
+            check_id(what, found if found in known else "one of the manifest", found)
         yield Batch(
             from_vectors(net.spec, records["theta"]),
             {name: np.asarray(x, np.float32) for name, x in records["labels"].items()},
@@ -215,7 +215,8 @@ def _check_count(what: str, ids: list[str], got: int) -> None:
         )
 
 
-def _check_id(what: str, expected: str, got: str) -> None:
+def check_id(what: str, expected: str, got: str) -> None:
+    """Raises a `ValueError` unless a record is the network that it should be."""
     if got != expected:
         raise ValueError(
             f"{what}: by the manifest, the record should be network {expected!r}, got "
@@ -237,7 +238,15 @@ def _order(source: Any, batch: int, seed: int | None, epochs: int) -> Iterator[A
     return iter(ordered.to_iter_dataset(grain.ReadOptions(num_threads=1)))
 
 
-def _entry(root: Path, bucket: str | None, verify: bool) -> tuple[str, dict[str, Any]]:
+def open_bucket(
+    root: Path, bucket: str | None, verify: bool
+) -> tuple[str, dict[str, Any]]:
+    """Returns name and entry of a bucket; `None` names the only one.
+
+    Raises:
+        FileNotFoundError: if the manifest or a shard is missing.
+        ValueError: if the bucket is unknown or a shard is damaged.
+    """
     entries = read_manifest(root)["buckets"]
     if bucket is None and len(entries) == 1:
         bucket = next(iter(entries))
@@ -251,7 +260,8 @@ def _entry(root: Path, bucket: str | None, verify: bool) -> tuple[str, dict[str,
     return bucket, entry
 
 
-def _data_source(root: Path, entry: dict[str, Any], split: str) -> Any:
+def data_source(root: Path, entry: dict[str, Any], split: str) -> Any:
+    """Returns the records of a split by number."""
     # TFDS takes a second to import.
     import tensorflow_datasets as tfds
 
@@ -259,7 +269,8 @@ def _data_source(root: Path, entry: dict[str, Any], split: str) -> Any:
     return builder.as_data_source(split)
 
 
-def _columns(records: list[dict[str, Any]], dtype: Any) -> dict[str, np.ndarray]:
+def columns_of(records: list[dict[str, Any]], dtype: Any) -> dict[str, np.ndarray]:
+    """Returns columns by name from records that all have them."""
     names = records[0] if records else {}
     columns = {}
     for name in names:

@@ -267,7 +267,7 @@ def test_what_cannot_be_trained_is_refused(
 def test_unknown_presets_and_flags_are_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(SystemExit, match=r"preset should be one of .*'digit'"):
+    with pytest.raises(SystemExit, match=r"or a preset of .*'digit'"):
         parse(["digit"])
     with pytest.raises(SystemExit):
         parse(["smoke", "--encoders", "swin"])

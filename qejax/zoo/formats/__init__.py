@@ -5,6 +5,8 @@ from qejax.zoo.formats._nfn_siren import load_nfn_siren as load_nfn_siren
 from qejax.zoo.formats._registry import CLASSIFIERS as CLASSIFIERS
 from qejax.zoo.formats._registry import FORMATS as FORMATS
 from qejax.zoo.formats._registry import Format as Format
+from qejax.zoo.formats._registry import complete as complete
+from qejax.zoo.formats._registry import export as export
 from qejax.zoo.formats._registry import files_of as files_of
 from qejax.zoo.formats._registry import list_networks as list_networks
 from qejax.zoo.formats._registry import load as load
@@ -23,6 +25,8 @@ __all__ = [
     "CLASSIFIERS",
     "FORMATS",
     "Format",
+    "complete",
+    "export",
     "files_of",
     "list_networks",
     "load",

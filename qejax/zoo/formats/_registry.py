@@ -1,12 +1,14 @@
 """Formats of public zoos by name: a new format is a new row."""
 
 import inspect
-from collections.abc import Callable, Sequence
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qejax.zoo._listing import Found
+from qejax.zoo._listing import Found, Listing
 from qejax.zoo._zoo import Zoo
 from qejax.zoo.formats._dws_inr import DWS_INR, list_dws_inr, load_dws_inr_all
 from qejax.zoo.formats._nfn_siren import (
@@ -15,6 +17,7 @@ from qejax.zoo.formats._nfn_siren import (
     load_nfn_siren_all,
 )
 from qejax.zoo.formats._protocols import SMALL_CNN_ZOO, SMALL_TRANSFORMER_ZOO
+from qejax.zoo.formats._small_cnn_writer import write_small_cnn_zoo
 from qejax.zoo.formats._small_cnn_zoo import (
     list_small_cnn_zoo,
     load_small_cnn_zoo_all,
@@ -34,6 +37,7 @@ class Format:
         load: `directory -> zoos by bucket`, all in memory, strict.
         files: patterns of what is read, below the directory.
         protocols: how networks can be split.
+        write: `(empty directory, listings by bucket)`; `None` if there is no writer.
         accuracy: whether networks have a test accuracy; options then have `cut_off`,
             the least accuracy of a network that is kept, before it is split.
     """
@@ -42,6 +46,7 @@ class Format:
     load: Callable[..., dict[str, Zoo]]
     files: tuple[str, ...]
     protocols: tuple[str, ...]
+    write: Callable[[Path, Mapping[str, Listing]], None] | None = None
     accuracy: bool = False
 
     def options(self) -> tuple[str, ...]:
@@ -55,6 +60,7 @@ FORMATS: dict[str, Format] = {
         load_small_cnn_zoo_all,
         ("weights.npy", "layout.csv", "metrics.csv.gz"),
         tuple(SMALL_CNN_ZOO),
+        write_small_cnn_zoo,
         accuracy=True,
     ),
     "small_transformer_zoo": Format(
@@ -115,6 +121,34 @@ def list_networks(address: str, **options: Any) -> Found:
     return row.list(directory, **options)
 
 
+def complete(address: str) -> str:
+    """Returns `FORMAT:DIRECTORY`, also for a directory that fits one format alone.
+
+    Raises:
+        ValueError: if no format fits, or several do; says which.
+        FileNotFoundError: if there is no such directory.
+    """
+    if address.partition(":")[0] in FORMATS:
+        return address
+    directory = Path(address)
+    if not address or not directory.is_dir():
+        raise FileNotFoundError(
+            f"{address or 'address'}: expected FORMAT:DIRECTORY with a format of "
+            f"{list(FORMATS)}, or a directory, found none."
+        )
+    fitting = [
+        name
+        for name, row in FORMATS.items()
+        if any(next(directory.glob(rule), None) for rule in row.files)
+    ]
+    if len(fitting) != 1:
+        raise ValueError(
+            f"{address}: expected files of one format of {list(FORMATS)}, found those "
+            f"of {fitting or 'none'}. Say which: FORMAT:DIRECTORY."
+        )
+    return f"{fitting[0]}:{address}"
+
+
 def files_of(address: str) -> Sequence[Path]:
     """Returns the files that a zoo at an address is read from, sorted.
 
@@ -123,6 +157,45 @@ def files_of(address: str) -> Sequence[Path]:
     """
     row, directory = _parsed(address)
     return sorted({path for rule in row.files for path in directory.glob(rule)})
+
+
+def export(found: Found, address: str) -> Path:
+    """Writes listed networks in a public format, whole or not at all.
+
+    Args:
+        found: such as `zoo.list_prepared(root)`.
+        address: `FORMAT:DIRECTORY`; the directory is new, or empty.
+
+    Returns:
+        The directory.
+
+    Raises:
+        ValueError: if the format is unknown, has no writer, or does not hold such
+            networks; names the bucket.
+        FileExistsError: if the directory holds anything.
+    """
+    row, directory = _parsed(address)
+    if row.write is None:
+        having = [name for name, one in FORMATS.items() if one.write is not None]
+        raise ValueError(
+            f"zoo address {address!r}: there is no writer of this format, expected one "
+            f"of {having}."
+        )
+    if directory.exists() and any(directory.iterdir()):
+        raise FileExistsError(
+            f"{directory}: expected a new or empty folder to export to, found "
+            f"{sorted(path.name for path in directory.iterdir())[:4]}."
+        )
+    draft = directory.with_name(f"{directory.name}.draft-{os.getpid()}")
+    draft.mkdir(parents=True)
+    try:
+        row.write(draft, found.listings)
+        if directory.is_dir():
+            directory.rmdir()  # it is empty
+        os.replace(draft, directory)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return directory
 
 
 def load(address: str, **options: Any) -> dict[str, Zoo]:

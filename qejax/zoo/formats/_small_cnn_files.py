@@ -16,6 +16,8 @@ from qejax.zoo.formats._csv import Table, read_csv
 FILES = ("weights.npy", "layout.csv", "metrics.csv.gz")
 LABELS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 PREFIX = "config."
+STRIDE = 2
+"""Of all convolutions; no file says so."""
 
 
 class Tensor(NamedTuple):

@@ -31,13 +31,13 @@ from qejax.zoo.formats._protocols import CLEAN, Order, small_cnn_codes
 from qejax.zoo.formats._small_cnn_files import (
     LABELS,
     PREFIX,
+    STRIDE,
     Files,
     Tensor,
     open_files,
     read_rows,
 )
 
-STRIDE = 2
 ALL = "all"
 """Instead of a step: every checkpoint of every network."""
 
@@ -46,7 +46,7 @@ ADVICE = "remove their rows from weights.npy and metrics.csv.gz to go on without
 
 def list_small_cnn_zoo(
     directory: str | Path,
-    step: int | str | None = None,
+    checkpoint: int | str | None = None,
     split_seed: int = 0,
     cut_off: float = 0.0,
     protocol: str = CLEAN,
@@ -58,8 +58,8 @@ def list_small_cnn_zoo(
 
     Args:
         directory: holds `weights.npy`, `layout.csv` and `metrics.csv.gz`.
-        step: of the checkpoint to take; `None` takes the last of every network, "all"
-            every one. An activation without a checkpoint at that step is left out.
+        checkpoint: step of the one to take; `None` takes the last of every network,
+            "all" every one. An activation without such a checkpoint is left out.
         split_seed: of the protocol "clean".
         cut_off: networks below this `test_accuracy` are left out before the split, and
             an activation of which none is left.
@@ -81,6 +81,7 @@ def list_small_cnn_zoo(
             or the protocol is unknown; names file, row or field, expected and found.
     """
     files = open_files(Path(directory))
+    step = _asked(checkpoint)
     rows = _by_activation(files, step, cut_off)
     if not rows.kept:
         raise _none_found(files, "any", step, cut_off, rows.problems)
@@ -96,7 +97,7 @@ def list_small_cnn_zoo(
 def load_small_cnn_zoo(
     directory: str | Path,
     activation: str = "relu",
-    step: int | None = None,
+    checkpoint: int | None = None,
     split_seed: int = 0,
     cut_off: float = 0.0,
 ) -> Zoo:
@@ -105,7 +106,7 @@ def load_small_cnn_zoo(
     Args:
         directory: holds `weights.npy`, `layout.csv` and `metrics.csv.gz`.
         activation: which networks; the symmetry depends on it, so they are not mixed.
-        step: of the checkpoint to take; `None` takes the last of every network.
+        checkpoint: step of the one to take; `None` takes the last of every network.
         split_seed: of the split by network, see `split_networks`. Networks are
             filtered by activation, step and accuracy first, then split.
         cut_off: networks below this `test_accuracy` are left out.
@@ -122,10 +123,10 @@ def load_small_cnn_zoo(
             f"{directory}: activation {activation!r} is unknown: expected one of "
             f"{list(ACTIVATIONS)}."
         )
-    found = list_small_cnn_zoo(directory, step, split_seed, cut_off)
+    found = list_small_cnn_zoo(directory, checkpoint, split_seed, cut_off)
     if activation not in found.listings:
         files = open_files(Path(directory))
-        raise _none_found(files, activation, step, cut_off, found.problems)
+        raise _none_found(files, activation, checkpoint, cut_off, found.problems)
     one = {activation: found.listings[activation]}
     return in_memory(found._replace(listings=one))[activation]
 
@@ -241,6 +242,19 @@ def _checked(
         )
     seen[model, int(step)] = row
     return int(step)
+
+
+def _asked(checkpoint: int | str | None) -> int | str | None:
+    """A step as a number, however it was written."""
+    if checkpoint in (None, ALL):
+        return checkpoint
+    try:
+        return int(checkpoint or 0)
+    except ValueError as error:
+        raise ValueError(
+            f"checkpoint of a Small CNN Zoo: expected a step or {ALL!r}, got "
+            f"{checkpoint!r}."
+        ) from error
 
 
 def _none_found(

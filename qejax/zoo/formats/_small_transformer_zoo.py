@@ -71,16 +71,16 @@ AXES = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}
 
 def list_small_transformer_zoo(
     directory: str | Path,
-    epoch: str = "75",
+    checkpoint: str = "75",
     cut_off: float = 0.0,
     split_seed: int = 0,
     protocol: str = CLEAN,
 ) -> Found:
-    """Lists the networks of a Small Transformer Zoo directory at one epoch.
+    """Lists the networks of a Small Transformer Zoo directory, one checkpoint each.
 
     Args:
         directory: holds `metadata/mnist.csv` and `mnist/*.pt`.
-        epoch: which checkpoint of every run, as in `ckpt_epoch`; 75 is what the
+        checkpoint: which one of every run, as in `ckpt_epoch`; 75 is what the
             literature takes.
         cut_off: networks below this accuracy are left out before the split, so that
             every cut-off has a split of its own; their files are not opened.
@@ -99,7 +99,7 @@ def list_small_transformer_zoo(
     """
     directory = Path(directory)
     check_protocol(directory, protocol, SMALL_TRANSFORMER_ZOO)
-    runs, problems = open_runs(directory, str(epoch))
+    runs, problems = open_runs(directory, str(checkpoint))
     accuracy = np.array([run.accuracy for run in runs])
     kept = accurate_rows(accuracy, cut_off, str(directory / TABLE))
     runs = [runs[row] for row in kept]

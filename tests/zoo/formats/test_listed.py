@@ -45,7 +45,7 @@ def test_a_bad_row_stops_no_other(tmp_path: Path) -> None:
 
 def test_every_checkpoint_of_a_run_is_in_its_split(tmp_path: Path) -> None:
     root = write_directory(tmp_path / "zoo")
-    found = formats.list_networks(f"small_cnn_zoo:{root}", step="all")
+    found = formats.list_networks(f"small_cnn_zoo:{root}", checkpoint="all")
     relu = found.listings["relu"]
     assert relu.ids.tolist() == [
         f"run_{run}@{step}" for run in (0, 2, 3) for step in (3, 86)

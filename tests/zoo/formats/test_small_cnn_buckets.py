@@ -73,10 +73,10 @@ def test_steps_of_a_mixed_directory(tmp_path: Path) -> None:
         "relu": [86] * 3,
         "tanh": [90],
     }
-    assert list(load(root, step=86)) == ["relu"]
+    assert list(load(root, checkpoint=86)) == ["relu"]
     message = r"no network has activation 'any' and step 9; there are .*\[3, 86, 90\]"
     with pytest.raises(ValueError, match=message):
-        load(root, step=9)
+        load(root, checkpoint=9)
 
 
 @pytest.mark.parametrize("row", [3, 5])

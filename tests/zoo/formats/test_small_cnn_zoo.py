@@ -60,12 +60,12 @@ def test_kernels_may_come_before_biases(tmp_path: Path) -> None:
 def test_steps_and_activations_are_chosen(tmp_path: Path) -> None:
     root = write_directory(tmp_path / "zoo")
     load = zoo.formats.load_small_cnn_zoo
-    assert load(root, step=3).hyper["step"].tolist() == [3, 3, 3]
+    assert load(root, checkpoint=3).hyper["step"].tolist() == [3, 3, 3]
     tanh = load(root, "tanh")
     assert tanh.ids.tolist() == ["run_1"]
     assert {space.group for space in tanh.network.spec.spaces} == {"sign"}
     with pytest.raises(ValueError, match=r"step 9; there are .* steps \[3, 86\]"):
-        load(root, step=9)
+        load(root, checkpoint=9)
     assert load(root, cut_off=0.3).ids.tolist() == ["run_2", "run_3"]
     with pytest.raises(ValueError, match=r"test_accuracy of at least 0.8; there are"):
         load(root, cut_off=0.8)
