@@ -31,7 +31,6 @@ from qejax.zoo._read import notes as notes
 from qejax.zoo._read import read as read
 from qejax.zoo._read import read_all as read_all
 from qejax.zoo._read import recipe as recipe
-from qejax.zoo._read import stream as stream
 from qejax.zoo._rendered import Rendered as Rendered
 from qejax.zoo._rendered import compare_signals as compare_signals
 from qejax.zoo._splits import split_digest as split_digest
@@ -39,6 +38,8 @@ from qejax.zoo._splits import split_networks as split_networks
 from qejax.zoo._splits import split_runs as split_runs
 from qejax.zoo._store import check_networks as check_networks
 from qejax.zoo._store import store as store
+from qejax.zoo._stream import Stream as Stream
+from qejax.zoo._stream import stream as stream
 from qejax.zoo._train_many import Data as Data
 from qejax.zoo._zoo import SPLITS as SPLITS
 from qejax.zoo._zoo import Zoo as Zoo
@@ -61,6 +62,7 @@ __all__ = [
     "Progress",
     "Rendered",
     "Signals",
+    "Stream",
     "Weights",
     "Zoo",
     "ZooConfig",

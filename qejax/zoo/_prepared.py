@@ -1,16 +1,16 @@
 """A prepared zoo as a listing: all but the weights in memory, these read by row."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from qejax import nets
+from qejax.zoo._fetch import Records
 from qejax.zoo._listing import Found, Listing, Weights
 from qejax.zoo._manifest import read_manifest
-from qejax.zoo._normal import RECORD_FIELDS, NormalForm, from_records
-from qejax.zoo._read import READ_AT_ONCE, check_id, columns_of, data_source, open_bucket
-from qejax.zoo._zoo import split_code
+from qejax.zoo._normal import RECORD_FIELDS, from_records
+from qejax.zoo._read import fetch_all, open_bucket
+from qejax.zoo._zoo import SPLITS
 
 
 def list_prepared(root: str | Path, *, verify: bool = True) -> Found:
@@ -40,54 +40,43 @@ def list_prepared(root: str | Path, *, verify: bool = True) -> Found:
 
 def _bucket(root: Path, name: str, verify: bool) -> Listing:
     _, entry = open_bucket(root, name, verify)
-    sources, small, places = {}, [], []
-    for part, ids in entry["splits"].items():
-        if not ids:
-            continue
-        source = sources[part] = data_source(root, entry, part)
-        what = f"{root}, bucket {name!r}, split {part!r}"
-        for start in range(0, len(source), READ_AT_ONCE):
-            stop = min(start + READ_AT_ONCE, len(source))
-            for at, record in enumerate(source.__getitems__(range(start, stop)), start):
-                small.append({key: record[key] for key in SMALL})
-                places.append((part, at))
-                check_id(what, ids[at], record["id"].decode())
-    order = np.argsort([record["row"] for record in small], kind="stable")
-    small, places = [small[at] for at in order], [places[at] for at in order]
+    small, split = fetch_all(root, name, entry, SMALL)
     network = nets.build(entry["network"])
+    sources = {
+        code: Records(root, entry, part)
+        for part, code in SPLITS.items()
+        if entry["splits"][part]
+    }
+    # Where a network is among the records of its split.
+    places = np.zeros(len(split), np.int64)
+    for code in sources:
+        rows = np.flatnonzero(split == code)
+        places[rows] = np.arange(len(rows))
 
-    def records(rows: np.ndarray) -> list[dict[str, Any]]:
-        found: dict[int, dict[str, Any]] = {}
-        for part, source in sources.items():
-            own = [row for row in rows.tolist() if places[row][0] == part]
-            if own:
-                read = source.__getitems__([places[row][1] for row in own])
-                found |= dict(zip(own, read, strict=True))
-        return [found[row] for row in rows.tolist()]
+    def fetch(rows: np.ndarray, fields: tuple[str, ...]) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        for code, source in sources.items():
+            at = np.flatnonzero(split[rows] == code)
+            if not len(at):
+                continue
+            read = source.fetch(places[rows[at]], fields)
+            for field in fields:
+                shape = (len(rows), *read[field].shape[1:])
+                found.setdefault(field, np.zeros(shape, read[field].dtype))
+                found[field][at] = read[field]
+        return found
 
-    def read(rows: np.ndarray) -> Weights:
-        vectors = [record["theta"] for record in records(rows)]
-        size = network.spec.num_parameters
-        return Weights(np.array(vectors, np.float32).reshape(-1, size), {})
-
-    def normal(rows: np.ndarray) -> NormalForm:
-        found = records(rows)
-        return from_records(
-            {key: np.stack([r[key] for r in found]) for key in RECORD_FIELDS.values()}
-        )
-
-    hyper = columns_of([record["hyper"] for record in small], None)
-    ids = np.array([record["id"].decode() for record in small], str)
+    ids, hyper = small["id"], small["hyper"]
     return Listing(
         network=network,
         ids=ids,
         runs=hyper[RUN].astype(str) if RUN in hyper else ids,
-        labels=columns_of([record["labels"] for record in small], np.float32),
+        labels={key: x.astype(np.float32) for key, x in small["labels"].items()},
         hyper=hyper,
-        split=np.array([split_code(part) for part, _ in places], np.int8),
+        split=split,
         source=entry["source"],
-        read=read,
-        normal=normal,
+        read=lambda rows: Weights(fetch(rows, ("theta",))["theta"], {}),
+        normal=lambda rows: from_records(fetch(rows, tuple(RECORD_FIELDS.values()))),
     )
 
 

@@ -1,19 +1,20 @@
-"""Reading a prepared zoo: into memory if it fits, batch by batch if it does not.
+"""Reading a prepared zoo into memory, and taking it batch by batch.
 
-Both give the same networks in the same order: `batches` over `read(root)` and
-`stream(root)` yield equal batches for equal arguments.
+`stream` takes it from disk: `batches` over `read(root)` and `stream(root)` yield equal
+batches for equal arguments.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from qejax import nets
-from qejax.nets import Network
+from qejax.zoo._fetch import FIELDS, Records
 from qejax.zoo._manifest import AGAIN, check_shards, read_manifest
-from qejax.zoo._normal import RECORD_FIELDS, NormalForm, from_records
+from qejax.zoo._normal import NormalForm, from_records
+from qejax.zoo._order import order_of
 from qejax.zoo._zoo import Zoo, from_vectors, split_code
 
 READ_AT_ONCE = 1024
@@ -88,35 +89,62 @@ def read(root: str | Path, bucket: str | None = None, *, verify: bool = True) ->
     root = Path(root)
     name, entry = open_bucket(root, bucket, verify)
     net = nets.build(entry["network"])
-    records: list[dict[str, Any]] = []
+    found, split = fetch_all(root, name, entry)
+    return Zoo(
+        network=net,
+        thetas=from_vectors(net.spec, found["theta"]),
+        labels={key: x.astype(np.float32) for key, x in found["labels"].items()},
+        hyper=found["hyper"],
+        split=split,
+        source=entry["source"],
+        ids=found["id"],
+        normal=from_records(found),
+    )
+
+
+def fetch_all(
+    root: Path,
+    name: str,
+    entry: dict[str, Any],
+    fields: Sequence[str] = FIELDS,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Returns all records of a bucket in the order of the zoo, and their splits.
+
+    Args:
+        root: of the zoo.
+        name: of the bucket.
+        entry: of the bucket.
+        fields: of `FIELDS`, `row` and `id` among them.
+
+    Raises:
+        ValueError: if records are not those of the manifest.
+    """
+    parts: list[dict[str, Any]] = []
     split: list[int] = []
     for part, ids in entry["splits"].items():
         if not ids:
             continue
-        source = data_source(root, entry, part)
+        source = Records(root, entry, part)
+        what = f"{root}, bucket {name!r}, split {part!r}"
+        check_count(what, ids, len(source))
         for start in range(0, len(source), READ_AT_ONCE):
             stop = min(start + READ_AT_ONCE, len(source))
-            records += source.__getitems__(range(start, stop))
+            parts.append(source.fetch(range(start, stop), fields))
+            for expected, found in zip(ids[start:], parts[-1]["id"], strict=False):
+                check_id(what, expected, str(found))
         split += [split_code(part)] * len(source)
-        got = [record["id"].decode() for record in records[-len(source) :]]
-        what = f"{root}, bucket {name!r}, split {part!r}"
-        _check_count(what, ids, len(got))
-        for expected, found in zip(ids, got, strict=True):
-            check_id(what, expected, found)
-    order = np.argsort([record["row"] for record in records], kind="stable")
-    records = [records[row] for row in order]
-    return Zoo(
-        network=net,
-        thetas=from_vectors(net.spec, np.stack([r["theta"] for r in records])),
-        labels=columns_of([r["labels"] for r in records], np.float32),
-        hyper=columns_of([r["hyper"] for r in records], None),
-        split=np.array(split, np.int8)[order],
-        source=entry["source"],
-        ids=np.array([r["id"].decode() for r in records]),
-        normal=from_records(
-            {key: np.stack([r[key] for r in records]) for key in RECORD_FIELDS.values()}
-        ),
-    )
+    order = np.argsort(np.concatenate([part["row"] for part in parts]), kind="stable")
+    return _joined(parts, order), np.array(split, np.int8)[order]
+
+
+def _joined(parts: list[dict[str, Any]], order: np.ndarray) -> dict[str, Any]:
+    """One after the other, then in this order; columns by name as well."""
+    return {
+        name: _joined([part[name] for part in parts], order)
+        if isinstance(parts[0][name], dict)
+        else np.concatenate([part[name] for part in parts])[order]
+        for name in parts[0]
+    }
 
 
 def read_all(root: str | Path, *, verify: bool = True) -> dict[str, Zoo]:
@@ -145,7 +173,7 @@ def batches(
         ValueError: if the split is unknown.
     """
     rows, vectors = zoo.rows(split), zoo.vectors()
-    for at in _order(range(len(rows)), batch, seed, epochs):
+    for at in order_of(len(rows), batch, seed, epochs):
         chosen = rows[at]
         yield Batch(
             from_vectors(zoo.network.spec, vectors[chosen]),
@@ -155,59 +183,8 @@ def batches(
         )
 
 
-def stream(
-    root: str | Path,
-    split: str,
-    batch: int,
-    *,
-    bucket: str | None = None,
-    seed: int | None = None,
-    epochs: int = 1,
-    verify: bool = True,
-) -> Iterator[Batch]:
-    """Yields batches of a split from disk, with grain; memory for a few batches only.
-
-    Arguments and order as `batches`.
-
-    Args:
-        root: a folder made by `generate` or `store`.
-        split: "train", "val" or "test".
-        batch: networks in a batch; the last one of all epochs may have fewer.
-        bucket: its name; not needed if there is one only.
-        seed: of a new order in every epoch; `None` keeps the order of the zoo.
-        epochs: how often every network comes.
-        verify: whether to compare the checksum of every shard first.
-
-    Raises:
-        FileNotFoundError: if the manifest or a shard is missing.
-        ValueError: if the split or bucket is unknown, or a shard is damaged.
-    """
-    root = Path(root)
-    split_code(split)
-    name, entry = open_bucket(root, bucket, verify)
-    net, ids = nets.build(entry["network"]), entry["splits"][split]
-    source = data_source(root, entry, split) if ids else []
-    what = f"{root}, bucket {name!r}, split {split!r}"
-    _check_count(what, ids, len(source))
-    return _stream(net, set(ids), what, _order(source, batch, seed, epochs))
-
-
-def _stream(
-    net: Network, known: set[str], what: str, ordered: Iterator[Any]
-) -> Iterator[Batch]:
-    for records in ordered:
-        ids = [name.decode() for name in records["id"]]
-        for found in ids:
-            check_id(what, found if found in known else "one of the manifest", found)
-        yield Batch(
-            from_vectors(net.spec, records["theta"]),
-            {name: np.asarray(x, np.float32) for name, x in records["labels"].items()},
-            np.array(ids),
-            from_records(records),
-        )
-
-
-def _check_count(what: str, ids: list[str], got: int) -> None:
+def check_count(what: str, ids: list[str], got: int) -> None:
+    """Raises a `ValueError` unless there are as many records as networks."""
     if got != len(ids):
         raise ValueError(
             f"{what}: expected {len(ids)} networks by the manifest, got {got} records. "
@@ -222,20 +199,6 @@ def check_id(what: str, expected: str, got: str) -> None:
             f"{what}: by the manifest, the record should be network {expected!r}, got "
             f"{got!r}. {AGAIN}"
         )
-
-
-def _order(source: Any, batch: int, seed: int | None, epochs: int) -> Iterator[Any]:
-    """Batches of a source; grain's order depends on its length and the seed only."""
-    # grain takes a second to import.
-    import grain
-
-    if not len(source):
-        return iter(())
-    ordered = grain.MapDataset.source(source)
-    if seed is not None:
-        ordered = ordered.seed(seed).shuffle()
-    ordered = ordered.repeat(epochs).batch(batch, drop_remainder=False)
-    return iter(ordered.to_iter_dataset(grain.ReadOptions(num_threads=1)))
 
 
 def open_bucket(
@@ -258,24 +221,3 @@ def open_bucket(
     if verify:
         check_shards(root, bucket, entry["shards"])
     return bucket, entry
-
-
-def data_source(root: Path, entry: dict[str, Any], split: str) -> Any:
-    """Returns the records of a split by number."""
-    # TFDS takes a second to import.
-    import tensorflow_datasets as tfds
-
-    builder: Any = tfds.builder_from_directory(root / entry["folder"])
-    return builder.as_data_source(split)
-
-
-def columns_of(records: list[dict[str, Any]], dtype: Any) -> dict[str, np.ndarray]:
-    """Returns columns by name from records that all have them."""
-    names = records[0] if records else {}
-    columns = {}
-    for name in names:
-        values = [record[name] for record in records]
-        if isinstance(values[0], bytes):
-            values = [value.decode() for value in values]
-        columns[name] = np.array(values, dtype)
-    return columns
