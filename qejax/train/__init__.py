@@ -1,7 +1,8 @@
 """Training: the loop, its checkpoints, and the metrics of an evaluation.
 
-`fit` trains any pure loss on in-RAM examples, resumes to the bit, and selects on
-validation. It knows nothing of models or zoos: experiments bring those together.
+`fit` trains any pure loss on in-RAM examples, `fit_stream` on batches that are read
+meanwhile; both resume to the bit and select on validation. They know nothing of models
+or zoos: experiments bring those together.
 """
 
 from qejax.train._checkpoint import Checkpoint as Checkpoint
@@ -19,8 +20,11 @@ from qejax.train._run import FitResult as FitResult
 from qejax.train._signals import Interrupted as Interrupted
 from qejax.train._signals import StopRequest as StopRequest
 from qejax.train._signals import catch_signals as catch_signals
+from qejax.train._stream import Batches as Batches
+from qejax.train._stream import fit_stream as fit_stream
 
 __all__ = [
+    "Batches",
     "Checkpoint",
     "CheckpointError",
     "Checkpointer",
@@ -33,6 +37,7 @@ __all__ = [
     "catch_signals",
     "check_config",
     "fit",
+    "fit_stream",
     "kendall_tau",
     "mae",
     "r2",

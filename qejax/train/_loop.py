@@ -119,18 +119,36 @@ def fit(
         run = Run(config, evaluate, state, store, out, progress, save_seconds)
         if run.ended is None:
             advance = make_advance(loss_fn, optimizer, config, num)
-            _train(run, advance, data, stop)
+            _train_in_memory(run, advance, data, stop)
         return run.result()
 
 
-def _train(run: Run, advance: Advance, data: Batch, stop: StopRequest | None) -> None:
+def _train_in_memory(
+    run: Run, advance: Advance, data: Batch, stop: StopRequest | None
+) -> None:
     """Compiles the training program and runs it to the end of the run."""
-    config, data = run.config, jax.device_put(data)
+    data = jax.device_put(data)
     begin = time.perf_counter()
     program = (
         jax.jit(advance, donate_argnums=0).lower(run.state, data, np.int32(0)).compile()
     )
     run.compile_seconds = time.perf_counter() - begin
+    train(run, program, data, stop)
+
+
+def train(run: Run, program: Advance, data: Any, stop: StopRequest | None) -> None:
+    """Advances, evaluates and saves to the end of the run, or until it is stopped.
+
+    Args:
+        run: what changes meanwhile.
+        program: from a state and `data` to a later step.
+        data: what the program takes.
+        stop: whether a signal has come.
+
+    Raises:
+        Interrupted: after a signal, with the state saved.
+    """
+    config = run.config
     if run.resumed_from is None:
         run.evaluate()
     while not (stop or run.ended):

@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -65,8 +65,14 @@ class Run:
         out: Path | None,
         progress: Callable[[Progress], None] | None,
         save_seconds: float,
+        place: Any = None,
     ) -> None:
-        """Goes on from the newest checkpoint, or begins."""
+        """Goes on from the newest checkpoint, or begins.
+
+        A `place`, such as a stream, has `get_state` and `set_state`: what it returns is
+        saved with the state.
+        """
+        self._place = place
         self.config, self.state = config, state
         self._evaluate, self._store, self._out = evaluate, store, out
         self._progress, self._save_seconds = progress, save_seconds
@@ -86,6 +92,8 @@ class Run:
             best = own(found.trees["best"]["params"])
             self.selection = Selection.from_json(best, meta["selection"])
             self.clock = Clock(meta["seconds"])
+            if place is not None:
+                place.set_state(meta["place"])
         self._saved_at = time.perf_counter()
         log = out / "log.jsonl" if out is not None else None
         self.log = Log(log, self.resumed_from)
@@ -152,6 +160,7 @@ class Run:
                 "selection": self.selection.to_json(),
                 "ended": self.ended,
                 "seconds": self.clock.seconds(),
+                "place": self._place and self._place.get_state(),
             },
         )
         self._saved_at = time.perf_counter()

@@ -153,22 +153,10 @@ def own(tree: Any) -> Any:
     return jax.tree.map(copy, tree)
 
 
-def make_advance(
-    loss_fn: LossFn,
-    optimizer: optax.GradientTransformation,
-    config: FitConfig,
-    num: int,
-) -> Advance:
-    """Returns the pure function that `fit` compiles once; see the module's text.
-
-    An epoch has `num // batch_size` steps; the examples left over are others in every
-    epoch. It stops early at the first step whose loss is not finite, with "finite"
-    false and "step" just after that step.
-    """
-    per_epoch = num // config.batch_size
-
-    def order_of(step: Any) -> Array:
-        return example_order(config.seed, step // per_epoch, num)
+def make_step(
+    loss_fn: LossFn, optimizer: optax.GradientTransformation, config: FitConfig
+) -> Callable[[State, Batch], State]:
+    """Returns the pure function from a state and a batch to the next state."""
 
     def one_step(state: State, batch: Batch) -> State:
         step, window = state["step"], state["window"]
@@ -191,6 +179,27 @@ def make_advance(
             },
             "finite": state["finite"] & jnp.isfinite(loss),
         }
+
+    return one_step
+
+
+def make_advance(
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    config: FitConfig,
+    num: int,
+) -> Advance:
+    """Returns the pure function that `fit` compiles once; see the module's text.
+
+    An epoch has `num // batch_size` steps; the examples left over are others in every
+    epoch. It stops early at the first step whose loss is not finite, with "finite"
+    false and "step" just after that step.
+    """
+    per_epoch = num // config.batch_size
+    one_step = make_step(loss_fn, optimizer, config)
+
+    def order_of(step: Any) -> Array:
+        return example_order(config.seed, step // per_epoch, num)
 
     def advance(state: State, data: Batch, stop: Any) -> State:
         def body(carry: tuple[State, Array]) -> tuple[State, Array]:

@@ -131,9 +131,7 @@ def stream(
     what = f"{root}, bucket {name!r}, split {split!r}"
     check_count(what, ids, len(records))
     piece = batch // count
-    rows = batches_of(len(records), batch, seed, epochs)
-    if whole:
-        rows = _whole(len(records), batch, seed, epochs)
+    rows = (_whole if whole else batches_of)(len(records), batch, seed, epochs)
     load = _Load(nets.build(entry["network"]), records, ids, what, normal)
 
     def read(numbers: np.ndarray) -> Any:

@@ -1,0 +1,172 @@
+"""The training loop over a stream of batches: sets that are larger than memory.
+
+The place in the stream is saved with every checkpoint, so that a run that was stopped
+goes on with the batch that it would have had.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+import optax
+
+from qejax.train._checkpoint import Checkpointer
+from qejax.train._config import FitConfig, check_config
+from qejax.train._loop import train
+from qejax.train._progress import Progress
+from qejax.train._run import FitResult, Run
+from qejax.train._selection import Evaluate
+from qejax.train._signals import catch_signals
+from qejax.train._step import (
+    Batch,
+    LossFn,
+    Params,
+    State,
+    check_loss,
+    init_state,
+    make_step,
+    num_examples,
+)
+
+
+class Batches(Protocol):
+    """An iterator over batches that knows its place: grain's, or `zoo.stream`'s."""
+
+    def __next__(self) -> Batch:
+        """Returns the next batch, a pytree of arrays."""
+        ...
+
+    def get_state(self) -> Any:
+        """Returns the place, of JSON types."""
+        ...
+
+    def set_state(self, state: Any) -> None:
+        """Goes to a place."""
+        ...
+
+
+def fit_stream(
+    loss_fn: LossFn,
+    params: Params,
+    batches: Batches,
+    config: FitConfig,
+    *,
+    optimizer: optax.GradientTransformation,
+    evaluate: Evaluate | None = None,
+    out: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    save_seconds: float = 60.0,
+) -> FitResult:
+    """Trains `params` on batches that are read while it trains; returns the best ones.
+
+    Everything is as in `fit`, but for the data: their order is that of the stream, and
+    the place in it is part of every checkpoint.
+
+    Args:
+        loss_fn: as in `fit`.
+        params: as in `fit`.
+        batches: endless, or long enough; all of `config.batch_size` examples. To keep
+            the device busy, let them be put on it ahead of time
+            (`zoo.stream(..., device=...)`).
+        config: see `FitConfig`; `seed` decides the keys of the loss alone.
+        optimizer: as in `fit`.
+        evaluate: as in `fit`.
+        out: as in `fit`.
+        settings: what else decides the numbers, the stream included; compared on
+            resume.
+        progress: as in `fit`.
+        save_seconds: as in `fit`.
+
+    Raises:
+        ValueError: if a batch has another size, the stream ends before the last step,
+            or as `fit`.
+        TypeError: as `fit`.
+        FloatingPointError: as `fit`; in a batch some steps before the one that was
+            read last.
+        CheckpointError: if the newest checkpoint is damaged.
+        Interrupted: after a signal, with the state saved.
+    """
+    if config.select is not None and evaluate is None:
+        raise ValueError(
+            f"fit_stream(evaluate=None): expected a function for "
+            f"select={config.select!r}, got none. Pass `evaluate` or select=None."
+        )
+    begin = batches.get_state()
+    example = next(batches)
+    batches.set_state(begin)
+    _check_size(example, config)
+    shapes = check_loss(loss_fn, params, example, config.batch_size)
+    state = init_state(params, optimizer, config, shapes)
+    if out is not None:
+        about = {"batch": _shapes(example)}
+        stored = {"loop": dataclasses.asdict(config), "data": about}
+        check_config(out / "fit.json", {**stored, "settings": dict(settings or {})})
+    with ExitStack() as stack:
+        store = stop = None
+        if out is not None:
+            store = stack.enter_context(Checkpointer(out / "ckpt"))
+            stop = stack.enter_context(catch_signals())
+        run = Run(config, evaluate, state, store, out, progress, save_seconds, batches)
+        if run.ended is None:
+            started = time.perf_counter()
+            step = make_step(loss_fn, optimizer, config)
+            program = _compiled(step, run.state, example)
+            run.compile_seconds = time.perf_counter() - started
+            train(run, _advance(program, config), batches, stop)
+        return run.result()
+
+
+def _compiled(
+    one_step: Callable[[State, Batch], State], state: State, example: Batch
+) -> Callable[[State, Batch], State]:
+    """One step, or none once a loss was not finite: the state stays as it was then."""
+
+    def step(state: State, batch: Batch) -> State:
+        return jax.lax.cond(state["finite"], one_step, lambda s, _: s, state, batch)
+
+    return jax.jit(step, donate_argnums=0).lower(state, example).compile()
+
+
+def _advance(
+    program: Callable[[State, Batch], State], config: FitConfig
+) -> Callable[[State, Batches, Any], State]:
+    """From a state to a later step; the host hands out batches and does not wait."""
+
+    def advance(state: State, batches: Batches, stop: Any) -> State:
+        first = int(state["step"])
+        for number in range(first, int(stop)):
+            try:
+                batch = next(batches)
+            except StopIteration:
+                raise ValueError(
+                    f"fit_stream(batches=...): expected {config.steps} batches, got "
+                    f"{number}. Let the stream go on for ever (epochs=None)."
+                ) from None
+            _check_size(batch, config)
+            state = program(state, batch)
+        return state
+
+    return advance
+
+
+def _check_size(batch: Batch, config: FitConfig) -> None:
+    found = num_examples(batch)
+    if found != config.batch_size:
+        raise ValueError(
+            f"fit_stream(batches=...): expected batches of {config.batch_size} "
+            f"examples, got one of {found}. Leave the last one out (whole=True)."
+        )
+
+
+def _shapes(batch: Batch) -> dict[str, str]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(batch)
+    return {
+        jax.tree_util.keystr(path): f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
+        for path, leaf in leaves
+    }
