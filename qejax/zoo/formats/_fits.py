@@ -13,8 +13,8 @@ import numpy as np
 from qejax.nets import CoordinateConfig, Network, build
 from qejax.zoo._fit_config import CONVENTIONS
 from qejax.zoo._listing import Listing, Weights, vectors_of
+from qejax.zoo.files import read_state
 from qejax.zoo.formats._small_transformer_files import check_tensors
-from qejax.zoo.formats._torch_files import read_state
 
 LOOKED_AT = 64
 """Files, evenly spread, of which the most frequent architecture is that of the zoo."""

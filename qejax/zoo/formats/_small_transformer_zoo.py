@@ -29,6 +29,7 @@ from qejax.spaces import Leaf
 from qejax.zoo._cut import accurate_rows
 from qejax.zoo._listing import Found, Listing, Weights, in_memory, vectors_of
 from qejax.zoo._zoo import Zoo
+from qejax.zoo.files import read_state
 from qejax.zoo.formats._csv import column
 from qejax.zoo.formats._protocols import (
     CLEAN,
@@ -46,7 +47,6 @@ from qejax.zoo.formats._small_transformer_files import (
     open_runs,
     sizes,
 )
-from qejax.zoo.formats._torch_files import read_state
 
 EPSILON = 1e-5
 """In the variance of norms: the default of PyTorch."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qejax.nets import sine_positions
-from tests.zoo.formats.test_torch_files import storage, tensor, write
+from tests.zoo.files.torch_pickles import storage, tensor, write
 
 RUNS, EPOCHS = 4, ("1", "75")
 DIM, PATCHES = 4, 4
