@@ -1,23 +1,18 @@
-"""Files that appear whole or not at all."""
+"""Files that are written whole or not at all."""
 
-import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 
-@contextlib.contextmanager
-def draft_of(path: Path) -> Iterator[BinaryIO]:
-    """Opens a draft beside a file, and renames it to the file when all is written.
-
-    If anything is raised until then the draft is removed and the file is as before.
-    """
+def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Writes a file under another name, then gives it its own; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.draft-{os.getpid()}")
     try:
-        with draft.open("w+b") as file:
-            yield file
+        with draft.open("wb") as file:
+            write(file)
         os.replace(draft, path)
-    except BaseException:
+    finally:
         draft.unlink(missing_ok=True)
-        raise

@@ -10,6 +10,7 @@ from qejax.zoo.files._budget import Budget, Unfit
 from qejax.zoo.files._pickle_program import Built, Global, Make
 
 MAX_AXES = 32
+ORDERS = ("<", ">", "|", "=")
 
 _TYPE = re.compile("[<>|=]?(f[248]|i[1248]|u[1248]|b1)")
 
@@ -26,7 +27,7 @@ def _dtype(arguments: tuple[Any, ...]) -> Built:
 def _ordered(kind: np.dtype, state: Any) -> np.dtype:
     match state:
         # No parts, no names, no subarray: an array of numbers.
-        case (int(), "<" | ">" | "|" | "=" as order, None, None, None, *_):
+        case (int(), str(order), None, None, None, *_) if order in ORDERS:
             return kind.newbyteorder(order)
     raise Unfit("a type that has a byte order and no parts", state)
 
@@ -68,7 +69,7 @@ class _Arrays:
     def begun(self, arguments: tuple[Any, ...]) -> Built:
         """Makes an empty array, as NumPy does, that is told its content by BUILD."""
         match arguments:
-            case (Global("numpy ndarray"), (0,), bytes()):
+            case (Global("numpy ndarray"), (int(length),), bytes()) if length == 0:
                 return Built(np.zeros(0), self._finished)
         raise Unfit("an array that is begun empty", arguments)
 
@@ -81,7 +82,7 @@ class _Arrays:
     def from_buffer(self, arguments: tuple[Any, ...]) -> np.ndarray:
         """Makes an array as protocol 5 does."""
         match arguments:
-            case (content, kind, shape, "C" | "F" as order):
+            case (content, kind, shape, str(order)) if order in ("C", "F"):
                 return self.array(content, kind, shape, order)
         raise Unfit("an array with bytes, a type, a shape and an order", arguments)
 

@@ -10,7 +10,7 @@ from qejax.zoo.files._numpy_globals import numpy_names
 from qejax.zoo.files._pickle_program import Names, Program
 from qejax.zoo.files._plain_globals import PLAIN
 from qejax.zoo.files._stored import Stored
-from qejax.zoo.files._stream import Stream
+from qejax.zoo.files._stream import Stream, open_file
 from qejax.zoo.files._torch_legacy import Legacy
 from qejax.zoo.files._torch_tensors import TORCH, Storage
 
@@ -43,14 +43,7 @@ def read_pickle(
         ...     read_pickle(path).fields
         {'sizes': [1, 2], 'a.b': 'c'}
     """
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise ValueError(
-            f"{path}: expected a pickle that can be opened, got {error}. Check the "
-            f"path."
-        ) from error
-    with file:
+    with open_file(path, "a pickle") as file:
         stream = Stream(file)
         budget = Budget(stream.size)
         records = tuple(name.rpartition(".")[2] for name in fields_of)

@@ -15,7 +15,10 @@ from qejax.zoo.files._budget import Budget, Unfit
 from qejax.zoo.files._stream import Stream
 
 Make = Callable[[tuple[Any, ...]], Any]
-"""From the arguments of a call to what it makes."""
+"""From the arguments of a call to what it makes.
+
+Arguments are compared only once their types are known: an array compares to an array.
+"""
 
 SHORT = reprlib.Repr()  # never the whole of a value: it may be endless
 SHORT.maxlevel = 3

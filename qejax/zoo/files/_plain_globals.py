@@ -26,7 +26,7 @@ def _dictionary(arguments: tuple[Any, ...]) -> dict[Any, Any]:
 
 def _encode(arguments: tuple[Any, ...]) -> bytes:
     match arguments:
-        case (str(text), "latin1" | "latin-1"):
+        case (str(text), str(encoding)) if encoding in ("latin1", "latin-1"):
             try:
                 return text.encode("latin1")
             except UnicodeEncodeError as error:

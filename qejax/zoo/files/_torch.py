@@ -15,7 +15,7 @@ from qejax.zoo.files._numpy_globals import numpy_names
 from qejax.zoo.files._pickle_program import Names, Program
 from qejax.zoo.files._plain_globals import PLAIN
 from qejax.zoo.files._stored import Stored
-from qejax.zoo.files._stream import Stream
+from qejax.zoo.files._stream import Stream, open_file
 from qejax.zoo.files._torch_archive import MAX_PICKLE, Records
 from qejax.zoo.files._torch_legacy import HEAD, Legacy
 from qejax.zoo.files._torch_tensors import TORCH, Storages
@@ -77,14 +77,7 @@ def read_torch(
         ...     read_torch(path)
         Stored(tensors={'net.bias': array([0., 0.])}, fields={'epoch': 3})
     """
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise ValueError(
-            f"{path}: expected a PyTorch checkpoint that can be opened, got {error}. "
-            f"Check the path."
-        ) from error
-    with file:
+    with open_file(path, "a PyTorch checkpoint") as file:
         stream = Stream(file)
         budget = Budget(stream.size)
         records = tuple(name.rpartition(".")[2] for name in fields_of)

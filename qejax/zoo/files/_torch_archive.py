@@ -31,7 +31,7 @@ class Records:
                 f"{path}: expected a whole zip archive, got one that cannot be read "
                 f"({error}). Fetch the file again."
             ) from error
-        infos = [info for info in self._archive.infolist() if not info.is_dir()]
+        infos = [i for i in self._archive.infolist() if not i.filename.endswith("/")]
         names = [info.filename for info in infos]
         self._sizes = {info.filename: info.file_size for info in infos}
         self._root = "".join(names[:1]).partition("/")[0]

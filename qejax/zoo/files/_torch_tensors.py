@@ -86,11 +86,18 @@ def _storage_key(key: Any) -> tuple[str, str, int]:
         Unfit: if it is not one of a storage.
     """
     match key:
-        case (str(word), Global(kind), str(name), str(), int(count), *rest) if (
+        # The old format adds a part, which could be a view of a storage.
+        case (str(word), Global(kind), str(name), str(), int(count)) | (
+            str(word),
+            Global(kind),
+            str(name),
+            str(),
+            int(count),
+            None,
+        ) if (
             word == "storage"
             and kind in STORAGES
             and re.fullmatch("[0-9]{1,20}", name)  # nothing but a key of data/
-            and rest in ([], [None])  # the old format could have views of storages
             and count >= 0
         ):
             return kind, name, count

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from qejax.zoo.files._draft import draft_of
+from qejax.zoo.files._draft import replace_file
 from qejax.zoo.files._pickle_writer import Made, Name, check_entries, opcodes
-from qejax.zoo.files._stored import NO_FIELDS
 
 # This module is in every NumPy: since NumPy 2 for the sake of pickles.
 _BEGIN = Name("numpy.core.multiarray", "_reconstruct")
@@ -21,7 +20,7 @@ _IN_LIST = re.compile(r"(.+)\.(0|[1-9][0-9]{0,8})", re.DOTALL)
 def write_pickle(
     path: Path,
     tensors: Mapping[str, np.ndarray],
-    fields: Mapping[str, Any] = NO_FIELDS,
+    fields: Mapping[str, Any] = {},
 ) -> None:
     """Writes a dictionary of arrays and plain values; `pickle.load` reads it.
 
@@ -68,10 +67,8 @@ def write_pickle(
         raise ValueError(
             f"{path}: {both[0]!r} should be a list or one value, got both. Rename one."
         )
-    with draft_of(path) as file:
-        file.write(b"\x80\x04")
-        file.writelines(opcodes(items))
-        file.write(b".")
+    program = (b"\x80\x04", *opcodes(items), b".")
+    replace_file(path, lambda file: file.writelines(program))
 
 
 def _array(path: Path, name: str, tensor: np.ndarray) -> Made:

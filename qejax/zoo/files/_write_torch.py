@@ -3,12 +3,11 @@
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from qejax.zoo.files._draft import draft_of
+from qejax.zoo.files._draft import replace_file
 from qejax.zoo.files._pickle_writer import (
     Made,
     Name,
@@ -16,10 +15,7 @@ from qejax.zoo.files._pickle_writer import (
     check_entries,
     opcodes,
 )
-from qejax.zoo.files._stored import NO_FIELDS
 from qejax.zoo.files._torch_tensors import BFLOAT16, BOOL, STORAGES, TENSOR
-
-NO_CLASSES: Mapping[str, str] = MappingProxyType({})
 
 ALIGNED = 64  # bytes: where the numbers of a tensor begin, as in PyTorch
 
@@ -31,10 +27,10 @@ _DICTIONARY = Name("collections", "OrderedDict")
 def write_torch(
     path: Path,
     tensors: Mapping[str, np.ndarray],
-    fields: Mapping[str, Any] = NO_FIELDS,
+    fields: Mapping[str, Any] = {},
     *,
     parts: Sequence[str] = (),
-    classes: Mapping[str, str] = NO_CLASSES,
+    classes: Mapping[str, str] = {},
 ) -> None:
     """Writes a checkpoint; `torch.load(path, weights_only=True)` reads it.
 
@@ -82,13 +78,17 @@ def write_torch(
         path, {**described, **fields}, {**dict.fromkeys(parts), **classes}, None
     )
     program = b"".join((b"\x80\x02", *opcodes(value), b"."))
-    with draft_of(path) as file, zipfile.ZipFile(file, "w") as archive:
-        _put(archive, "data.pkl", program)
-        _put(archive, "byteorder", b"little")
-        for key, array in enumerate(arrays):
-            little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-            _put(archive, f"data/{key}", little.tobytes())
-        _put(archive, "version", b"3\n")
+
+    def write(file: BinaryIO) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            _put(archive, "data.pkl", program)
+            _put(archive, "byteorder", b"little")
+            for key, array in enumerate(arrays):
+                little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+                _put(archive, f"data/{key}", little.tobytes())
+            _put(archive, "version", b"3\n")
+
+    replace_file(path, write)
 
 
 def _tensor(key: str, kind: str, shape: tuple[int, ...]) -> Made:

@@ -3,6 +3,7 @@
 The same programs are read as a plain pickle and inside both formats of PyTorch.
 """
 
+import os
 import pickle
 import struct
 import sys
@@ -353,7 +354,26 @@ def test_packed_archives_are_not_unpacked(path: Path) -> None:
         read_torch(path)
 
 
-def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
-    for absent in (tmp_path / "absent", tmp_path):
-        with pytest.raises(ValueError, match="expected a pickle that can be opened"):
-            read_pickle(absent)
+def test_files_that_are_none_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected a pickle that can be opened, got"):
+        read_pickle(tmp_path / "absent")
+    os.mkfifo(tmp_path / "pipe")  # to open it would be to wait for a writer
+    for path in (tmp_path / "pipe", tmp_path):
+        for read in (read_pickle, read_torch):
+            with pytest.raises(ValueError, match="got no ordinary file"):
+                read(path)
+
+
+def test_what_is_compared_may_be_an_array(path: Path) -> None:
+    """Nothing asks whether an array is equal to something, which is no yes or no."""
+    wide = array(b"K\x01\x85", dtype())
+    for program in (
+        dtype("f4", b"(K\x03" + wide + b"NNNt"),
+        BUFFER + b"(C\x04abcd" + dtype() + b"K\x01\x85" + wide + b"tR",
+        BEGIN.replace(b"K\x00\x85", wide + b"\x85"),
+        b"c_codecs\nencode\n" + text("a") + wide + b"\x86R",
+        b"(" + text("storage") + code(FLOATS) + text("0") * 2 + b"K\x01" + wide + b"tQ",
+    ):
+        for reader in READERS:
+            with pytest.raises(ValueError, match=r"a\.file.*byte \d+: expected"):
+                reader(path, program)
