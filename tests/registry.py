@@ -167,8 +167,14 @@ TRANSFORMERS: dict[str, Row] = {
     ),
     # Centred rotations of a stream that is added to.
     "language, layer norm without scale": language(2, affine=False),
+    # Matrices between the two sides of adapters, and nothing else.
+    "adapters of an unknown network": Row(
+        nets.lora([("layers.0.q", 4, 6, 2), ("layers.1.q", 3, 2, 1)], (1.5, -2)), (7,)
+    ),
 }
-"""Transformers: heads with matrices of their own, streams, and shifts of biases."""
+"""Transformers: heads with matrices of their own, streams, and shifts of biases.
+
+And adapters, whose units are mixed by matrices as well."""
 
 NETS = MLPS_AND_CNNS | TRANSFORMERS
 """Input networks by name, with the shape of one input."""

@@ -144,9 +144,13 @@ def test_no_bare_except() -> None:
     )
 
 
-def test_only_the_checkpoint_file_imports_orbax() -> None:
+def test_two_files_import_orbax() -> None:
+    """Our own checkpoints, and those of others."""
     found = [where for where, name in imports(CODE) if name.split(".")[0] == "orbax"]
-    assert {where.split(":")[0] for where in found} == {"qejax/train/_checkpoint.py"}
+    assert {where.split(":")[0] for where in found} == {
+        "qejax/train/_checkpoint.py",
+        "qejax/zoo/files/_orbax.py",
+    }
 
 
 def test_rooms_import_rooms() -> None:

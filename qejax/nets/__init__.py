@@ -23,6 +23,9 @@ from qejax.nets._coordinate import grid as grid
 from qejax.nets._coordinate_config import CoordinateConfig as CoordinateConfig
 from qejax.nets._flax import flax_spec as flax_spec
 from qejax.nets._fold_norms import fold_norms as fold_norms
+from qejax.nets._lora import Lora as Lora
+from qejax.nets._lora import lora as lora
+from qejax.nets._lora_config import LoraConfig as LoraConfig
 from qejax.nets._mlp import mlp as mlp
 from qejax.nets._mlp import mlp_spec as mlp_spec
 from qejax.nets._network import Layer as Layer
@@ -46,6 +49,8 @@ __all__ = [
     "Coordinate",
     "CoordinateConfig",
     "Layer",
+    "Lora",
+    "LoraConfig",
     "MLPConfig",
     "NetConfig",
     "Network",
@@ -63,6 +68,7 @@ __all__ = [
     "fold_batch_norm",
     "fold_norms",
     "grid",
+    "lora",
     "mlp",
     "mlp_spec",
     "patches",

@@ -7,6 +7,7 @@ from qejax.nets._adapter import build_adapted, build_adapter
 from qejax.nets._cnn import build_cnn
 from qejax.nets._config import NetConfig
 from qejax.nets._coordinate import build_coordinate
+from qejax.nets._lora import build_lora
 from qejax.nets._mlp import build_mlp
 from qejax.nets._network import Network
 from qejax.nets._registry import config_from_dict
@@ -19,6 +20,7 @@ BUILDERS: dict[str, Callable[[Any], Network]] = {
     "transformer": build_transformer,
     "adapted": lambda config: build_adapted(config, build(config.base)),
     "adapter": lambda config: build_adapter(config, build(config.base)),
+    "lora": build_lora,
 }
 """Builders by the kind of their configuration."""
 

@@ -7,6 +7,7 @@ from typing import Any
 from qejax.nets._adapter_config import AdaptedConfig, AdapterConfig
 from qejax.nets._config import CNNConfig, MLPConfig, NetConfig, tuples
 from qejax.nets._coordinate_config import CoordinateConfig
+from qejax.nets._lora_config import LoraConfig
 from qejax.nets._transformer_config import TransformerConfig
 
 CONFIGS: dict[str, type[NetConfig]] = {
@@ -18,6 +19,7 @@ CONFIGS: dict[str, type[NetConfig]] = {
         TransformerConfig,
         AdaptedConfig,
         AdapterConfig,
+        LoraConfig,
     )
 }
 """Configurations by kind."""

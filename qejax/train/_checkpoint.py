@@ -1,4 +1,4 @@
-"""Checkpoints on disk: the only file of the package that imports orbax.
+"""Checkpoints on disk: of our own runs, by orbax.
 
 A checkpoint is one directory, named by its step, that appears whole or not at all. It
 holds some named trees and a JSON object. Trees are stored as nested dicts with string

@@ -1,5 +1,6 @@
 """Many small trained networks: made from a seed, stored, read, split, augmented."""
 
+from qejax.zoo import files as files
 from qejax.zoo import formats as formats
 from qejax.zoo._augment import augment as augment
 from qejax.zoo._augment import augment_rows as augment_rows
@@ -72,6 +73,7 @@ __all__ = [
     "buckets",
     "check_networks",
     "compare_signals",
+    "files",
     "fit",
     "formats",
     "from_vectors",

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from qejax.zoo.files._bounds import open_file
 from qejax.zoo.files._budget import Budget, Unfit
 from qejax.zoo.files._flat import flat
 from qejax.zoo.files._numpy_globals import numpy_names
 from qejax.zoo.files._pickle_program import Names, Program
 from qejax.zoo.files._plain_globals import PLAIN
 from qejax.zoo.files._stored import Stored
-from qejax.zoo.files._stream import Stream, open_file
+from qejax.zoo.files._stream import Stream
 from qejax.zoo.files._torch_legacy import Legacy
 from qejax.zoo.files._torch_tensors import TORCH, Storage
 

@@ -1,8 +1,6 @@
 """The bytes of a file in order. Asked for more than there are, it allocates none."""
 
 import io
-import stat
-from pathlib import Path
 from typing import BinaryIO
 
 MAX_LINE = 1000  # of the opcodes that name a global by lines of text
@@ -39,21 +37,3 @@ class Stream:
         found = self.read(count)
         self._file.seek(here)
         return found
-
-
-def open_file(path: Path, what: str) -> BinaryIO:
-    """Returns an ordinary file, opened for reading.
-
-    Raises:
-        ValueError: if it cannot be opened, or is a folder, a pipe or a device.
-    """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError(
-                f"{path}: expected {what}, got no ordinary file. Check the path."
-            )
-        return path.open("rb")
-    except OSError as error:
-        raise ValueError(
-            f"{path}: expected {what} that can be opened, got {error}. Check the path."
-        ) from error

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from qejax.zoo.files._bounds import open_file
 from qejax.zoo.files._budget import Budget
 from qejax.zoo.files._flat import flat
 from qejax.zoo.files._numpy_globals import numpy_names
 from qejax.zoo.files._pickle_program import Names, Program
 from qejax.zoo.files._plain_globals import PLAIN
 from qejax.zoo.files._stored import Stored
-from qejax.zoo.files._stream import Stream, open_file
+from qejax.zoo.files._stream import Stream
 from qejax.zoo.files._torch_archive import MAX_PICKLE, Records
 from qejax.zoo.files._torch_legacy import HEAD, Legacy
 from qejax.zoo.files._torch_tensors import TORCH, Storages

@@ -1,7 +1,17 @@
 """Public zoos as `Zoo`s, without executing anything that is in them."""
 
 from qejax.zoo.formats._dws_inr import load_dws_inr as load_dws_inr
+from qejax.zoo.formats._infer import from_vector as from_vector
+from qejax.zoo.formats._infer import network_of as network_of
+from qejax.zoo.formats._infer import stated_network as stated_network
+from qejax.zoo.formats._infer import to_vector as to_vector
 from qejax.zoo.formats._nfn_siren import load_nfn_siren as load_nfn_siren
+from qejax.zoo.formats._peft import load_peft_all as load_peft_all
+from qejax.zoo.formats._peft_files import PeftFolder as PeftFolder
+from qejax.zoo.formats._peft_files import peft_network as peft_network
+from qejax.zoo.formats._peft_files import peft_vector as peft_vector
+from qejax.zoo.formats._peft_files import read_peft as read_peft
+from qejax.zoo.formats._peft_files import write_peft as write_peft
 from qejax.zoo.formats._registry import CLASSIFIERS as CLASSIFIERS
 from qejax.zoo.formats._registry import FORMATS as FORMATS
 from qejax.zoo.formats._registry import Format as Format
@@ -25,15 +35,25 @@ __all__ = [
     "CLASSIFIERS",
     "FORMATS",
     "Format",
+    "PeftFolder",
     "complete",
     "export",
     "files_of",
+    "from_vector",
     "list_networks",
     "load",
     "load_dws_inr",
     "load_nfn_siren",
+    "load_peft_all",
     "load_small_cnn_zoo",
     "load_small_cnn_zoo_all",
     "load_small_transformer_zoo",
     "load_small_transformer_zoo_all",
+    "network_of",
+    "peft_network",
+    "peft_vector",
+    "read_peft",
+    "stated_network",
+    "to_vector",
+    "write_peft",
 ]

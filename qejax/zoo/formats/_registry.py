@@ -5,27 +5,36 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from qejax.zoo._listing import Found, Listing
 from qejax.zoo._zoo import Zoo
+from qejax.zoo.files import FILES
 from qejax.zoo.formats._dws_inr import DWS_INR, list_dws_inr, load_dws_inr_all
+from qejax.zoo.formats._fits_writer import write_dws_inr, write_nfn_siren
+from qejax.zoo.formats._folder import FOLDER, KINDS, list_folder, load_folder
+from qejax.zoo.formats._folder_writer import write_folder
+from qejax.zoo.formats._infer import STATED
 from qejax.zoo.formats._nfn_siren import (
     NFN_SIREN,
     list_nfn_siren,
     load_nfn_siren_all,
 )
+from qejax.zoo.formats._peft import list_peft, load_peft_all, write_peft_folders
 from qejax.zoo.formats._protocols import SMALL_CNN_ZOO, SMALL_TRANSFORMER_ZOO
 from qejax.zoo.formats._small_cnn_writer import write_small_cnn_zoo
 from qejax.zoo.formats._small_cnn_zoo import (
     list_small_cnn_zoo,
     load_small_cnn_zoo_all,
 )
+from qejax.zoo.formats._small_transformer_writer import write_small_transformer_zoo
 from qejax.zoo.formats._small_transformer_zoo import (
     list_small_transformer_zoo,
     load_small_transformer_zoo_all,
 )
+from qejax.zoo.formats._table import TABLE
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,8 @@ class Format:
         files: patterns of what is read, below the directory.
         protocols: how networks can be split.
         write: `(empty directory, listings by bucket)`; `None` if there is no writer.
+        beside: patterns of further files that are read where they are there.
+        general: whether its files can be those of another format as well.
         accuracy: whether networks have a test accuracy; options then have `cut_off`,
             the least accuracy of a network that is kept, before it is split.
     """
@@ -48,10 +59,28 @@ class Format:
     protocols: tuple[str, ...]
     write: Callable[[Path, Mapping[str, Listing]], None] | None = None
     accuracy: bool = False
+    beside: tuple[str, ...] = ()
+    general: bool = False
 
     def options(self) -> tuple[str, ...]:
         """Returns the names of the options of `list`."""
         return tuple(inspect.signature(self.list).parameters)[1:]
+
+
+def _folder(kind: str) -> Format:
+    """The format of folders of files of one kind."""
+    rows = [FILES[name] for name in KINDS[kind]]
+    ends = [f"**/*{suffix}" for row in rows for suffix in row.suffixes]
+    inside = [f"**/{marker}" for row in rows for marker in row.markers]
+    return Format(
+        partial(list_folder, kind),
+        partial(load_folder, kind),
+        (*ends, *inside),
+        FOLDER,
+        partial(write_folder, kind),
+        beside=(TABLE, f"**/{STATED}"),
+        general=True,
+    )
 
 
 FORMATS: dict[str, Format] = {
@@ -68,17 +97,32 @@ FORMATS: dict[str, Format] = {
         load_small_transformer_zoo_all,
         ("metadata/mnist.csv", "mnist/*.pt"),
         tuple(SMALL_TRANSFORMER_ZOO),
+        write_small_transformer_zoo,
         accuracy=True,
     ),
     "nfn_siren": Format(
-        list_nfn_siren, load_nfn_siren_all, ("**/net*.pth",), tuple(NFN_SIREN)
+        list_nfn_siren,
+        load_nfn_siren_all,
+        ("**/net*.pth",),
+        tuple(NFN_SIREN),
+        write_nfn_siren,
     ),
     "dws_inr": Format(
         list_dws_inr,
         load_dws_inr_all,
         ("mnist-inrs/*/checkpoints/model_final.pth", "mnist_splits.json"),
         DWS_INR,
+        write_dws_inr,
     ),
+    "peft": Format(
+        list_peft,
+        load_peft_all,
+        ("**/adapter_config.json", "**/adapter_model.*"),
+        FOLDER,
+        write_peft_folders,
+        beside=(TABLE,),
+    ),
+    **{kind: _folder(kind) for kind in KINDS},
 }
 """Formats by name."""
 
@@ -136,11 +180,13 @@ def complete(address: str) -> str:
             f"{address or 'address'}: expected FORMAT:DIRECTORY with a format of "
             f"{list(FORMATS)}, or a directory, found none."
         )
-    fitting = [
+    every = [
         name
         for name, row in FORMATS.items()
         if any(next(directory.glob(rule), None) for rule in row.files)
     ]
+    special = [name for name in every if not FORMATS[name].general]
+    fitting = special or every
     if len(fitting) != 1:
         raise ValueError(
             f"{address}: expected files of one format of {list(FORMATS)}, found those "
@@ -156,7 +202,9 @@ def files_of(address: str) -> Sequence[Path]:
         ValueError: if the format is unknown.
     """
     row, directory = _parsed(address)
-    return sorted({path for rule in row.files for path in directory.glob(rule)})
+    rules = (*row.files, *row.beside)
+    found = {path for rule in rules for path in directory.glob(rule)}
+    return sorted(path for path in found if path.is_file())
 
 
 def export(found: Found, address: str) -> Path:

@@ -148,30 +148,55 @@ def load_small_transformer_zoo_all(
     return {"mnist": load_small_transformer_zoo(directory, **options)}
 
 
+def public_config(of: dict[str, int]) -> TransformerConfig:
+    """Returns the encoder of the public zoo with these sizes, by column.
+
+    Raises:
+        ValueError: if sizes do not describe a network.
+    """
+    return TransformerConfig(
+        dim=of["embed_dim"],
+        depth=of["n_layers"],
+        heads=of["n_attention_heads"],
+        hidden=of["embed_dim"] * of["forward_mul"],
+        num_outputs=of["n_classes"],
+        image=(of["image_size"], of["image_size"], of["n_channels"]),
+        patch=of["patch_size"],
+        activation="relu",
+        affine=False,
+        residual=False,
+        final_norm=True,
+        attention_bias=False,
+        position="sine",
+        head_hidden=of["embed_dim"],
+        epsilon=EPSILON,
+    )
+
+
 def _config(directory: Path, of: dict[str, int]) -> TransformerConfig:
     try:
-        return TransformerConfig(
-            dim=of["embed_dim"],
-            depth=of["n_layers"],
-            heads=of["n_attention_heads"],
-            hidden=of["embed_dim"] * of["forward_mul"],
-            num_outputs=of["n_classes"],
-            image=(of["image_size"], of["image_size"], of["n_channels"]),
-            patch=of["patch_size"],
-            activation="relu",
-            affine=False,
-            residual=False,
-            final_norm=True,
-            attention_bias=False,
-            position="sine",
-            head_hidden=of["embed_dim"],
-            epsilon=EPSILON,
-        )
+        return public_config(of)
     except ValueError as error:
         raise ValueError(
             f"{directory / TABLE}: the columns {list(of)} should describe a network, "
             f"got {list(of.values())}: {error}"
         ) from error
+
+
+def tensor_of(
+    config: TransformerConfig, leaf: Leaf, flat: np.ndarray
+) -> tuple[str, np.ndarray]:
+    """Returns name and tensor of a leaf in a file.
+
+    Args:
+        config: of the network.
+        leaf: of its spec.
+        flat: the leaf, in our order.
+    """
+    shape = _shape(config, leaf)
+    axes = AXES[len(shape)]
+    array = flat.reshape([shape[axis] for axis in axes])
+    return _name(leaf), np.ascontiguousarray(array.transpose(np.argsort(axes)))
 
 
 def _vector(net: Network, path: Path) -> np.ndarray:

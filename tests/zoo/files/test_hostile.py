@@ -360,7 +360,7 @@ def test_files_that_are_none_are_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")  # to open it would be to wait for a writer
     for path in (tmp_path / "pipe", tmp_path):
         for read in (read_pickle, read_torch):
-            with pytest.raises(ValueError, match="got no ordinary file"):
+            with pytest.raises(ValueError, match="is no ordinary file"):
                 read(path)
 
 

@@ -10,6 +10,9 @@ from qejax import nets, zoo
 from qejax.zoo import formats
 from qejax.zoo._listing import listed
 from tests.zoo.formats.small_cnn_directory import write_directory
+from tests.zoo.formats.small_transformer_directory import (
+    write_directory as write_transformers,
+)
 from tests.zoo.random_zoo import random_zoo
 
 
@@ -69,6 +72,65 @@ def test_what_a_format_does_not_hold(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected FORMAT:DIRECTORY"):
         formats.export(found(cnns()), str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def fits(convention: str) -> zoo.Zoo:
+    rules = zoo.CONVENTIONS[convention]
+    net = nets.coordinate((2, 4, 1), offset=rules.offset, biases=rules.biases)
+    made = random_zoo(net, 6)
+    hyper = {"signal": np.arange(6) // 2, "copy": np.arange(6) % 2}
+    labels = {"class": np.repeat(np.array([3, 1, 4], np.float32), 2)}
+    return replace(made, hyper=hyper, labels=labels)
+
+
+def test_nfn_sirens_there_and_back(tmp_path: Path) -> None:
+    want = fits("signed")
+    root = formats.export(found(want), f"nfn_siren:{tmp_path / 'out'}")
+    got = formats.load(f"nfn_siren:{root}", copies=1)["fits"]
+    np.testing.assert_array_equal(got.vectors(), want.vectors())
+    for name in ("signal", "copy"):
+        np.testing.assert_array_equal(got.hyper[name], want.hyper[name])
+    np.testing.assert_array_equal(got.labels["class"], want.labels["class"])
+    twice = replace(want, hyper={"signal": np.zeros(6, int)})
+    with pytest.raises(ValueError, match="holds one network of an image and copy, got"):
+        formats.export(found(twice), f"nfn_siren:{tmp_path / 'b'}")
+    with pytest.raises(ValueError, match="does not hold networks of this kind"):
+        formats.export(found(fits("unit")), f"nfn_siren:{tmp_path / 'b'}")
+    with pytest.raises(ValueError, match="holds one set of networks, got buckets"):
+        formats.export(found(want, want), f"nfn_siren:{tmp_path / 'b'}")
+
+
+def test_dws_inrs_there_and_back(tmp_path: Path) -> None:
+    want = fits("unit").take(np.arange(0, 6, 2))
+    root = formats.export(found(want), f"dws_inr:{tmp_path / 'out'}")
+    listing = formats.list_networks(f"dws_inr:{root}")
+    assert listing.protocol == "faithful_dws"
+    got = formats.load(f"dws_inr:{root}")["fits"]
+    np.testing.assert_array_equal(got.vectors(), want.vectors())
+    np.testing.assert_array_equal(got.split, want.split)
+    np.testing.assert_array_equal(got.labels["class"], want.labels["class"])
+
+
+def test_transformers_there_and_back(tmp_path: Path) -> None:
+    source = write_transformers(tmp_path / "zoo")
+    want = formats.load(f"small_transformer_zoo:{source}")["mnist"]
+    root = formats.export(found(want), f"small_transformer_zoo:{tmp_path / 'out'}")
+    got = formats.load(f"small_transformer_zoo:{root}")["mnist"]
+    np.testing.assert_array_equal(got.vectors(), want.vectors())
+    assert got.ids.tolist() == want.ids.tolist()
+    label = "test_accuracy"
+    np.testing.assert_array_equal(got.labels[label], want.labels[label])
+    assert got.hyper["optimizer"].tolist() == want.hyper["optimizer"].tolist()
+    # Names that the format does not hold become numbers.
+    odd = replace(want, ids=np.array([f"Run {n}" for n in range(len(want))]))
+    root = formats.export(found(odd), f"small_transformer_zoo:{tmp_path / 'odd'}")
+    again = formats.load(f"small_transformer_zoo:{root}")["mnist"]
+    assert again.ids.tolist() == [f"run{n:05d}" for n in range(len(want))]
+    other = random_zoo(nets.transformer(4, 1, 2, 8, image=(4, 4, 1), patch=2), 2)
+    with pytest.raises(ValueError, match="does not hold networks of this kind"):
+        formats.export(found(other), f"small_transformer_zoo:{tmp_path / 'no'}")
+    with pytest.raises(ValueError, match="holds one set of encoders, got buckets"):
+        formats.export(found(want, want), f"small_transformer_zoo:{tmp_path / 'no'}")
 
 
 def test_formats_without_a_writer(

@@ -147,6 +147,18 @@ def test_unknown_options_and_protocols(tmp_path: Path) -> None:
         formats.list_networks(f"small_cnn_zoo:{root}", epoch=3)
 
 
+def test_the_format_of_a_directory_is_found(tmp_path: Path) -> None:
+    root = nfn(tmp_path / "fits")
+    # Files of PyTorch as well, but those of a format of their own.
+    assert formats.complete(str(root)) == f"nfn_siren:{root}"
+    assert formats.complete(f"dws_inr:{root}") == f"dws_inr:{root}"
+    with pytest.raises(FileNotFoundError, match="or a directory, found none"):
+        formats.complete(str(tmp_path / "nothing"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="expected files of one format of"):
+        formats.complete(str(tmp_path / "empty"))
+
+
 def test_transformers_that_cannot_be_used(tmp_path: Path) -> None:
     lines = changed(3, n_layers=2)
     lines[5]["test_top1_accuracy"] = "nan"

@@ -1,0 +1,292 @@
+"""Folders of networks in files of one kind: safetensors, npz, msgpack, orbax, torch.
+
+Every file is a network; for orbax, every checkpoint. Its name is its path below the
+folder without the suffix. Beside them may lie
+
+- `labels.csv`, see `_table`;
+- `network.json`, the configuration of the networks in its folder and below
+  (`nets.NetConfig.to_dict()`). The nearest counts, and before it a field
+  `qejax_network` of a file. Without any, dense layers and convolutions are told from
+  names and shapes, and what these do not tell is asked for.
+
+Networks of one architecture are a bucket.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qejax import nets
+from qejax.nets import NetConfig, Network
+from qejax.zoo._listing import Found, Listing, Problem, Weights, in_memory, vectors_of
+from qejax.zoo._splits import split_runs
+from qejax.zoo._zoo import Zoo
+from qejax.zoo.files import FILES, Stored, find_files
+from qejax.zoo.formats._infer import STATED, network_of, stated_network, to_vector
+from qejax.zoo.formats._protocols import CLEAN, check_protocol
+from qejax.zoo.formats._table import Known, known_of
+
+STORED = "stored"
+"""The protocol of a folder whose table has a column `split`."""
+
+FOLDER = (CLEAN, STORED)
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "safetensors": ("safetensors", "safetensors_shards"),
+    "npz": ("npz",),
+    "msgpack": ("msgpack",),
+    "orbax": ("orbax",),
+    "torch": ("torch",),
+}
+"""Kinds of files by the name of the format."""
+
+ALL = "all"
+"""Instead of a checkpoint: every one of every run."""
+
+
+class _File(NamedTuple):
+    path: Path
+    kind: str
+    name: str
+    run: str
+    step: int
+
+
+def list_folder(
+    kind: str,
+    directory: str | Path,
+    network: str | Path | None = None,
+    activation: str | None = None,
+    checkpoint: str | int | None = None,
+    split_seed: int = 0,
+    cut_off: float = 0.0,
+    protocol: str | None = None,
+) -> Found:
+    """Lists the networks in a folder of files of one kind.
+
+    All files are opened once to see which network they hold, and again when weights are
+    asked for.
+
+    Args:
+        kind: of `KINDS`.
+        directory: the folder.
+        network: JSON file of the configuration of all networks, where the folder does
+            not say.
+        activation: of networks whose configuration is nowhere.
+        checkpoint: number of the folder of a checkpoint (`RUN/NUMBER`); `None` takes
+            the last of every run, "all" every one.
+        split_seed: of the protocol "clean".
+        cut_off: networks below this `test_accuracy` are left out before the split.
+        protocol: "clean" splits runs at random; "stored" is what the table says, and
+            the default where it says so.
+
+    Returns:
+        Buckets `networks`, or `KIND_DIGEST` by configuration if there are several.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the table cannot be read, or no file can be used; says why the
+            first cannot.
+    """
+    directory = Path(directory)
+    files = _files(kind, directory, checkpoint)
+    given = None if network is None else _given(Path(network))
+    known, problems = known_of(
+        directory, [file.name for file in files], [file.run for file in files]
+    )
+    known = _accurate(directory, known, cut_off)
+    configs: dict[str, tuple[Network, list[int]]] = {}
+    for at, place in enumerate(known.kept):
+        file = files[place]
+        try:
+            found = _network(directory, file, given, activation)
+        except ValueError as error:
+            problems.append(Problem(file.name, str(error)))
+            continue
+        key = json.dumps(found.config.to_dict(), sort_keys=True)
+        configs.setdefault(key, (found, []))[1].append(at)
+    if not configs:
+        raise ValueError(f"{problems[0].why} There is no other network.")
+    if protocol is None:
+        protocol = CLEAN if known.split is None else STORED
+    check_protocol(directory, protocol, dict.fromkeys(FOLDER))
+    listings = {
+        (_bucket(key) if len(configs) > 1 else "networks"): _listing(
+            kind, directory, files, known, found, rows, (protocol, split_seed)
+        )
+        for key, (found, rows) in sorted(configs.items())
+    }
+    return Found(
+        listings, tuple(problems), protocol, "remove the files to go on without"
+    )
+
+
+def load_folder(kind: str, directory: str | Path, **options: Any) -> dict[str, Zoo]:
+    """Returns the buckets of `list_folder(kind, directory, **options)` in memory.
+
+    Raises:
+        FileNotFoundError: as `list_folder`.
+        ValueError: as `list_folder`, and if a network cannot be used.
+    """
+    return in_memory(list_folder(kind, directory, **options))
+
+
+def _files(kind: str, directory: Path, checkpoint: str | int | None) -> list[_File]:
+    """The files of a kind by name; of a run the checkpoints that are asked for."""
+    found: list[_File] = []
+    for path, own in find_files(directory).items():
+        if own not in KINDS[kind]:
+            continue
+        name = _name(path, own, directory)
+        parts = name.split("/")
+        # A numbered folder, with perhaps one item in it, is a checkpoint of a run.
+        numbers = [at for at, part in enumerate(parts) if part.isdecimal()]
+        at = numbers[-1] if numbers and own == "orbax" else len(parts)
+        run, step = "/".join(parts[:at]) or directory.name, -1
+        if at < len(parts):
+            step = int(parts[at])
+        found.append(_File(path, own, name, run, step))
+    if not found:
+        raise FileNotFoundError(
+            f"{directory}: expected networks in files of kind {kind!r}, found none."
+        )
+    if checkpoint == ALL:
+        return found
+    last: dict[str, int] = {}
+    for file in found:
+        last[file.run] = max(last.get(file.run, -1), file.step)
+    wanted = None if checkpoint is None else _number(checkpoint)
+    kept = [
+        file
+        for file in found
+        if file.step in ((last[file.run],) if wanted is None else (-1, wanted))
+    ]
+    if not kept:
+        raise ValueError(
+            f"{directory}: expected checkpoints {checkpoint}, got "
+            f"{sorted({file.step for file in found})[:8]}."
+        )
+    return kept
+
+
+def _number(checkpoint: str | int) -> int:
+    try:
+        return int(checkpoint)
+    except ValueError as error:
+        raise ValueError(
+            f"checkpoint of a folder: expected a number or {ALL!r}, got {checkpoint!r}."
+        ) from error
+
+
+def _name(path: Path, kind: str, directory: Path) -> str:
+    """The path without its suffix; of a shard index, of its folder."""
+    relative = path.relative_to(directory)
+    if kind == "safetensors_shards":
+        relative = relative.parent
+    elif kind != "orbax":
+        relative = relative.with_suffix("")
+    name = relative.as_posix()
+    return directory.name if name == "." else name
+
+
+def _accurate(directory: Path, known: Known, cut_off: float) -> Known:
+    if not cut_off:
+        return known
+    if "test_accuracy" not in known.labels:
+        raise ValueError(
+            f"{directory}: cut_off needs a table labels.csv with a column "
+            f"'test_accuracy', got labels {list(known.labels)}."
+        )
+    good = np.flatnonzero(known.labels["test_accuracy"] >= cut_off)
+    return Known(
+        [known.kept[at] for at in good],
+        known.runs[good],
+        None if known.split is None else known.split[good],
+        {name: x[good] for name, x in known.labels.items()},
+        {name: x[good] for name, x in known.hyper.items()},
+    )
+
+
+def _given(path: Path) -> NetConfig:
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path}: expected the configuration of a network in JSON, got {error}."
+        ) from error
+    found = stated_network(path, {"qejax_network": text})
+    assert found is not None
+    return found
+
+
+def _network(
+    directory: Path, file: _File, given: NetConfig | None, activation: str | None
+) -> Network:
+    """Which network a file holds, whose weights have been seen to fit it."""
+    stored, config = FILES[file.kind].read(file.path), given
+    for folder in file.path.relative_to(directory).parents:
+        config = config or stated_network(directory / folder / STATED, stored.fields)
+    ordered = FILES[file.kind].ordered
+    options = {} if activation is None else {"activation": activation}
+    found = network_of(
+        stored.tensors,
+        network=None if config is None else nets.build(config.to_dict()),
+        ordered=ordered,
+        where=str(file.path),
+        **options,
+    )
+    _vector(found, stored, file)
+    return found
+
+
+def _vector(network: Network, stored: Stored, file: _File) -> np.ndarray:
+    ordered = FILES[file.kind].ordered
+    return to_vector(network, stored.tensors, ordered=ordered, where=str(file.path))
+
+
+def _bucket(key: str) -> str:
+    return f"{json.loads(key)['kind']}_{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+
+def _listing(
+    kind: str,
+    directory: Path,
+    files: list[_File],
+    known: Known,
+    network: Network,
+    rows: list[int],
+    how: tuple[str, int],
+) -> Listing:
+    own = [files[known.kept[at]] for at in rows]
+    by_path = {file.path: file for file in own}
+
+    def vector(path: Path) -> np.ndarray:
+        file = by_path[path]
+        return _vector(network, FILES[file.kind].read(path), file)
+
+    def read(asked: np.ndarray) -> Weights:
+        paths = [own[at].path for at in asked]
+        return vectors_of(paths, network.spec.num_parameters, vector)
+
+    protocol, seed = how
+    runs = known.runs[rows]
+    stored = known.split
+    steps: Mapping[str, np.ndarray] = {}
+    if any(file.step >= 0 for file in own):
+        steps = {"step": np.array([file.step for file in own], np.int64)}
+    return Listing(
+        network=network,
+        ids=np.array([file.name for file in own], str),
+        runs=runs,
+        labels={name: x[rows] for name, x in known.labels.items()},
+        hyper={name: x[rows] for name, x in known.hyper.items()} | dict(steps),
+        split=split_runs(runs, seed)
+        if protocol == CLEAN or stored is None
+        else stored[rows],
+        source=f"{kind}:{directory.name}",
+        read=read,
+    )
