@@ -19,7 +19,7 @@ Shape letters, used in every docstring:
 from typing import Any, TypeAlias
 
 from jax import Array
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
 Theta: TypeAlias = Any
 """Weights of one input network: a pytree of arrays, one leaf per `spec` leaf."""
@@ -29,4 +29,13 @@ Leaves: TypeAlias = dict[str, Array]
 
 Scalar: TypeAlias = Float[Array, ""]
 
-__all__ = ["Array", "Float", "Int", "Leaves", "PRNGKeyArray", "Scalar", "Theta"]
+__all__ = [
+    "Array",
+    "Bool",
+    "Float",
+    "Int",
+    "Leaves",
+    "PRNGKeyArray",
+    "Scalar",
+    "Theta",
+]

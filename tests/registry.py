@@ -17,6 +17,7 @@ from flax import nnx
 from qejax import _trees, groups, layers, nets, spaces
 from qejax.spaces import Elements, Leaf, WeightSpec
 from tests.layer_specs import fast_jit
+from tests.networks import MLPS_AND_CNNS, Row
 
 RTOL = 1e-10
 """Of every law in float64; what rounding leaves is five orders below."""
@@ -27,93 +28,6 @@ SPREAD = 1e4
 
 COND = 1e2
 """Condition number of matrices: a product of two loses four digits of sixteen."""
-
-
-class Row(NamedTuple):
-    """An input network and the shape of one of its inputs, of integers for tokens."""
-
-    net: nets.Network
-    inputs: tuple[int, ...]
-    vocabulary: int | None = None
-
-
-MLPS_AND_CNNS: dict[str, Row] = {
-    "linear, no hidden layer": Row(nets.mlp((4, 3)), (4,)),
-    "one hidden layer": Row(nets.mlp((3, 5, 2)), (3,)),
-    "width one": Row(nets.mlp((2, 1, 1, 2), "leaky_relu"), (2,)),
-    "unequal widths": Row(nets.mlp((3, 7, 2, 5, 1)), (3,)),
-    "equal widths": Row(nets.mlp((4, 4, 4, 4)), (4,)),
-    "five hidden layers": Row(nets.mlp((3, 4, 5, 4, 5, 4, 2)), (3,)),
-    "tanh": Row(nets.mlp((3, 5, 4, 2), "tanh"), (3,)),
-    "gelu": Row(nets.mlp((3, 5, 4, 2), "gelu"), (3,)),
-    "gaussian": Row(nets.mlp((3, 5, 4, 2), "gaussian(1)"), (3,)),
-    "sine": Row(nets.mlp((3, 5, 4, 2), "sine(2)"), (3,)),
-    "sine of high frequency, one hidden layer": Row(
-        nets.mlp((2, 6, 1), "sine(30)"), (2,)
-    ),
-    "sine, then gaussian and relu": Row(
-        nets.mlp((3, 4, 5, 4, 2), ("sine(1.5)", "gaussian(2)", "relu")), (3,)
-    ),
-    "coordinates, relu with octaves": Row(
-        nets.coordinate((2, 5, 4, 3), "relu", octaves=2, offset=0.5), (2,)
-    ),
-    "residual sine": Row(nets.mlp((3, 4, 4, 2), "sine(1)", residual=True), (3,)),
-    "cnn, sine, flatten": Row(
-        nets.cnn(
-            1,
-            (3, 2),
-            padding="SAME",
-            activation="sine(1)",
-            head="flatten",
-            image=(4, 3),
-            num_outputs=2,
-        ),
-        (4, 3, 1),
-    ),
-    "relu squared": Row(nets.mlp((3, 5, 4, 2), "relu^2"), (3,)),
-    "relu cubed": Row(nets.mlp((3, 4, 4, 2), "relu^3"), (3,)),
-    "relu to the tenth": Row(nets.mlp((3, 4, 2), "relu^10"), (3,)),
-    "abs, then identity": Row(nets.mlp((3, 5, 4, 2), ("abs", "identity")), (3,)),
-    "mixed": Row(
-        nets.mlp((3, 4, 5, 4, 3, 2), ("relu", "tanh", "gelu", "relu^2")), (3,)
-    ),
-    "residual": Row(nets.mlp((3, 5, 5, 5, 2), residual=True), (3,)),
-    "residual tanh, then narrow": Row(
-        nets.mlp((3, 5, 5, 4, 4, 2), "tanh", residual=True), (3,)
-    ),
-    "cnn, strided, gap": Row(nets.cnn(1, (3, 4), 3, 2, num_outputs=3), (8, 8, 1)),
-    "cnn, same, flatten": Row(
-        nets.cnn(
-            2, (3, 2), padding="SAME", head="flatten", image=(4, 3), num_outputs=3
-        ),
-        (4, 3, 2),
-    ),
-    "cnn, uneven windows and strides, mixed": Row(
-        nets.cnn(
-            1,
-            (3, 2),
-            ((3, 2), 1),
-            ((2, 1), 1),
-            padding=("VALID", "SAME"),
-            activation=("relu^3", "tanh"),
-            head="flatten",
-            image=(7, 6),
-            num_outputs=2,
-        ),
-        (7, 6, 1),
-    ),
-    "cnn, 5x5": Row(
-        nets.cnn(1, (2, 3), 5, 2, padding="SAME", num_outputs=2), (7, 7, 1)
-    ),
-    "cnn, 1x7 then 4x4": Row(
-        nets.cnn(1, (3, 2), ((1, 7), (4, 4)), num_outputs=2), (5, 11, 1)
-    ),
-    "cnn, strides beyond the window": Row(
-        nets.cnn(2, (3, 2), 2, 3, padding=("VALID", "SAME"), num_outputs=2), (9, 8, 2)
-    ),
-    "residual cnn": Row(nets.cnn(1, (3, 2), blocks=1, num_outputs=2), (6, 6, 1)),
-}
-"""Networks whose units permute, scale and flip, one element for each unit space."""
 
 
 def vision(heads: int = 2, depth: int = 1, width: int = 4, **fields: Any) -> Row:

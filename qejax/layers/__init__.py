@@ -4,6 +4,7 @@ from qejax.layers._alpha import GaugeAlpha as GaugeAlpha
 from qejax.layers._alpha import LearnedGauge as LearnedGauge
 from qejax.layers._alpha import RelativeAlpha as RelativeAlpha
 from qejax.layers._bonds import Bonds as Bonds
+from qejax.layers._chain_passing import ChainPassing as ChainPassing
 from qejax.layers._conjugation import Conjugation as Conjugation
 from qejax.layers._conjugation import pair_of as pair_of
 from qejax.layers._covariant import CovariantStream as CovariantStream
@@ -63,6 +64,7 @@ from qejax.layers._waves import WaveFeatures as WaveFeatures
 __all__ = [
     "CONSTANT",
     "Bonds",
+    "ChainPassing",
     "Conjugation",
     "CovariantStream",
     "Embed",

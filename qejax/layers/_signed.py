@@ -213,7 +213,7 @@ class SignedTransport(nnx.Module):
                 sent = self._sent(block, near, end, nodes, leaves)
                 (odd if near.odd else even).append(sent)
         o, e = jnp.concatenate(odd, -1), jnp.concatenate(even, -1)
-        o, e = _unit(o, e)
+        o, e = unit_size(o, e)
         first, last = block["first"][name], block["last"][name]
         if self.spec.space_by_name[name].group != "sign":
             return Signed(own.odd, own.even + times(jax.nn.silu(first(e)), last))
@@ -246,7 +246,7 @@ class SignedTransport(nnx.Module):
         own, far = nodes[near.space], nodes[end.space]
         seen = flat[None]
         if self.heads:
-            own, other = Signed(*_unit(*own)), Signed(*_unit(*far))
+            own, other = Signed(*unit_size(*own)), Signed(*unit_size(*far))
             seen = block["attend"][key](
                 flat,
                 (own.even, other.even),
@@ -279,9 +279,9 @@ def _template(spec: WeightSpec) -> Leaves:
     }
 
 
-def _unit(o: Array, e: Array) -> tuple[Array, Array]:
+def unit_size(o: Array, e: Array) -> tuple[Array, Array]:
     """Both over their common root mean square, which no sign changes."""
     count = o.shape[-1] + e.shape[-1]
     square = (jnp.sum(o * o, -1) + jnp.sum(e * e, -1)) / count
-    factor = jax.lax.rsqrt(square + 1e-5)[:, None]
+    factor = jax.lax.rsqrt(square + 1e-5)[..., None]
     return o * factor, e * factor

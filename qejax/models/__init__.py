@@ -17,6 +17,9 @@ from qejax.models._exact import STATISTICS as STATISTICS
 from qejax.models._exact import Subject as Subject
 from qejax.models._exact import readings_of as readings_of
 from qejax.models._flat_mlp import FlatMLP as FlatMLP
+from qejax.models._mixed import Measured as Measured
+from qejax.models._mixed import MixedConfig as MixedConfig
+from qejax.models._mixed import MixedPredictor as MixedPredictor
 from qejax.models._paths import Paths as Paths
 from qejax.models._paths import path_statistics as path_statistics
 from qejax.models._paths import path_sums as path_sums
@@ -51,6 +54,9 @@ __all__ = [
     "EditorConfig",
     "FlatMLP",
     "Link",
+    "Measured",
+    "MixedConfig",
+    "MixedPredictor",
     "NormalScores",
     "Paths",
     "Predictor",

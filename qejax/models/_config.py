@@ -8,7 +8,13 @@ from jax.typing import DTypeLike
 
 from qejax.models._exact import SKETCHES, STATISTICS
 from qejax.models._trunks import TRUNKS
-from qejax.nets import CNNConfig, CoordinateConfig, Network, TransformerConfig
+from qejax.nets import (
+    CNNConfig,
+    CoordinateConfig,
+    Network,
+    SkipCNNConfig,
+    TransformerConfig,
+)
 from qejax.spaces import WeightSpec, has_matrices
 
 
@@ -145,6 +151,8 @@ def input_shape(network: Network, image: tuple[int, int] = (32, 32)) -> tuple[in
     config = network.config
     if isinstance(config, CNNConfig):
         return (*(config.image or image), config.in_channels)
+    if isinstance(config, SkipCNNConfig):
+        return (*image, config.channels[0])
     if isinstance(config, TransformerConfig):
         return (int(config.length or 0),) if config.image is None else config.image
     if isinstance(config, CoordinateConfig):

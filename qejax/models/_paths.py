@@ -75,6 +75,8 @@ def path_sums(
             if use_bias:
                 bias = transform(weights["bias"])
                 x = x + bias.reshape([1] * (x.ndim - 1) + [-1])
+            if layer.pool is not None:
+                x = layer.pool.mean(x)
             if layer.space in units:
                 x = x + units[layer.space]
             units[layer.space] = x
@@ -187,6 +189,10 @@ def _fields(network: Network) -> dict[str, tuple[list[int], list[int]]]:
             for axis, side in enumerate(sides)
         ]
         jump = [step * stride for step, stride in zip(jump, strides, strict=True)]
+        if layer.pool is not None:
+            beyond = layer.pool.side - 1
+            sides = [s + beyond * step for s, step in zip(sides, jump, strict=True)]
+            jump = [layer.pool.side * step for step in jump]
         fields[layer.space] = (sides, jump)
     return fields
 

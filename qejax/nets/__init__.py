@@ -30,9 +30,20 @@ from qejax.nets._mlp import mlp as mlp
 from qejax.nets._mlp import mlp_spec as mlp_spec
 from qejax.nets._network import Layer as Layer
 from qejax.nets._network import Network as Network
+from qejax.nets._pad_size import PadSize as PadSize
+from qejax.nets._pad_size import ladder_of as ladder_of
+from qejax.nets._pad_size import rung_of as rung_of
+from qejax.nets._pad_size import size_of as size_of
+from qejax.nets._padded import NUM_FACTS as NUM_FACTS
+from qejax.nets._padded import padded as padded
+from qejax.nets._padded import padded_vector as padded_vector
 from qejax.nets._patches import convolve as convolve
 from qejax.nets._patches import patches as patches
+from qejax.nets._pool import MaxPool as MaxPool
 from qejax.nets._registry import config_from_dict as config_from_dict
+from qejax.nets._skip_cnn import SkipCNN as SkipCNN
+from qejax.nets._skip_cnn import skip_cnn as skip_cnn
+from qejax.nets._skip_config import SkipCNNConfig as SkipCNNConfig
 from qejax.nets._transformer import transformer as transformer
 from qejax.nets._transformer import transformer_spec as transformer_spec
 from qejax.nets._transformer_config import TransformerConfig as TransformerConfig
@@ -40,6 +51,7 @@ from qejax.nets._warp import warp as warp
 
 __all__ = [
     "ACTIVATIONS",
+    "NUM_FACTS",
     "Activation",
     "Adapted",
     "AdaptedConfig",
@@ -52,8 +64,12 @@ __all__ = [
     "Lora",
     "LoraConfig",
     "MLPConfig",
+    "MaxPool",
     "NetConfig",
     "Network",
+    "PadSize",
+    "SkipCNN",
+    "SkipCNNConfig",
     "TransformerConfig",
     "activation",
     "adapted",
@@ -68,11 +84,17 @@ __all__ = [
     "fold_batch_norm",
     "fold_norms",
     "grid",
+    "ladder_of",
     "lora",
     "mlp",
     "mlp_spec",
+    "padded",
+    "padded_vector",
     "patches",
+    "rung_of",
     "sine_positions",
+    "size_of",
+    "skip_cnn",
     "transformer",
     "transformer_spec",
     "warp",

@@ -59,6 +59,10 @@ class Activation:
         return "sign" if self.turn else self.group
 
 
+def _gelu_erf(x: Array) -> Array:
+    return jax.nn.gelu(x, approximate=False)
+
+
 _ROWS = (
     Activation("relu", jax.nn.relu, "positive_scale", gain=2),
     Activation("leaky_relu", jax.nn.leaky_relu, "positive_scale", gain=2),
@@ -67,7 +71,8 @@ _ROWS = (
     Activation("linear", lambda x: x, "positive_scale"),
     Activation("tanh", jnp.tanh, "sign"),
     Activation("erf", jax.lax.erf, "sign"),
-    Activation("gelu", jax.nn.gelu, "permutation"),
+    Activation("gelu", jax.nn.gelu, "permutation"),  # by tanh, the default of JAX
+    Activation("gelu_erf", _gelu_erf, "permutation"),  # exact, that of PyTorch
     Activation("silu", jax.nn.silu, "permutation"),
     Activation("sigmoid", jax.nn.sigmoid, "permutation"),
     Activation("softplus", jax.nn.softplus, "permutation"),
@@ -150,3 +155,31 @@ def activation(name: str) -> Activation:
         f"activation {name!r} is unknown: expected one of {list(ACTIVATIONS)}, relu^k "
         f"with an integer k of at least 2, sine(w0) or gaussian(w0) with w0 above 0."
     )
+
+
+def activation_code(name: str) -> tuple[int, float]:
+    """Returns the number of an activation's row or family, and what its name says.
+
+    Rows come first, then families; the number in a family's name is given as its
+    natural logarithm, 0 where there is none. For networks that are read as data.
+
+    Args:
+        name: of an activation.
+
+    Raises:
+        ValueError: if the name is unknown.
+
+    Example:
+        >>> activation_code("relu"), activation_code("relu^2")[1] == math.log(2)
+        ((0, 0.0), True)
+    """
+    activation(name)
+    for number, (pattern, _) in enumerate(_FAMILIES, start=len(ACTIVATIONS)):
+        found = re.fullmatch(pattern, name)
+        if found is not None:
+            return number, math.log(float(found.group(1)))
+    return list(ACTIVATIONS).index(name), 0.0
+
+
+NUM_CODES = len(ACTIVATIONS) + len(_FAMILIES)
+"""Numbers that `activation_code` can return."""

@@ -11,11 +11,13 @@ from qejax.nets._lora import build_lora
 from qejax.nets._mlp import build_mlp
 from qejax.nets._network import Network
 from qejax.nets._registry import config_from_dict
+from qejax.nets._skip_cnn import build_skip_cnn
 from qejax.nets._transformer import build_transformer
 
 BUILDERS: dict[str, Callable[[Any], Network]] = {
     "mlp": build_mlp,
     "cnn": build_cnn,
+    "skip_cnn": build_skip_cnn,
     "coordinate": build_coordinate,
     "transformer": build_transformer,
     "adapted": lambda config: build_adapted(config, build(config.base)),

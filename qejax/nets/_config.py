@@ -130,11 +130,11 @@ class MLPConfig(NetConfig):
 
 @dataclass(frozen=True)
 class CNNConfig(NetConfig):
-    """Convolutions, stage by stage, then a head and one dense layer.
+    """Convolutions, stage by stage, then a head and dense layers.
 
-    Stage `l` is a convolution and its activation, then `blocks[l]` residual blocks
-    `sigma(x + conv(sigma(conv(x))))` of the same channels, window and activation,
-    stride 1 and padding SAME.
+    Stage `l` is a convolution, a max pooling and an activation, then `blocks[l]`
+    residual blocks `sigma(x + conv(sigma(conv(x))))` of the same channels, window and
+    activation, stride 1 and padding SAME.
 
     Attributes:
         in_channels: channels of the images.
@@ -143,11 +143,14 @@ class CNNConfig(NetConfig):
             one for each.
         strides: likewise, of the first convolution of a stage.
         padding: "VALID" or "SAME", for all stages or each.
-        activation: for all stages or each.
+        activation: for all stages and hidden layers, or for each, stages first.
         blocks: number of residual blocks, for all stages or each.
         head: "gap" averages over positions, "flatten" keeps them.
         image: height and width of the images; "flatten" needs them.
-        num_outputs: of the dense layer.
+        num_outputs: of the last dense layer.
+        pools: sides of the windows, and strides, of max poolings between the stages'
+            first convolutions and their activations; 1 pools nothing.
+        hidden: widths of the dense layers between the head and the last one.
 
     Raises:
         ValueError: at construction; names the field, what was expected and found.
@@ -164,6 +167,8 @@ class CNNConfig(NetConfig):
     head: str = "gap"
     image: tuple[int, int] | None = None
     num_outputs: int = 10
+    pools: int | tuple[int, ...] = 1
+    hidden: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Fills in one entry a stage, and checks."""
@@ -176,8 +181,12 @@ class CNNConfig(NetConfig):
         stages = len(channels)
         filled: dict[str, Any] = {
             name: per_layer(getattr(self, name), stages, f"cnn {name}")
-            for name in ("windows", "strides", "padding", "activation", "blocks")
+            for name in ("windows", "strides", "padding", "blocks", "pools")
         }
+        hidden = sizes("cnn hidden", self.hidden)
+        filled["activation"] = per_layer(
+            self.activation, stages + len(hidden), "cnn activation"
+        )
         for name in ("windows", "strides"):
             sides = (per_layer(v, 2, f"cnn {name}") for v in filled[name])
             filled[name] = tuple(sizes(f"cnn {name}", pair) for pair in sides)
@@ -186,15 +195,27 @@ class CNNConfig(NetConfig):
         for name in filled["activation"]:
             find_activation(name)
         filled["blocks"] = sizes("cnn blocks", filled["blocks"], least=0)
+        filled["pools"] = sizes("cnn pools", filled["pools"])
         check_choice("cnn head", self.head, HEADS)
         filled |= {
             "in_channels": ends[0],
             "channels": channels,
             "image": self._checked_image(),
             "num_outputs": ends[1],
+            "hidden": hidden,
         }
         for name, value in filled.items():
             object.__setattr__(self, name, value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the kind and the fields, pools and hidden layers where there are."""
+        values = super().to_dict()
+        # Zoos that were stored before these fields were there keep their manifests.
+        if set(values["pools"]) == {1}:
+            del values["pools"]
+        if not values["hidden"]:
+            del values["hidden"]
+        return values
 
     def _checked_image(self) -> tuple[int, ...] | None:
         if self.image is None:

@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 from qejax._typing import Array, PRNGKeyArray, Theta
 from qejax.nets._activations import Activation
 from qejax.nets._config import NetConfig
+from qejax.nets._pool import MaxPool
 from qejax.spaces import Leaf, UnitSpace, WeightSpec, Wire, check_theta
 
 
@@ -29,6 +30,7 @@ class Layer:
         linear: `(x, kernel) -> y`; the bias comes on top.
         activation: `None` for outputs.
         space: the unit space that it writes, `None` for outputs.
+        pool: between the linear map and the activation, `None` for nothing.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Layer:
     linear: Callable[[Array, Array], Array]
     activation: Activation | None = None
     space: str | None = None
+    pool: MaxPool | None = None
 
 
 After = Callable[[Layer, Array], Array]
@@ -153,6 +156,7 @@ class Network:
             weights = theta[layer.name]
             x = layer.linear(x, weights["kernel"])
             x = x + _row(weights["bias"], x.ndim)
+            x = x if layer.pool is None else layer.pool(x)
             if layer.space is None or layer.activation is None:
                 continue
             if layer.space in streams:
@@ -192,7 +196,11 @@ def dense_product(x: Array, kernel: Array) -> Array:
 
 
 def unit_space(
-    name: str, size: int, activations: Sequence[Activation], turns: bool = True
+    name: str,
+    size: int,
+    activations: Sequence[Activation],
+    turns: bool = True,
+    pools: Sequence[MaxPool] = (),
 ) -> tuple[UnitSpace, Wire]:
     """Returns the unit space that layers with these activations write, and its wire.
 
@@ -205,10 +213,12 @@ def unit_space(
         size: number of units.
         activations: of the layers that write it.
         turns: whether they may turn: one layer with a bias that nothing gates.
+        pools: what lies between the layers and their activations.
     """
     last = activations[-1]
-    turns = turns and len(activations) == 1
+    turns = turns and len(activations) == 1 and not pools
     groups = {row.group if turns else row.still for row in activations}
+    groups |= {pool.group for pool in pools}
     group, degree = groups.pop(), last.degree
     if groups or (len(activations) > 1 and any(row.degree != 1 for row in activations)):
         group, degree = "permutation", 1

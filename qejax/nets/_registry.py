@@ -8,6 +8,7 @@ from qejax.nets._adapter_config import AdaptedConfig, AdapterConfig
 from qejax.nets._config import CNNConfig, MLPConfig, NetConfig, tuples
 from qejax.nets._coordinate_config import CoordinateConfig
 from qejax.nets._lora_config import LoraConfig
+from qejax.nets._skip_config import SkipCNNConfig
 from qejax.nets._transformer_config import TransformerConfig
 
 CONFIGS: dict[str, type[NetConfig]] = {
@@ -15,6 +16,7 @@ CONFIGS: dict[str, type[NetConfig]] = {
     for row in (
         MLPConfig,
         CNNConfig,
+        SkipCNNConfig,
         CoordinateConfig,
         TransformerConfig,
         AdaptedConfig,

@@ -26,6 +26,9 @@ from qejax.spaces._canonical import log_norm_paths as log_norm_paths
 from qejax.spaces._canonical import reduced as reduced
 from qejax.spaces._canonical import restore as restore
 from qejax.spaces._canonical import settled as settled
+from qejax.spaces._chain import Chain as Chain
+from qejax.spaces._chain import ChainForm as ChainForm
+from qejax.spaces._chain import chain_form as chain_form
 from qejax.spaces._elements import Elements as Elements
 from qejax.spaces._elements import check_elements as check_elements
 from qejax.spaces._elements import check_spaces as check_spaces
@@ -58,6 +61,8 @@ from qejax.spaces._views import views as views
 __all__ = [
     "Axis",
     "Canonical",
+    "Chain",
+    "ChainForm",
     "Elements",
     "Leaf",
     "Part",
@@ -76,6 +81,7 @@ __all__ = [
     "canonical_element",
     "canonical_form",
     "canonical_statistics",
+    "chain_form",
     "check_elements",
     "check_spaces",
     "check_theta",

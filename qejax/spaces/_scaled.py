@@ -115,8 +115,12 @@ def _shifted(x: Scaled, axis: int) -> tuple[Array, Array]:
     return shift, _ldexp(x.mantissa, below)
 
 
-def _times_power(x: Array, exponent: Array) -> Array:
-    """`x * 2 ** exponent`, linear in `x`; each factor in range where `x` is zero."""
+def times_power(x: Array, exponent: Array) -> Array:
+    """Returns `x * 2 ** exponent`, linear in `x`, broadcast.
+
+    Each factor is in range, also where `x` is zero, for exponents that the result can
+    have.
+    """
     half = exponent // 2
     one = jnp.ones((), x.dtype)
     return x * jnp.ldexp(one, half) * jnp.ldexp(one, exponent - half)
@@ -130,4 +134,4 @@ def _ldexp(x: Array, exponent: Array) -> Array:
 @_ldexp.defjvp
 def _ldexp_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> Any:
     x, exponent = primals
-    return _ldexp(x, exponent), _times_power(tangents[0], exponent)
+    return _ldexp(x, exponent), times_power(tangents[0], exponent)

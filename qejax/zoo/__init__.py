@@ -22,6 +22,8 @@ from qejax.zoo._listing import Found as Found
 from qejax.zoo._listing import Listing as Listing
 from qejax.zoo._listing import Problem as Problem
 from qejax.zoo._listing import Weights as Weights
+from qejax.zoo._mixed import MixedBatch as MixedBatch
+from qejax.zoo._mixed import mixed_batches as mixed_batches
 from qejax.zoo._normal import NormalForm as NormalForm
 from qejax.zoo._normal import normal_forms as normal_forms
 from qejax.zoo._prepared import list_prepared as list_prepared
@@ -58,6 +60,7 @@ __all__ = [
     "Found",
     "ImportProgress",
     "Listing",
+    "MixedBatch",
     "NormalForm",
     "Problem",
     "Progress",
@@ -81,6 +84,7 @@ __all__ = [
     "import_zoo",
     "keep_accurate",
     "list_prepared",
+    "mixed_batches",
     "normal_forms",
     "notes",
     "psnr_of",

@@ -111,6 +111,12 @@ MAXIMAL = {
         f"coordinates, {name}": Row(nets.coordinate((2, 5, 4, 1), name), (2,))
         for name in ("gaussian(1)", "sine(2)", "tanh")
     },
+    "skips that tie scales": Row(
+        nets.skip_cnn(
+            (2, 3, 2, 5), residual=(-1, -1, 0), activation="leaky_relu", num_outputs=2
+        ),
+        (4, 4, 2),
+    ),
     "rotations": NETS["rms without scale, rotary, grouped"],
     "centred rotations, tables": NETS["language, layer norm without scale"],
     "a stream that is read without a norm, and centred ones": encoder(

@@ -220,7 +220,7 @@ def test_networks_that_nobody_tells(root: Path, tmp_path: Path) -> None:
         formats.list_networks(f"torch:{root}")
 
 
-@pytest.mark.parametrize("name", ["../out", "/tmp/x", "a//b", "", "a/../b", "x" * 201])
+@pytest.mark.parametrize("name", ["../out", "/x", "a//b", "", "a/../b", "x" * 201])
 def test_names_that_are_no_paths_below(tmp_path: Path, name: str) -> None:
     one = random_zoo(NETS["mlp"], 1)
     bad = found(a=replace(one, ids=np.array([name])))
