@@ -20,7 +20,7 @@ from qejax.zoo._listing import Found, Listing, Problem, named
 from qejax.zoo._manifest import sha256, versions, write_manifest
 from qejax.zoo._parts import begin, found_before, partial_of, sweep
 from qejax.zoo._prepared import RUN
-from qejax.zoo._shards import Part, Written, networks_at_once, parts_of, write_part
+from qejax.zoo._shards import Part, Written, parts_of, read_at_once, write_part
 from qejax.zoo._splits import split_digest
 from qejax.zoo._store import describe_bucket
 
@@ -105,6 +105,8 @@ def import_zoo(
         return out
     partial = partial_of(out)
     begin(partial, recipe | {"files_sha256": _files_digest(files)})
+    for left in (partial / ZOO).rglob("*.draft-*"):
+        left.unlink()  # of a write that was killed
     total = sum(map(len, found.listings.values()))
     work = _Work(partial, total, memory, progress)
     buckets = {}
@@ -197,7 +199,7 @@ class _Work:
         found = _receipt(receipt)
         if found is not None and path.is_file() and sha256(path) == found.sha256:
             return found, True
-        at_once = networks_at_once(listing, self.memory)
+        at_once = read_at_once(listing, self.memory)
         _, one = write_part(bucket, listing, part, at_once)
         receipt.parent.mkdir(exist_ok=True)
         draft = receipt.with_suffix(f".draft-{os.getpid()}")

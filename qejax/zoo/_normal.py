@@ -79,10 +79,16 @@ def normal_forms(spec: WeightSpec, thetas: Any) -> NormalForm:
     thetas = jax.device_get(thetas)
     if not len(jax.tree.leaves(thetas)[0]):
         return NormalForm(*(np.zeros((0, n), t) for n, t in columns(spec).values()))
-    batch_size = max(1, min(NETWORKS_AT_ONCE, ENTRIES_AT_ONCE // spec.num_parameters))
+    batch_size = networks_at_once(spec)
     with _float64_on_the_host():
         found = spaces.in_batches(_of_float32(spec), thetas, batch_size=batch_size)
         return NormalForm(*(np.asarray(column) for column in found))
+
+
+def networks_at_once(spec: WeightSpec) -> int:
+    """Returns how many networks one call of the program takes; fewer cost as much."""
+    entries = max(1, spec.num_parameters)
+    return max(1, min(NETWORKS_AT_ONCE, ENTRIES_AT_ONCE // entries))
 
 
 def _of_float32(spec: WeightSpec) -> Callable[[Any], tuple[jax.Array, ...]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from qejax.zoo._listing import Listing, Problem
 from qejax.zoo._manifest import sha256
-from qejax.zoo._normal import RECORD_FIELDS, normal_forms
+from qejax.zoo._normal import RECORD_FIELDS, networks_at_once, normal_forms
 from qejax.zoo._zoo import SPLITS, from_vectors
 
 if TYPE_CHECKING:  # TFDS takes a second to import.
@@ -69,14 +69,19 @@ def parts_of(listing: Listing) -> list[Part]:
     return parts
 
 
-def networks_at_once(listing: Listing, memory: int) -> int:
-    """Returns how many networks may be in memory together, at least one.
+def read_at_once(listing: Listing, memory: int) -> int:
+    """Returns how many networks may be in memory together.
+
+    Whole calls of the program of normal forms, at least one.
 
     Args:
         listing: of the bucket.
         memory: bytes.
     """
-    return max(1, memory // (4 * COPIES * max(1, listing.network.spec.num_parameters)))
+    spec = listing.network.spec
+    each = networks_at_once(spec)
+    fit = memory // (4 * COPIES * max(1, spec.num_parameters))
+    return max(1, fit // each) * each
 
 
 def write_part(

@@ -27,7 +27,7 @@ from qejax.zoo._config import check_bucket_name
 from qejax.zoo._listing import Listing, listed
 from qejax.zoo._manifest import MANIFEST, sha256, versions, write_manifest
 from qejax.zoo._normal import RECORD_FIELDS, columns, normal_forms
-from qejax.zoo._shards import Part, Written, networks_at_once, parts_of, write_part
+from qejax.zoo._shards import Part, Written, parts_of, read_at_once, write_part
 from qejax.zoo._zoo import SPLITS, Zoo
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def write_bucket(root: Path, name: str, listing: Listing) -> dict[str, Any]:
     from qejax.zoo._records import Bucket
 
     bucket = Bucket(root, name, listing.network.spec, listing.labels, listing.hyper)
-    at_once = networks_at_once(listing, MEMORY)
+    at_once = read_at_once(listing, MEMORY)
     written = [
         (part, write_part(bucket, listing, part, at_once)[1])
         for part in parts_of(listing)

@@ -97,7 +97,8 @@ def stream(
         normal: whether normal forms are read.
         device: a JAX device or sharding that batches are put on, ahead of time; what
             `take` returns has to be arrays then.
-        ahead: batches that are ready before they are asked for.
+        ahead: batches that are ready before they are asked for; 0 reads each when it
+            is asked for, in the thread that asks.
         verify: whether to compare the checksum of every shard first.
 
     Raises:
@@ -155,12 +156,13 @@ def _ahead(dataset: Any, ahead: int, device: Any) -> Any:
     import grain
 
     # One thread: reading is decoding, and Python decodes one thing at a time.
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=ahead)
+    threads = 1 if ahead else 0
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
     read = dataset.to_iter_dataset(options)
     if device is None:
         return read
     return grain.experimental.device_put(
-        read, device, cpu_buffer_size=ahead, device_buffer_size=ahead
+        read, device, cpu_buffer_size=max(ahead, 1), device_buffer_size=max(ahead, 1)
     )
 
 

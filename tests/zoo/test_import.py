@@ -201,6 +201,24 @@ def test_what_is_damaged_in_between_is_made_again(
     assert contents(out) == want
 
 
+def test_what_a_killed_write_left_is_no_part_of_the_zoo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    want = contents(zoo.import_zoo(some(), tmp_path / "whole", RECIPE))
+    out = tmp_path / "zoo"
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_import, "describe_bucket", stop)
+        with pytest.raises(KeyboardInterrupt):
+            zoo.import_zoo(some(), out, RECIPE)
+    shard = next((tmp_path / "zoo.partial").rglob("*.array_record*"))
+    shard.with_name(f"{shard.name}.draft-99").write_bytes(b"half")
+    assert contents(zoo.import_zoo(some(), out, RECIPE)) == want
+
+
 def test_another_zoo_is_never_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

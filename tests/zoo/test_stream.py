@@ -109,6 +109,13 @@ def test_what_training_needs_is_put_on_the_device(root: Path) -> None:
     np.testing.assert_array_equal(next(rest)["y"], next(place)["y"])
 
 
+def test_reading_ahead_changes_no_batch(root: Path) -> None:
+    want = ids(opened(root, seed=2))
+    assert (
+        ids(opened(root, seed=2, ahead=0)) == ids(opened(root, seed=2, ahead=9)) == want
+    )
+
+
 def test_only_what_is_asked_for_is_read(root: Path) -> None:
     assert next(opened(root, normal=False)).normal is None
     normal = next(opened(root)).normal
