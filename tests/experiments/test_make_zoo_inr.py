@@ -270,7 +270,7 @@ def test_the_task_decides_the_first_preset() -> None:
             ["--task=classifier", "inr_smoke"],
             r"preset should be one of \['transformers_digits'",
         ),
-        (["inr_mist"], r"preset should be one of .*'inr_mnist'.* got 'inr_mist'"),
+        (["inr_mist"], r"or a preset of .*'inr_mnist'.* got 'inr_mist'"),
     ],
 )
 def test_unknown_tasks_and_presets_are_named(args: list[str], message: str) -> None:
