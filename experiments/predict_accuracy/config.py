@@ -22,7 +22,12 @@ from qejax import nets
 
 Quasi = Literal["strict", "gauge", "relative", "canonical", "learned_gauge"]
 
-FORMATS = ("small_cnn_zoo", "small_transformer_zoo")
+FORMATS = (
+    "small_cnn_zoo",
+    "small_transformer_zoo",
+    "cnn_wild_park",
+    "modelzoos",
+)
 """Public formats that `--zoo FORMAT:DIR` reads."""
 
 GENERATED = ("digits",)

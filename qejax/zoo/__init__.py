@@ -22,8 +22,12 @@ from qejax.zoo._listing import Found as Found
 from qejax.zoo._listing import Listing as Listing
 from qejax.zoo._listing import Problem as Problem
 from qejax.zoo._listing import Weights as Weights
+from qejax.zoo._listing import apart as apart
 from qejax.zoo._mixed import MixedBatch as MixedBatch
 from qejax.zoo._mixed import mixed_batches as mixed_batches
+from qejax.zoo._mixed_zoo import MixedZoo as MixedZoo
+from qejax.zoo._mixed_zoo import in_memory_mixed as in_memory_mixed
+from qejax.zoo._mixed_zoo import read_mixed as read_mixed
 from qejax.zoo._normal import NormalForm as NormalForm
 from qejax.zoo._normal import normal_forms as normal_forms
 from qejax.zoo._prepared import list_prepared as list_prepared
@@ -61,6 +65,7 @@ __all__ = [
     "ImportProgress",
     "Listing",
     "MixedBatch",
+    "MixedZoo",
     "NormalForm",
     "Problem",
     "Progress",
@@ -70,6 +75,7 @@ __all__ = [
     "Weights",
     "Zoo",
     "ZooConfig",
+    "apart",
     "augment",
     "augment_rows",
     "batches",
@@ -82,6 +88,7 @@ __all__ = [
     "from_vectors",
     "generate",
     "import_zoo",
+    "in_memory_mixed",
     "keep_accurate",
     "list_prepared",
     "mixed_batches",
@@ -90,6 +97,7 @@ __all__ = [
     "psnr_of",
     "read",
     "read_all",
+    "read_mixed",
     "recipe",
     "split_digest",
     "split_networks",

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from qejax.zoo._normal import RECORD_FIELDS
+from qejax.zoo._normal import RECORD_FIELDS, WHICH
 
 GROUPS = ("labels", "hyper")
 """Fields that hold columns by name."""
 
-FIELDS = ("row", "id", "theta", *RECORD_FIELDS.values(), *GROUPS)
+FIELDS = ("row", "id", "theta", WHICH, *RECORD_FIELDS.values(), *GROUPS)
 """Of a record."""
 
 
@@ -43,6 +43,7 @@ class Records:
         self._source: Any = ArrayRecordDataSource(paths) if paths else []
         self._parse: Any = proto.Example.FromString
         self._fields = _described(builder.info.features)
+        self._width = entry.get("width", 0)
 
     def __len__(self) -> int:
         """Returns the number of networks."""
@@ -58,7 +59,8 @@ class Records:
             fields: of `FIELDS`; others are not looked at.
 
         Returns:
-            By field `[n, ...]`; columns by name for `labels` and `hyper`.
+            By field `[n, ...]`; columns by name for `labels` and `hyper`. Weights of
+            mixed architectures have zeros behind them.
         """
         places = [int(number) for number in numbers]
         read = self._source.__getitems__(places) if places else []
@@ -71,6 +73,10 @@ class Records:
             values = [_value(record[name], dtype) for record in maps]
             if dtype is None:
                 stacked = np.array(values, str)
+            elif None in shape:
+                stacked = np.zeros((len(values), self._width), dtype)
+                for row, value in zip(stacked, values, strict=True):
+                    row[: len(value)] = value
             else:
                 stacked = np.array(values, dtype).reshape(len(values), *shape)
             if group:
@@ -91,9 +97,9 @@ def _value(feature: Any, dtype: np.dtype | None) -> Any:
 
 def _described(
     features: Any,
-) -> dict[str, tuple[np.dtype | None, tuple[int, ...]]]:
+) -> dict[str, tuple[np.dtype | None, tuple[Any, ...]]]:
     """Types and shapes of the fields by their path; `None` for text."""
-    found: dict[str, tuple[np.dtype | None, tuple[int, ...]]] = {}
+    found: dict[str, tuple[np.dtype | None, tuple[Any, ...]]] = {}
     for name, feature in features.items():
         group = name in GROUPS
         for column, one in sorted(feature.items()) if group else (("", feature),):

@@ -171,7 +171,8 @@ class _Work:
         from qejax.zoo._records import Bucket
 
         root = self.partial / ZOO
-        bucket = Bucket(root, name, listing.network.spec, listing.labels, listing.hyper)
+        spec = None if listing.mixed else listing.network.spec
+        bucket = Bucket(root, name, spec, listing.labels, listing.hyper)
         written: list[tuple[Part, Written]] = []
         before = len(self.problems)
         for part in parts_of(listing):
@@ -209,7 +210,7 @@ class _Work:
 
     def _tell(self, name: str, listing: Listing, part: Part, resumed: bool) -> None:
         self.networks += len(part.rows)
-        self.size += 4 * len(part.rows) * listing.network.spec.num_parameters
+        self.size += 4 * int(listing.sizes[part.rows].sum())
         if self.progress is not None:
             left = len(self.problems)
             self.progress(
@@ -264,9 +265,11 @@ def listing_digest(found: Found) -> str:
     """Returns the SHA-256 of everything that a directory's listing says."""
     total = hashlib.sha256()
     for name, one in sorted(found.listings.items()):
-        config = json.dumps([name, one.network.config.to_dict()], sort_keys=True)
+        configs = [network.config.to_dict() for network in one.networks]
+        config = json.dumps([name, *configs], sort_keys=True)
         total.update(config.encode())
         columns = {"ids": one.ids, "runs": one.runs, "split": one.split}
+        columns |= {"which": one.places} if one.mixed else {}
         columns |= {f"labels/{key}": x for key, x in one.labels.items()}
         columns |= {f"hyper/{key}": x for key, x in one.hyper.items()}
         for key, column in sorted(columns.items()):

@@ -36,7 +36,8 @@ class Weights(NamedTuple):
 
     Attributes:
         vectors: `[n, P]` float32, leaves in the order of the spec; zeros where there is
-            a problem.
+            a problem. Of mixed architectures `P` is the largest, and zeros are behind
+            the weights of a smaller one.
         problems: why a network cannot be used, by its place among the rows.
     """
 
@@ -50,10 +51,10 @@ Reader = Callable[[np.ndarray], Weights]
 
 @dataclass(frozen=True)
 class Listing:
-    """`B` networks of one architecture.
+    """`B` networks of one architecture, or of a few or many.
 
     Attributes:
-        network: the architecture.
+        network: the architecture; of mixed ones the first.
         ids: `[B]` strings, unique.
         runs: `[B]` strings: of which training run a network is a checkpoint.
         labels: as in a `Zoo`.
@@ -62,6 +63,13 @@ class Listing:
         source: where the networks come from.
         read: weights of some rows; never raises for a network that is damaged.
         normal: normal forms of some rows, where they have been computed before.
+        others: further architectures.
+        which: `[B]`, the architecture of each network, a place in `networks`; `None`
+            for the first.
+
+    Raises:
+        ValueError: at construction, if `which` names no architecture or there are not
+            as many as networks.
     """
 
     network: Network
@@ -73,17 +81,109 @@ class Listing:
     source: str
     read: Reader
     normal: Callable[[np.ndarray], NormalForm] | None = None
+    others: tuple[Network, ...] = ()
+    which: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the architecture of every network."""
+        check_which(self.source, self.places, len(self), len(self.networks))
 
     def __len__(self) -> int:
         """Returns `B`."""
         return len(self.ids)
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """All architectures."""
+        return (self.network, *self.others)
+
+    @property
+    def places(self) -> np.ndarray:
+        """`[B]`, the architecture of each network."""
+        return np.zeros(len(self), np.int64) if self.which is None else self.which
+
+    @property
+    def mixed(self) -> bool:
+        """Whether there are several architectures."""
+        return bool(self.others)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """`[B]`, number of weights of each network."""
+        sizes = [network.spec.num_parameters for network in self.networks]
+        return np.array(sizes, np.int64)[self.places]
+
+    @property
+    def width(self) -> int:
+        """Number of weights of the largest architecture."""
+        return max(network.spec.num_parameters for network in self.networks)
+
+
+def check_which(source: str, which: np.ndarray, count: int, networks: int) -> None:
+    """Raises unless every network has one of the architectures.
+
+    Args:
+        source: for the message.
+        which: `[B]`.
+        count: of networks, `B`.
+        networks: number of architectures.
+
+    Raises:
+        ValueError: says what was expected and found.
+    """
+    known = which.dtype.kind in "iu" and which.shape == (count,)
+    if not known or not ((0 <= which) & (which < networks)).all():
+        raise ValueError(
+            f"{source}: which should give each of {count} networks an architecture, a "
+            f"number below {networks}, got {which.dtype} of shape {which.shape}: "
+            f"{which[:4].tolist()}."
+        )
+
+
+def apart(name: str, listing: Listing) -> dict[str, Listing]:
+    """Returns a listing of mixed architectures as one for each of them.
+
+    Args:
+        name: of the bucket.
+        listing: of any networks.
+
+    Returns:
+        Listings by `NAME_NUMBER`, architectures that no network has left out; by `NAME`
+        if there is one architecture only. Normal forms are left out.
+    """
+    if not listing.mixed:
+        return {name: listing}
+    return {
+        f"{name}_{place:04d}": _of_one(listing, place)
+        for place in np.unique(listing.places).tolist()
+    }
+
+
+def _of_one(listing: Listing, place: int) -> Listing:
+    rows = np.flatnonzero(listing.places == place)
+    network = listing.networks[place]
+
+    def read(asked: np.ndarray) -> Weights:
+        vectors, problems = listing.read(rows[asked])
+        return Weights(vectors[:, : network.spec.num_parameters], problems)
+
+    return Listing(
+        network=network,
+        ids=listing.ids[rows],
+        runs=listing.runs[rows],
+        labels={key: x[rows] for key, x in listing.labels.items()},
+        hyper={key: x[rows] for key, x in listing.hyper.items()},
+        split=listing.split[rows],
+        source=listing.source,
+        read=read,
+    )
 
 
 class Found(NamedTuple):
     """What a directory holds.
 
     Attributes:
-        listings: by bucket, one architecture each.
+        listings: by bucket.
         problems: networks that cannot even be listed.
         protocol: by which rule networks were split.
         advice: what to do about networks that cannot be used, to go on without them.
@@ -114,10 +214,14 @@ def listed(zoo: Zoo) -> Listing:
 def in_memory(found: Found) -> dict[str, Zoo]:
     """Returns all networks of a directory as zoos by bucket.
 
+    Mixed architectures come apart, see `apart`.
+
     Raises:
         ValueError: if a network cannot be used: says what is wrong with the first,
             names the first few and counts all.
     """
+    parts = [apart(name, one) for name, one in found.listings.items()]
+    found = found._replace(listings={k: x for part in parts for k, x in part.items()})
     weights = {
         name: one.read(np.arange(len(one))) for name, one in found.listings.items()
     }

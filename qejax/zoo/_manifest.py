@@ -23,6 +23,9 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
 }
 """Of the manifest, by name, beside its format and its digest."""
 
+MIXED = "mixed"
+"""The kind of a bucket's network where architectures are mixed: see its `networks`."""
+
 ENTRY_FIELDS: dict[str, type | tuple[type, ...]] = {
     "network": dict,
     "count": int,

@@ -33,6 +33,9 @@ RECORD_FIELDS = {
 }
 """Names of the arrays of a `NormalForm` in the records of a prepared zoo."""
 
+WHICH = "which"
+"""What records have instead where architectures are mixed: the place of theirs."""
+
 
 class NormalForm(NamedTuple):
     """The normal forms of `B` networks, as NumPy arrays.

@@ -8,7 +8,7 @@ from qejax import nets
 from qejax.zoo._fetch import Records
 from qejax.zoo._listing import Found, Listing, Weights
 from qejax.zoo._manifest import read_manifest
-from qejax.zoo._normal import RECORD_FIELDS, from_records
+from qejax.zoo._normal import RECORD_FIELDS, WHICH, from_records
 from qejax.zoo._read import fetch_all, open_bucket
 from qejax.zoo._zoo import SPLITS
 
@@ -41,7 +41,8 @@ def list_prepared(root: str | Path, *, verify: bool = True) -> Found:
 def _bucket(root: Path, name: str, verify: bool) -> Listing:
     _, entry = open_bucket(root, name, verify)
     small, split = fetch_all(root, name, entry, SMALL)
-    network = nets.build(entry["network"])
+    configs = entry.get("networks", [entry["network"]])
+    network, *others = (nets.build(config) for config in configs)
     sources = {
         code: Records(root, entry, part)
         for part, code in SPLITS.items()
@@ -76,11 +77,15 @@ def _bucket(root: Path, name: str, verify: bool) -> Listing:
         split=split,
         source=entry["source"],
         read=lambda rows: Weights(fetch(rows, ("theta",))["theta"], {}),
-        normal=lambda rows: from_records(fetch(rows, tuple(RECORD_FIELDS.values()))),
+        normal=None
+        if others
+        else lambda rows: from_records(fetch(rows, tuple(RECORD_FIELDS.values()))),
+        others=tuple(others),
+        which=small.get(WHICH),
     )
 
 
-SMALL = ("row", "id", "labels", "hyper")
+SMALL = ("row", "id", WHICH, "labels", "hyper")
 """Fields of a record beside weights and normal form."""
 
 RUN = "run"

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qejax import nets
+from qejax.nets import Network
 from qejax.zoo._fetch import FIELDS, Records
-from qejax.zoo._manifest import AGAIN, check_shards, read_manifest
+from qejax.zoo._manifest import AGAIN, MIXED, check_shards, read_manifest
 from qejax.zoo._normal import NormalForm, from_records
 from qejax.zoo._order import order_of
 from qejax.zoo._zoo import Zoo, from_vectors, split_code
@@ -88,7 +89,7 @@ def read(root: str | Path, bucket: str | None = None, *, verify: bool = True) ->
     """
     root = Path(root)
     name, entry = open_bucket(root, bucket, verify)
-    net = nets.build(entry["network"])
+    net = only_network(root, name, entry)
     found, split = fetch_all(root, name, entry)
     return Zoo(
         network=net,
@@ -100,6 +101,20 @@ def read(root: str | Path, bucket: str | None = None, *, verify: bool = True) ->
         ids=found["id"],
         normal=from_records(found),
     )
+
+
+def only_network(root: Path, name: str, entry: dict[str, Any]) -> Network:
+    """Returns the architecture of a bucket.
+
+    Raises:
+        ValueError: if there are several.
+    """
+    if entry["network"].get("kind") == MIXED:
+        raise ValueError(
+            f"{root}, bucket {name!r}: expected networks of one architecture, got "
+            f"{len(entry.get('networks', []))} architectures. Use zoo.read_mixed."
+        )
+    return nets.build(entry["network"])
 
 
 def fetch_all(

@@ -18,7 +18,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from qejax.spaces import WeightSpec
-from qejax.zoo._normal import RECORD_FIELDS, columns
+from qejax.zoo._normal import RECORD_FIELDS, WHICH, columns
 
 DATASET, VERSION = "qejax_zoo", "1.1.0"
 OPTIONS = "group_size:1,uncompressed"
@@ -32,8 +32,22 @@ def _feature(column: np.ndarray) -> Any:
     return tfds.features.Tensor(shape=(), dtype=column.dtype.type, encoding="bytes")
 
 
-def _vector(width: int, dtype: Any) -> Any:
+def _vector(width: int | None, dtype: Any) -> Any:
     return tfds.features.Tensor(shape=(width,), dtype=dtype, encoding="bytes")
+
+
+def _weights(spec: WeightSpec | None) -> dict[str, Any]:
+    """The weights, and their normal form or which architecture they are of."""
+    if spec is None:
+        which = tfds.features.Scalar(np.int64)
+        return {"theta": _vector(None, np.float32), WHICH: which}
+    return {
+        "theta": _vector(spec.num_parameters, np.float32),
+        **{
+            RECORD_FIELDS[key]: _vector(width, dtype)
+            for key, (width, dtype) in columns(spec).items()
+        },
+    }
 
 
 class Bucket:
@@ -42,7 +56,7 @@ class Bucket:
     Args:
         root: of the zoo.
         name: of the bucket.
-        spec: of the networks.
+        spec: of the networks; `None` if their architectures are mixed.
         labels: columns, for their types.
         hyper: likewise.
     """
@@ -51,18 +65,14 @@ class Bucket:
         self,
         root: Path,
         name: str,
-        spec: WeightSpec,
+        spec: WeightSpec | None,
         labels: Mapping[str, np.ndarray],
         hyper: Mapping[str, np.ndarray],
     ) -> None:
         self.folder = root / DATASET / name / VERSION
         self.features = tfds.features.FeaturesDict(
             {
-                "theta": _vector(spec.num_parameters, np.float32),
-                **{
-                    RECORD_FIELDS[key]: _vector(width, dtype)
-                    for key, (width, dtype) in columns(spec).items()
-                },
+                **_weights(spec),
                 "row": tfds.features.Scalar(np.int64),
                 "id": tfds.features.Text(),
                 "labels": {key: _feature(x) for key, x in labels.items()},

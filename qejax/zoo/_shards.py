@@ -12,7 +12,7 @@ import numpy as np
 
 from qejax.zoo._listing import Listing, Problem
 from qejax.zoo._manifest import sha256
-from qejax.zoo._normal import RECORD_FIELDS, networks_at_once, normal_forms
+from qejax.zoo._normal import RECORD_FIELDS, WHICH, networks_at_once, normal_forms
 from qejax.zoo._zoo import SPLITS, from_vectors
 
 if TYPE_CHECKING:  # TFDS takes a second to import.
@@ -59,7 +59,7 @@ class Written(NamedTuple):
 
 def parts_of(listing: Listing) -> list[Part]:
     """Returns the shards of a bucket, split by split."""
-    weights = 4 * max(1, listing.network.spec.num_parameters)
+    weights = 4 * max(1, listing.width)
     each = max(1, min(SHARD_NETWORKS, SHARD_BYTES // weights))
     parts = []
     for split, code in SPLITS.items():
@@ -78,9 +78,9 @@ def read_at_once(listing: Listing, memory: int) -> int:
         listing: of the bucket.
         memory: bytes.
     """
-    spec = listing.network.spec
-    each = networks_at_once(spec)
-    fit = memory // (4 * COPIES * max(1, spec.num_parameters))
+    # Mixed buckets have no normal form.
+    each = 1 if listing.mixed else networks_at_once(listing.network.spec)
+    fit = memory // (4 * COPIES * max(1, listing.width))
     return max(1, fit // each) * each
 
 
@@ -110,7 +110,7 @@ def _records(
     problems: list[Problem],
 ) -> Iterator[dict[str, Any]]:
     """Yields the records of these rows; `ids` and `problems` grow as they are read."""
-    spec = listing.network.spec
+    sizes = listing.sizes.tolist()
     for start in range(0, len(rows), at_once):
         chunk = rows[start : start + at_once]
         read = listing.read(chunk)
@@ -125,24 +125,32 @@ def _records(
         if not len(good):
             continue
         chunk, vectors = chunk[good], read.vectors[good]
-        normal = (
-            normal_forms(spec, from_vectors(spec, vectors))
-            if listing.normal is None
-            else listing.normal(chunk)
-        )
+        extra = _exact(listing, chunk, vectors)
         for at, row in enumerate(chunk.tolist()):
             ids.append(str(listing.ids[row]))
             yield {
-                "theta": vectors[at],
-                **{
-                    field: getattr(normal, name)[at]
-                    for name, field in RECORD_FIELDS.items()
-                },
+                "theta": vectors[at, : sizes[row]],
+                **{name: column[at] for name, column in extra.items()},
                 "row": row,
                 "id": ids[-1],
                 "labels": {name: x[row] for name, x in listing.labels.items()},
                 "hyper": {name: x[row] for name, x in listing.hyper.items()},
             }
+
+
+def _exact(
+    listing: Listing, rows: np.ndarray, vectors: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What is in records beside the weights: normal forms, or which architecture."""
+    if listing.mixed:
+        return {WHICH: listing.places[rows]}
+    spec = listing.network.spec
+    normal = (
+        normal_forms(spec, from_vectors(spec, vectors))
+        if listing.normal is None
+        else listing.normal(rows)
+    )
+    return {field: getattr(normal, name) for name, field in RECORD_FIELDS.items()}
 
 
 def _infinite(listing: Listing, name: str, vector: np.ndarray) -> str:

@@ -5,11 +5,12 @@ A prepared zoo is a folder:
     manifest.json                       what is in it, see `store`
     qejax_zoo/BUCKET/1.1.0/             one prepared TFDS data set per bucket
 
-A bucket holds networks of one architecture; its TFDS splits are `train`, `val` and
-`test`, records in the order of the zoo, files ArrayRecord, bytes the same wherever the
-same networks are stored. A record holds the weights
+A bucket holds networks of one architecture, or of mixed ones; its TFDS splits are
+`train`, `val` and `test`, records in the order of the zoo, files ArrayRecord, bytes the
+same wherever the same networks are stored. A record holds the weights
 (`theta`), their normal form (`normal`, `log_norm`, `statistics`; see `normal_forms`),
-`row`, `id`, `labels` and `hyper`. TFDS alone can read it:
+`row`, `id`, `labels` and `hyper`; where architectures are mixed, `which` of them
+instead of a normal form, and `theta` is as long as it is. TFDS alone can read it:
 `tfds.builder("qejax_zoo/BUCKET", data_dir=FOLDER)`.
 """
 
@@ -25,7 +26,7 @@ from qejax import nets, spaces
 from qejax.spaces import WeightSpec
 from qejax.zoo._config import check_bucket_name
 from qejax.zoo._listing import Listing, listed
-from qejax.zoo._manifest import MANIFEST, sha256, versions, write_manifest
+from qejax.zoo._manifest import MANIFEST, MIXED, sha256, versions, write_manifest
 from qejax.zoo._normal import RECORD_FIELDS, columns, normal_forms
 from qejax.zoo._shards import Part, Written, parts_of, read_at_once, write_part
 from qejax.zoo._zoo import SPLITS, Zoo
@@ -149,7 +150,8 @@ def write_bucket(root: Path, name: str, listing: Listing) -> dict[str, Any]:
     # TFDS takes a second to import, and only writing needs it.
     from qejax.zoo._records import Bucket
 
-    bucket = Bucket(root, name, listing.network.spec, listing.labels, listing.hyper)
+    spec = None if listing.mixed else listing.network.spec
+    bucket = Bucket(root, name, spec, listing.labels, listing.hyper)
     at_once = read_at_once(listing, MEMORY)
     written = [
         (part, write_part(bucket, listing, part, at_once)[1])
@@ -178,13 +180,24 @@ def describe_bucket(
         path = bucket.folder / name
         digests[path.relative_to(root).as_posix()] = sha256(path)
     return {
-        "network": listing.network.config.to_dict(),
+        **_networks(listing),
         "count": sum(map(len, splits.values())),
         "source": listing.source,
         "folder": bucket.folder.relative_to(root).as_posix(),
-        "normal_form": _normal_entry(listing.network.spec),
+        "normal_form": {} if listing.mixed else _normal_entry(listing.network.spec),
         "splits": splits,
         "shards": dict(sorted(digests.items())),
+    }
+
+
+def _networks(listing: Listing) -> dict[str, Any]:
+    """The architecture of a bucket, or all that are mixed in it."""
+    if not listing.mixed:
+        return {"network": listing.network.config.to_dict()}
+    return {
+        "network": {"kind": MIXED},
+        "networks": [network.config.to_dict() for network in listing.networks],
+        "width": listing.width,
     }
 
 

@@ -8,12 +8,11 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from qejax import nets
 from qejax.nets import Network
 from qejax.zoo._fetch import Records
 from qejax.zoo._normal import RECORD_FIELDS, from_records
 from qejax.zoo._order import AHEAD, batches_of
-from qejax.zoo._read import Batch, check_count, check_id, open_bucket
+from qejax.zoo._read import Batch, check_count, check_id, only_network, open_bucket
 from qejax.zoo._splits import split_digest
 from qejax.zoo._zoo import from_vectors, split_code
 
@@ -115,6 +114,7 @@ def stream(
             f"below count, and a batch that is a multiple of count."
         )
     name, entry = open_bucket(root, bucket, verify)
+    network = only_network(root, name, entry)
     ids = entry["splits"][split]
     about = {
         "bucket": name,
@@ -133,7 +133,7 @@ def stream(
     check_count(what, ids, len(records))
     piece = batch // count
     rows = (_whole if whole else batches_of)(len(records), batch, seed, epochs)
-    load = _Load(nets.build(entry["network"]), records, ids, what, normal)
+    load = _Load(network, records, ids, what, normal)
 
     def read(numbers: np.ndarray) -> Any:
         found = load(numbers[index * piece : (index + 1) * piece])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qejax.nets import CNNConfig, Network, TransformerConfig
+from qejax.nets import CNNConfig, Layer, Network, TransformerConfig
 from qejax.spaces import Leaf
 
 
@@ -132,6 +132,10 @@ def tensor_name(leaf: Leaf, style: Style) -> str:
     return style.join.join([*parts, style.kinds.get(kind, kind)])
 
 
+def _is_convolution(layer: Layer) -> bool:
+    return any(len(leaf.stored) == 4 for leaf in layer.leaves)
+
+
 def _role(network: Network, leaf: Leaf) -> tuple[str, tuple[int, ...]]:
     """What a leaf is to its network, and its shape with joined axes apart."""
     layer, kind = leaf_layer(leaf)
@@ -150,6 +154,9 @@ def _role(network: Network, leaf: Leaf) -> tuple[str, tuple[int, ...]]:
         side = config.patch
         return "patches", (side, side, shape[0] // side**2, shape[1])
     if isinstance(config, CNNConfig) and config.head == "flatten":
+        first = network.layers[sum(map(_is_convolution, network.layers))].name
+        if layer != first:  # a dense layer behind the one that reads the map
+            return "dense", shape
         channels = config.channels[-1]
         return "flatten", (shape[0] // channels, channels, shape[1])
     return ("dense" if len(shape) == 2 else "as it is"), shape

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qejax.zoo._listing import Found, Listing
+from qejax.zoo._listing import Found, Listing, apart
 from qejax.zoo._zoo import Zoo
 from qejax.zoo.files import FILES
 from qejax.zoo.formats._dws_inr import DWS_INR, list_dws_inr, load_dws_inr_all
@@ -17,6 +17,11 @@ from qejax.zoo.formats._fits_writer import write_dws_inr, write_nfn_siren
 from qejax.zoo.formats._folder import FOLDER, KINDS, list_folder, load_folder
 from qejax.zoo.formats._folder_writer import write_folder
 from qejax.zoo.formats._infer import STATED
+from qejax.zoo.formats._modelzoos import (
+    MODELZOOS,
+    list_modelzoos,
+    load_modelzoos_all,
+)
 from qejax.zoo.formats._nfn_siren import (
     NFN_SIREN,
     list_nfn_siren,
@@ -35,6 +40,12 @@ from qejax.zoo.formats._small_transformer_zoo import (
     load_small_transformer_zoo_all,
 )
 from qejax.zoo.formats._table import TABLE
+from qejax.zoo.formats._wild_park import (
+    WILD_PARK,
+    list_wild_park,
+    load_wild_park_all,
+)
+from qejax.zoo.formats._wild_park_writer import write_wild_park
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,7 @@ class Format:
         files: patterns of what is read, below the directory.
         protocols: how networks can be split.
         write: `(empty directory, listings by bucket)`; `None` if there is no writer.
+        mixed: whether `write` takes buckets of mixed architectures as they are.
         beside: patterns of further files that are read where they are there.
         general: whether its files can be those of another format as well.
         accuracy: whether networks have a test accuracy; options then have `cut_off`,
@@ -59,6 +71,7 @@ class Format:
     protocols: tuple[str, ...]
     write: Callable[[Path, Mapping[str, Listing]], None] | None = None
     accuracy: bool = False
+    mixed: bool = False
     beside: tuple[str, ...] = ()
     general: bool = False
 
@@ -113,6 +126,24 @@ FORMATS: dict[str, Format] = {
         ("mnist-inrs/*/checkpoints/model_final.pth", "mnist_splits.json"),
         DWS_INR,
         write_dws_inr,
+    ),
+    "cnn_wild_park": Format(
+        list_wild_park,
+        load_wild_park_all,
+        ("*/*/checkpoint_*/checkpoint.pt",),
+        WILD_PARK,
+        write_wild_park,
+        accuracy=True,
+        mixed=True,
+        beside=("*splits*.json", "*/*splits*.json"),
+    ),
+    "modelzoos": Format(
+        list_modelzoos,
+        load_modelzoos_all,
+        ("*/checkpoint_*/checkpoints",),
+        MODELZOOS,
+        accuracy=True,
+        beside=("*/params.json", "*/result.json"),
     ),
     "peft": Format(
         list_peft,
@@ -219,7 +250,8 @@ def export(found: Found, address: str) -> Path:
 
     Raises:
         ValueError: if the format is unknown, has no writer, or does not hold such
-            networks; names the bucket.
+            networks; names the bucket. Mixed architectures come apart, see
+            `zoo.apart`, for formats of one architecture a bucket.
         FileExistsError: if the directory holds anything.
     """
     row, directory = _parsed(address)
@@ -237,13 +269,18 @@ def export(found: Found, address: str) -> Path:
     draft = directory.with_name(f"{directory.name}.draft-{os.getpid()}")
     draft.mkdir(parents=True)
     try:
-        row.write(draft, found.listings)
+        row.write(draft, found.listings if row.mixed else _apart(found))
         if directory.is_dir():
             directory.rmdir()  # it is empty
         os.replace(draft, directory)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return directory
+
+
+def _apart(found: Found) -> dict[str, Listing]:
+    parts = [apart(name, one) for name, one in found.listings.items()]
+    return {name: one for part in parts for name, one in part.items()}
 
 
 def load(address: str, **options: Any) -> dict[str, Zoo]:
