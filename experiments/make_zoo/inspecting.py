@@ -52,7 +52,8 @@ def run(config: Inspect, console: Console) -> dict[str, Look]:
         looks[name] = look(one, time.monotonic() + left)
     console.print(_table(found, looks))
     for name, one in found.listings.items():
-        console.print(f"{name}, {architecture(one.network.config)}", highlight=False)
+        for line in architectures(one):
+            console.print(f"{name}, {line}", highlight=False)
         for label, values in one.labels.items():
             line = f"{name}, {label}: {bars(values)} {_range(values)}"
             console.print(line, highlight=False)
@@ -100,6 +101,21 @@ def _spread(count: int) -> Iterator[np.ndarray]:
         yield np.arange(start, count, chunks)
 
 
+def architectures(listing: zoo.Listing) -> list[str]:
+    """Returns a line for the architecture, or some for mixed ones, frequent ones first.
+
+    Args:
+        listing: of a bucket.
+    """
+    if not listing.mixed:
+        return [architecture(listing.network.config)]
+    counts = np.bincount(listing.places, minlength=len(listing.networks))
+    order = np.argsort(-counts, kind="stable")[:SHOWN]
+    names = [architecture(listing.networks[at].config) for at in order]
+    shown = [f"{counts[at]:,} x {name}" for at, name in zip(order, names, strict=True)]
+    return [f"{len(listing.networks):,} architectures, such as", *shown]
+
+
 def architecture(config: nets.NetConfig) -> str:
     """Returns a network's kind, activations and sizes in a few words.
 
@@ -140,11 +156,16 @@ def _table(found: zoo.Found, looks: dict[str, Look]) -> Table:
             name,
             f"{len(one):,}",
             f"{len(np.unique(one.runs)):,}",
-            f"{one.network.spec.num_parameters:,}, |w| to {seen.largest:.3g}",
+            f"{_sizes(one)}, |w| to {seen.largest:.3g}",
             f"{seen.read:,}",
             f"{len(seen.problems):,}",
         )
     return table
+
+
+def _sizes(listing: zoo.Listing) -> str:
+    low, high = listing.sizes.min(), listing.sizes.max()
+    return f"{high:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def bars(values: np.ndarray) -> str:

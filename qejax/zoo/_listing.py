@@ -5,7 +5,7 @@ some rows at a time, and is told which of these cannot be used and why.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,6 +92,21 @@ class Listing:
         """Returns `B`."""
         return len(self.ids)
 
+    def take(self, rows: np.ndarray) -> "Listing":
+        """Returns the listing of these rows, in this order."""
+        read, normal = self.read, self.normal
+        return replace(
+            self,
+            ids=self.ids[rows],
+            runs=self.runs[rows],
+            labels={name: x[rows] for name, x in self.labels.items()},
+            hyper={name: x[rows] for name, x in self.hyper.items()},
+            split=self.split[rows],
+            read=lambda asked: read(rows[asked]),
+            normal=None if normal is None else lambda asked: normal(rows[asked]),
+            which=None if self.which is None else self.which[rows],
+        )
+
     @property
     def networks(self) -> tuple[Network, ...]:
         """All architectures."""
@@ -160,23 +175,14 @@ def apart(name: str, listing: Listing) -> dict[str, Listing]:
 
 
 def _of_one(listing: Listing, place: int) -> Listing:
-    rows = np.flatnonzero(listing.places == place)
+    some = listing.take(np.flatnonzero(listing.places == place))
     network = listing.networks[place]
 
-    def read(asked: np.ndarray) -> Weights:
-        vectors, problems = listing.read(rows[asked])
+    def read(rows: np.ndarray) -> Weights:
+        vectors, problems = some.read(rows)
         return Weights(vectors[:, : network.spec.num_parameters], problems)
 
-    return Listing(
-        network=network,
-        ids=listing.ids[rows],
-        runs=listing.runs[rows],
-        labels={key: x[rows] for key, x in listing.labels.items()},
-        hyper={key: x[rows] for key, x in listing.hyper.items()},
-        split=listing.split[rows],
-        source=listing.source,
-        read=read,
-    )
+    return replace(some, network=network, others=(), which=None, read=read, normal=None)
 
 
 class Found(NamedTuple):
