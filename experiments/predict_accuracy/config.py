@@ -24,6 +24,7 @@ Quasi = Literal["strict", "gauge", "relative", "canonical", "learned_gauge"]
 
 FORMATS = (
     "small_cnn_zoo",
+    "small_cnn_augmented",
     "small_transformer_zoo",
     "cnn_wild_park",
     "modelzoos",

@@ -29,6 +29,12 @@ from qejax.zoo.formats._nfn_siren import (
 )
 from qejax.zoo.formats._peft import list_peft, load_peft_all, write_peft_folders
 from qejax.zoo.formats._protocols import SMALL_CNN_ZOO, SMALL_TRANSFORMER_ZOO
+from qejax.zoo.formats._small_cnn_augmented import (
+    PATTERN,
+    PROTOCOLS,
+    list_small_cnn_augmented,
+    load_small_cnn_augmented_all,
+)
 from qejax.zoo.formats._small_cnn_writer import write_small_cnn_zoo
 from qejax.zoo.formats._small_cnn_zoo import (
     list_small_cnn_zoo,
@@ -103,6 +109,13 @@ FORMATS: dict[str, Format] = {
         ("weights.npy", "layout.csv", "metrics.csv.gz"),
         tuple(SMALL_CNN_ZOO),
         write_small_cnn_zoo,
+        accuracy=True,
+    ),
+    "small_cnn_augmented": Format(
+        list_small_cnn_augmented,
+        load_small_cnn_augmented_all,
+        (PATTERN,),
+        PROTOCOLS,
         accuracy=True,
     ),
     "small_transformer_zoo": Format(
