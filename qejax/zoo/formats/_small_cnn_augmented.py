@@ -241,7 +241,7 @@ def _listing(
                 problems |= dict.fromkeys(at.tolist(), why)
                 continue
             finite = np.isfinite(found)
-            good = finite.all(axis=1)
+            good = np.asarray(np.all(finite, axis=1))
             for place in np.flatnonzero(~good).tolist():
                 problems[int(at[place])] = (
                     f"{file.path}, row {rows[asked[at[place]]]}: weights should be "
