@@ -14,6 +14,7 @@ that is given is a tenth of the weights.
 """
 
 import argparse
+import json
 import os
 import shutil
 import statistics
@@ -62,21 +63,35 @@ def public_zoo(work: Path, count: int) -> tuple[Path, float]:
     return place, time.perf_counter() - start
 
 
+MEASURED = """
+import json, resource, subprocess, sys, time
+start = time.perf_counter()
+status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps({
+    "status": status,
+    "seconds": time.perf_counter() - start,
+    "cpu_seconds": usage.ru_utime + usage.ru_stime,
+    "max_resident_bytes": 1024 * usage.ru_maxrss,
+}))
+"""
+"""A process of its own that is small: one that is forked counts its parent's memory."""
+
+
 def imported(source: Path, out: Path, memory: int) -> harness.Record:
     """Imports by the command line; returns seconds and the largest resident set."""
     shutil.rmtree(out, ignore_errors=True)
     line = ["-m", "experiments.make_zoo", "import", f"small_cnn_zoo:{source}", str(out)]
     command = [sys.executable, *line, "--memory", str(memory)]
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=harness.ROOT)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, f"exit status {process.returncode}"
-    return {
-        "seconds": time.perf_counter() - start,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "max_resident_bytes": usage.ru_maxrss * 1024,
-    }
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, *command],
+        stdout=subprocess.PIPE,
+        check=True,
+        cwd=harness.ROOT,
+    )
+    found = json.loads(done.stdout)
+    assert found.pop("status") == 0, "the import failed"
+    return found
 
 
 def copied(source: Path, target: Path) -> float:
