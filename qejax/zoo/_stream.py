@@ -96,8 +96,7 @@ def stream(
         normal: whether normal forms are read.
         device: a JAX device or sharding that batches are put on, ahead of time; what
             `take` returns has to be arrays then.
-        ahead: batches that are ready before they are asked for; 0 reads each when it
-            is asked for, in the thread that asks.
+        ahead: batches that are ready before they are asked for; 0 for none.
         verify: whether to compare the checksum of every shard first.
 
     Raises:
