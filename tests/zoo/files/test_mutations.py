@@ -11,7 +11,8 @@ import pytest
 from qejax.zoo.files import read_pickle, read_torch
 from tests.zoo.files.make_fixtures import FIXTURES
 
-NAMES = sorted(path.name for path in FIXTURES.iterdir() if path.suffix != ".md")
+ENDS = (".pt", ".pickle", "checkpoints")
+NAMES = sorted(path.name for path in FIXTURES.iterdir() if path.name.endswith(ENDS))
 TRIALS = 300
 
 
