@@ -232,7 +232,7 @@ def test_nothing_but_damaged_files(tmp_path: Path) -> None:
     for path in paths:
         path.write_bytes(b"damaged")
     message = (
-        r"randinit_smaller_3s/net7\.pth: expected a file by torch.* \(5 of 5 files that "
+        r"3s/net7\.pth: expected a file by torch.* \(5 of 5 files that "
         r"were looked at cannot be used"
     )
     with pytest.raises(ValueError, match=message):
