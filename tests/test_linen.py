@@ -26,6 +26,9 @@ ARRANGED = layers.arrange(GRAPH, spaces.views(SPEC, THETA))
 CHANNELS = jax.tree.map(
     lambda x: jnp.repeat(x[..., :1], 2, -1), ARRANGED._replace(globe=jnp.ones(1))
 )
+SIZE = nets.size_of(NET)
+CHAIN = nets.padded(NET, THETA)
+MIXED = models.MixedConfig(depth=1, hidden_units=3, embed=3, hidden=3, heads=1)
 SMALL = models.PredictorConfig(depth=1, embed=3, hidden=3, heads=1, rank=2, carried=2)
 
 
@@ -89,6 +92,12 @@ CASES = {
         (spaces.views(SPEC, THETA),),
         (("heads", 2),),
     ),
+    "ChainPassing": Case(
+        layers.ChainPassing,
+        (2, (SIZE.window, SIZE.inputs, SIZE.head, SIZE.outputs), nets.NUM_FACTS),
+        (CHAIN,),
+        (("hidden", 3), ("depth", 1)),
+    ),
     "InputWaves": Case(layers.InputWaves, (TANH, 2), (TANH_LEAVES,)),
     "WaveFeatures": Case(layers.WaveFeatures, (TANH, 2, 3), (TANH_LEAVES,)),
     "ProbeStream": Case(layers.ProbeStream, (NET, (2,), 2), (THETA,)),
@@ -100,6 +109,9 @@ CASES = {
     },
     "Classifier": Case(models.Classifier, (SPEC, 3, 2), (THETA,)),
     "Editor": Case(models.Editor, (SPEC, 2), (THETA,)),
+    "MixedPredictor": Case(
+        models.MixedPredictor, (SIZE, 2), (CHAIN,), (("config", MIXED),)
+    ),
     "FlatMLP": Case(models.FlatMLP, (SPEC, (3,)), (THETA,)),
 }
 

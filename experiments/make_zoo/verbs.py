@@ -98,7 +98,7 @@ class Verify:
     images: str | None = None
     tfds: Path | None = None
     networks: int = 0
-    tolerance: float = 2.5e-3
+    tolerance: float = 1e-3
 
 
 @dataclass(frozen=True)

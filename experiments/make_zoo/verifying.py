@@ -61,7 +61,7 @@ def run(config: Verify, console: Console) -> dict[str, Verified]:
         parts = list(zoo.apart(name, _some(listing, config.networks)).values())
         kind = isinstance(parts[0].network.config, nets.CoordinateConfig)
         if kind and len(parts) == 1:
-            done[name] = _rendered(name, _loaded(parts[0]), config, console)
+            done[name] = _rendered(name, zoo.loaded(parts[0]), config, console)
         else:
             done[name] = _scored(name, parts, config, console)
     return done
@@ -72,19 +72,6 @@ def _some(listing: zoo.Listing, count: int) -> zoo.Listing:
     total = len(listing)
     return listing.take(
         np.unique(np.linspace(0, total - 1, count or total).astype(int))
-    )
-
-
-def _loaded(listing: zoo.Listing) -> zoo.Zoo:
-    vectors = listing.read(np.arange(len(listing))).vectors
-    return zoo.Zoo(
-        network=listing.network,
-        thetas=zoo.from_vectors(listing.network.spec, vectors),
-        labels=listing.labels,
-        hyper=listing.hyper,
-        split=listing.split,
-        source=listing.source,
-        ids=listing.ids,
     )
 
 
@@ -100,7 +87,7 @@ def _scored(
     images, labels = load_images(config)
 
     def gaps(part: zoo.Listing, scale: str) -> np.ndarray:
-        got = accuracies(_loaded(part), images, labels, scale)
+        got = accuracies(zoo.loaded(part), images, labels, scale)
         return np.abs(got - part.labels["test_accuracy"])
 
     best = max(parts, key=lambda part: float(part.labels["test_accuracy"].max()))
@@ -172,6 +159,11 @@ def _rendered(name: str, one: zoo.Zoo, config: Verify, console: Console) -> Veri
     shown = zoo.compare_signals(one, signals / 255, index)
     console.print(f"{name}: {shown}", highlight=False)
     there = shown.mse[~np.isnan(shown.mse)]
+    if not len(there):
+        raise ValueError(
+            f"--images {config.images}: expected images that networks of bucket "
+            f"{name!r} were fitted to, got none with an index of theirs."
+        )
     _check(name, one.ids, np.nan_to_num(shown.mse), config, "mean squared error")
     return Verified(
         len(there),

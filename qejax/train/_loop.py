@@ -26,7 +26,7 @@ from qejax.train._checkpoint import Checkpointer
 from qejax.train._config import FitConfig, check_config
 from qejax.train._progress import Progress
 from qejax.train._run import FitResult, Run
-from qejax.train._selection import Evaluate
+from qejax.train._selection import Evaluate, check_select
 from qejax.train._signals import StopRequest, catch_signals
 from qejax.train._step import (
     Advance,
@@ -100,11 +100,7 @@ def fit(
         >>> round(float(result.params["a"]), 3)
         3.0
     """
-    if config.select is not None and evaluate is None:
-        raise ValueError(
-            f"fit(evaluate=None): expected a function for select={config.select!r}, "
-            f"got none. Pass `evaluate` or select=None."
-        )
+    check_select("fit", config, evaluate)
     shapes = check_loss(loss_fn, params, data, config.batch_size)
     state = init_state(params, optimizer, config, shapes)
     if out is not None:

@@ -77,6 +77,24 @@ class Selection:
         return value > self.value if mode == "max" else value < self.value
 
 
+def check_select(what: str, config: FitConfig, evaluate: Evaluate | None) -> None:
+    """Raises unless there is a function that a metric can be selected by.
+
+    Args:
+        what: the function that trains, for the message.
+        config: of the run.
+        evaluate: of the run.
+
+    Raises:
+        ValueError: if a metric is to be selected by, and nothing measures one.
+    """
+    if config.select is not None and evaluate is None:
+        raise ValueError(
+            f"{what}(evaluate=None): expected a function for select={config.select!r}, "
+            f"got none. Pass `evaluate` or select=None."
+        )
+
+
 def call_evaluate(
     evaluate: Evaluate | None, params: Any, select: str | None
 ) -> Metrics:

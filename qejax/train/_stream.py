@@ -20,7 +20,7 @@ from qejax.train._config import FitConfig, check_config
 from qejax.train._loop import train
 from qejax.train._progress import Progress
 from qejax.train._run import FitResult, Run
-from qejax.train._selection import Evaluate
+from qejax.train._selection import Evaluate, check_select
 from qejax.train._signals import catch_signals
 from qejax.train._step import (
     Batch,
@@ -92,11 +92,7 @@ def fit_stream(
         CheckpointError: if the newest checkpoint is damaged.
         Interrupted: after a signal, with the state saved.
     """
-    if config.select is not None and evaluate is None:
-        raise ValueError(
-            f"fit_stream(evaluate=None): expected a function for "
-            f"select={config.select!r}, got none. Pass `evaluate` or select=None."
-        )
+    check_select("fit_stream", config, evaluate)
     begin = batches.get_state()
     example = next(batches)
     batches.set_state(begin)

@@ -23,6 +23,7 @@ from qejax.zoo._listing import Listing as Listing
 from qejax.zoo._listing import Problem as Problem
 from qejax.zoo._listing import Weights as Weights
 from qejax.zoo._listing import apart as apart
+from qejax.zoo._listing import loaded as loaded
 from qejax.zoo._mixed import MixedBatch as MixedBatch
 from qejax.zoo._mixed import mixed_batches as mixed_batches
 from qejax.zoo._mixed_zoo import MixedZoo as MixedZoo
@@ -91,6 +92,7 @@ __all__ = [
     "in_memory_mixed",
     "keep_accurate",
     "list_prepared",
+    "loaded",
     "mixed_batches",
     "normal_forms",
     "notes",

@@ -22,10 +22,7 @@ from qejax.zoo._parts import begin, found_before, partial_of, sweep
 from qejax.zoo._prepared import RUN
 from qejax.zoo._shards import Part, Written, parts_of, read_at_once, write_part
 from qejax.zoo._splits import split_digest
-from qejax.zoo._store import describe_bucket
-
-MEMORY = 1 << 28
-"""Bytes for weights that are being read and written, where nothing else is said."""
+from qejax.zoo._store import MEMORY, describe_bucket
 
 MOST_PROBLEMS = 100
 """Networks that a bucket's entry names among those that were left out."""
@@ -91,9 +88,9 @@ def import_zoo(
         FileExistsError: if `out` holds something that is no zoo.
     """
     out = Path(out)
-    for name, listing in found.listings.items():
+    for name in found.listings:
         check_bucket_name(name, f"{out}, buckets")
-        check_runs(listing, name)
+    check_runs(found)
     found = found._replace(
         listings={name: _with_runs(one) for name, one in found.listings.items()}
     )
@@ -241,24 +238,21 @@ def _with_runs(listing: Listing) -> Listing:
     return replace(listing, hyper={**listing.hyper, RUN: listing.runs})
 
 
-def check_runs(listing: Listing, name: str) -> None:
-    """Raises unless all checkpoints of a training run are in one split.
-
-    Args:
-        listing: of the bucket.
-        name: of the bucket.
+def check_runs(found: Found) -> None:
+    """Raises unless all networks of a training run are in one split, in any bucket.
 
     Raises:
         ValueError: names a run that is in two splits.
     """
     first: dict[str, int] = {}
-    for run, code in zip(listing.runs.tolist(), listing.split.tolist(), strict=True):
-        if first.setdefault(run, code) != code:
-            raise ValueError(
-                f"{listing.source}, bucket {name!r}: every training run should be in "
-                f"one split, got run {run!r} in two. Take one checkpoint of a run, or "
-                f"the protocol 'clean'."
-            )
+    for name, one in found.listings.items():
+        for run, code in zip(one.runs.tolist(), one.split.tolist(), strict=True):
+            if first.setdefault(run, code) != code:
+                raise ValueError(
+                    f"{one.source}, bucket {name!r}: every training run should be in "
+                    f"one split, got run {run!r} in two. Take one checkpoint of a run, "
+                    f"or the protocol 'clean'."
+                )
 
 
 def listing_digest(found: Found) -> str:

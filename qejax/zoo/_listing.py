@@ -4,7 +4,7 @@ A format lists a directory at once, however large its weights are; who wants the
 some rows at a time, and is told which of these cannot be used and why.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,9 @@ import numpy as np
 from qejax.nets import Network
 from qejax.zoo._normal import NormalForm
 from qejax.zoo._zoo import Zoo, from_vectors
+
+AT_ONCE = 1 << 26
+"""Bytes of weights in memory."""
 
 NAMED = 3
 """Of the networks that something is wrong with."""
@@ -242,17 +245,32 @@ def in_memory(found: Found) -> dict[str, Zoo]:
             f"{named(problem.name for problem in problems)}; {found.advice})"
         )
     return {
-        name: Zoo(
-            network=one.network,
-            thetas=from_vectors(one.network.spec, weights[name].vectors),
-            labels=one.labels,
-            hyper=one.hyper,
-            split=one.split,
-            source=one.source,
-            ids=one.ids,
-        )
+        name: _with_weights(one, weights[name].vectors)
         for name, one in found.listings.items()
     }
+
+
+def loaded(listing: Listing) -> Zoo:
+    """Returns networks of one architecture in memory.
+
+    Raises:
+        ValueError: at the first network that cannot be used; says why.
+    """
+    parts = [vectors for _, vectors in chunks(listing)]
+    empty = np.zeros((0, listing.width), np.float32)
+    return _with_weights(listing, np.concatenate([empty, *parts]))
+
+
+def _with_weights(listing: Listing, vectors: np.ndarray) -> Zoo:
+    return Zoo(
+        network=listing.network,
+        thetas=from_vectors(listing.network.spec, vectors),
+        labels=listing.labels,
+        hyper=listing.hyper,
+        split=listing.split,
+        source=listing.source,
+        ids=listing.ids,
+    )
 
 
 def vectors_of(
@@ -273,6 +291,25 @@ def vectors_of(
         except ValueError as error:
             problems[at] = str(error)
     return Weights(vectors, problems)
+
+
+def chunks(listing: Listing) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields rows and their weights, some at a time, of networks that are all whole.
+
+    Raises:
+        ValueError: at the first network that cannot be used; says why.
+    """
+    each = max(1, AT_ONCE // (4 * max(1, listing.width)))
+    for start in range(0, len(listing), each):
+        rows = np.arange(start, min(start + each, len(listing)))
+        read = listing.read(rows)
+        if read.problems:
+            at, why = next(iter(read.problems.items()))
+            raise ValueError(
+                f"{listing.source}: network {str(listing.ids[rows[at]])!r} cannot be "
+                f"used: {why}"
+            )
+        yield rows, read.vectors
 
 
 def named(names: Iterable[str]) -> str:

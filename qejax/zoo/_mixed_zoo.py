@@ -7,14 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from qejax.nets import Network, PadSize
-from qejax.zoo._listing import Listing, check_which
+from qejax.zoo._listing import Listing, check_which, chunks
 from qejax.zoo._mixed import MixedBatch, mixed_batches
 from qejax.zoo._prepared import list_prepared
 from qejax.zoo._read import open_bucket
 from qejax.zoo._zoo import split_code
-
-AT_ONCE = 1 << 26
-"""Bytes of weights that are read together."""
 
 
 @dataclass(frozen=True)
@@ -147,17 +144,8 @@ def in_memory_mixed(listing: Listing) -> MixedZoo:
         ValueError: if one cannot be used; says why.
     """
     sizes, vectors = listing.sizes, []
-    each = max(1, AT_ONCE // (4 * listing.width))
-    for start in range(0, len(listing), each):
-        rows = np.arange(start, min(start + each, len(listing)))
-        found = listing.read(rows)
-        if found.problems:
-            at, why = next(iter(found.problems.items()))
-            raise ValueError(
-                f"{listing.source}: network {str(listing.ids[rows[at]])!r} cannot be "
-                f"used: {why}"
-            )
-        pairs = zip(found.vectors, sizes[rows].tolist(), strict=True)
+    for rows, found in chunks(listing):
+        pairs = zip(found, sizes[rows].tolist(), strict=True)
         vectors += [vector[:size].copy() for vector, size in pairs]
     return MixedZoo(
         networks=listing.networks,

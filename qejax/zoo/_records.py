@@ -22,7 +22,7 @@ from qejax.zoo._normal import RECORD_FIELDS, WHICH, columns
 
 DATASET, VERSION = "qejax_zoo", "1.1.0"
 OPTIONS = "group_size:1,uncompressed"
-"""Of a shard: trained weights hardly compress, and are read twice as fast plain."""
+"""Of a shard: trained weights hardly compress, and are read faster plain."""
 
 
 def _feature(column: np.ndarray) -> Any:

@@ -161,6 +161,9 @@ def test_fits_are_rendered_again(
     assert (status, "5 networks, 3 compared" in text) == (0, True)
     status, text = call(line, capsys)
     assert (status, "mean squared error should be as recorded" in text) == (2, True)
+    np.savez(tmp_path / "images.npz", image=images, index=np.array([1, 2]))
+    status, text = call(line, capsys)
+    assert (status, "expected images that networks of bucket" in text) == (2, True)
     status, text = call(f"verify {out} --images mnist", capsys)
     assert (status, "fits need a file .npz of the images" in text) == (2, True)
 

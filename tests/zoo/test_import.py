@@ -19,6 +19,7 @@ from tests.zoo.random_zoo import random_zoo
 
 NET = nets.mlp((3, 4, 2))
 COUNT = 40
+COLUMNS = ("ids", "runs", "split")
 RECIPE = {"import": {"format": "made", "directory": "here"}}
 
 
@@ -42,6 +43,18 @@ def some(damaged: tuple[int, ...] = (), seed: int = 0) -> zoo.Found:
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_shards, "SHARD_NETWORKS", 5)
+
+
+def unfinished(out: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """Imports up to the moment when all shards are there."""
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_import, "describe_bucket", stop)
+        with pytest.raises(KeyboardInterrupt):
+            zoo.import_zoo(some(), out, RECIPE, **options)
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -180,14 +193,7 @@ def test_what_is_damaged_in_between_is_made_again(
 ) -> None:
     want = contents(zoo.import_zoo(some(), tmp_path / "whole", RECIPE))
     out = tmp_path / "zoo"
-
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_import, "describe_bucket", stop)
-        with pytest.raises(KeyboardInterrupt):
-            zoo.import_zoo(some(), out, RECIPE)
+    unfinished(out, monkeypatch)
     partial = tmp_path / "zoo.partial"
     if spoil == "shard":
         path = sorted(partial.rglob("*train.array_record*"))[1]
@@ -206,14 +212,7 @@ def test_what_a_killed_write_left_is_no_part_of_the_zoo(
 ) -> None:
     want = contents(zoo.import_zoo(some(), tmp_path / "whole", RECIPE))
     out = tmp_path / "zoo"
-
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_import, "describe_bucket", stop)
-        with pytest.raises(KeyboardInterrupt):
-            zoo.import_zoo(some(), out, RECIPE)
+    unfinished(out, monkeypatch)
     shard = next((tmp_path / "zoo.partial").rglob("*.array_record*"))
     shard.with_name(f"{shard.name}.draft-99").write_bytes(b"half")
     assert contents(zoo.import_zoo(some(), out, RECIPE)) == want
@@ -229,14 +228,7 @@ def test_another_zoo_is_never_gone_on_with(
         zoo.import_zoo(some(), out, {"import": {"format": "made", "directory": "b"}})
     other, source = tmp_path / "other", tmp_path / "file"
     source.write_text("a")
-
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_import, "describe_bucket", stop)
-        with pytest.raises(KeyboardInterrupt):
-            zoo.import_zoo(some(), other, RECIPE, files=[source])
+    unfinished(other, monkeypatch, files=[source])
     source.write_text("ab")
     with pytest.raises(ValueError, match="holds another zoo: files_sha256"):
         zoo.import_zoo(some(), other, RECIPE, files=[source])
@@ -252,9 +244,15 @@ def test_what_cannot_be_imported(tmp_path: Path) -> None:
         zoo.import_zoo(some(everything), tmp_path / "zoo", RECIPE)
     one = some().listings["made"]
     leaky = replace(one, split=np.resize(np.array([0, 2], np.int8), COUNT))
-    found = some()._replace(listings={"made": leaky})
-    with pytest.raises(ValueError, match="in one split, got run 'run_0' in two"):
-        zoo.import_zoo(found, tmp_path / "zoo", RECIPE)
+    # In one bucket, or in two.
+    first, second = (
+        replace(leaky, **{name: getattr(leaky, name)[part::2] for name in COLUMNS})
+        for part in (0, 1)
+    )
+    for listings in ({"made": leaky}, {"a": first, "b": second}):
+        found = some()._replace(listings=listings)
+        with pytest.raises(ValueError, match="in one split, got run 'run_0' in two"):
+            zoo.import_zoo(found, tmp_path / "zoo", RECIPE)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("mine")
     with pytest.raises(FileExistsError, match="found a folder without manifest"):

@@ -6,7 +6,6 @@ from qejax.zoo.formats._infer import network_of as network_of
 from qejax.zoo.formats._infer import stated_network as stated_network
 from qejax.zoo.formats._infer import to_vector as to_vector
 from qejax.zoo.formats._nfn_siren import load_nfn_siren as load_nfn_siren
-from qejax.zoo.formats._peft import load_peft_all as load_peft_all
 from qejax.zoo.formats._peft_files import PeftFolder as PeftFolder
 from qejax.zoo.formats._peft_files import peft_network as peft_network
 from qejax.zoo.formats._peft_files import peft_vector as peft_vector
@@ -21,14 +20,8 @@ from qejax.zoo.formats._registry import files_of as files_of
 from qejax.zoo.formats._registry import list_networks as list_networks
 from qejax.zoo.formats._registry import load as load
 from qejax.zoo.formats._small_cnn_zoo import load_small_cnn_zoo as load_small_cnn_zoo
-from qejax.zoo.formats._small_cnn_zoo import (
-    load_small_cnn_zoo_all as load_small_cnn_zoo_all,
-)
 from qejax.zoo.formats._small_transformer_zoo import (
     load_small_transformer_zoo as load_small_transformer_zoo,
-)
-from qejax.zoo.formats._small_transformer_zoo import (
-    load_small_transformer_zoo_all as load_small_transformer_zoo_all,
 )
 
 __all__ = [
@@ -44,11 +37,8 @@ __all__ = [
     "load",
     "load_dws_inr",
     "load_nfn_siren",
-    "load_peft_all",
     "load_small_cnn_zoo",
-    "load_small_cnn_zoo_all",
     "load_small_transformer_zoo",
-    "load_small_transformer_zoo_all",
     "network_of",
     "peft_network",
     "peft_vector",

@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 MAX_BYTES, MAX_LINE = 1 << 28, 1 << 20
-"""Characters of a table, unpacked, and of a line: the largest public one has 100 MB."""
+"""Characters of a table, unpacked, and of a line: a small archive may hold anything."""
 
 
 class Table(Sequence[dict[str, str]]):

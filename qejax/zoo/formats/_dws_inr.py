@@ -171,8 +171,3 @@ def _codes(table: Path, directory: Path, labels: dict[Path, int]) -> dict[Any, A
         for path in missing
     ]
     return codes | {None: problems}
-
-
-def load_dws_inr_all(directory: str | Path, **options: Any) -> dict[str, Zoo]:
-    """Returns `load_dws_inr(directory, **options)` as bucket `fits`."""
-    return {"fits": load_dws_inr(directory, **options)}

@@ -9,14 +9,14 @@ import numpy as np
 
 from qejax.nets import CoordinateConfig
 from qejax.zoo._fit_config import CONVENTIONS
-from qejax.zoo._listing import Listing
+from qejax.zoo._listing import Listing, chunks
 from qejax.zoo._zoo import SPLITS
 from qejax.zoo.files import write_torch
 from qejax.zoo.formats._dws_inr import LAYOUT as DWS
 from qejax.zoo.formats._dws_inr import TABLE
 from qejax.zoo.formats._fits import Layout, tensor_names
 from qejax.zoo.formats._nfn_siren import LAYOUT as NFN
-from qejax.zoo.formats._writing import check_labels, chunks, single
+from qejax.zoo.formats._writing import check_labels, single
 
 FOLDER, PREFIX = "siren_mnist_wts", "randinit_smaller"
 """Of NFN SIREN: the public readers of MNIST and of Fashion-MNIST take either name."""

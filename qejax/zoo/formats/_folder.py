@@ -16,24 +16,17 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from qejax import nets
 from qejax.nets import NetConfig, Network
-from qejax.zoo._listing import Found, Listing, Problem, Weights, in_memory, vectors_of
-from qejax.zoo._splits import split_runs
-from qejax.zoo._zoo import Zoo
+from qejax.zoo._listing import Found, Listing, Problem, Weights, vectors_of
 from qejax.zoo.files import FILES, Stored, find_files
+from qejax.zoo.formats._checkpoints import ALL, asked
 from qejax.zoo.formats._infer import STATED, network_of, stated_network, to_vector
-from qejax.zoo.formats._protocols import CLEAN, check_protocol
-from qejax.zoo.formats._table import Known, known_of
-
-STORED = "stored"
-"""The protocol of a folder whose table has a column `split`."""
-
-FOLDER = (CLEAN, STORED)
+from qejax.zoo.formats._table import Known, codes_of, known_of
 
 KINDS: dict[str, tuple[str, ...]] = {
     "safetensors": ("safetensors", "safetensors_shards"),
@@ -43,9 +36,6 @@ KINDS: dict[str, tuple[str, ...]] = {
     "torch": ("torch",),
 }
 """Kinds of files by the name of the format."""
-
-ALL = "all"
-"""Instead of a checkpoint: every one of every run."""
 
 
 class _File(NamedTuple):
@@ -81,8 +71,8 @@ def list_folder(
             the last of every run, "all" every one.
         split_seed: of the protocol "clean".
         cut_off: networks below this `test_accuracy` are left out before the split.
-        protocol: "clean" splits runs at random; "stored" is what the table says, and
-            the default where it says so.
+        protocol: "clean" splits runs of the whole folder at random; "stored" is what
+            the table says, and the default where it says so.
 
     Returns:
         Buckets `networks`, or `KIND_DIGEST` by configuration if there are several.
@@ -111,28 +101,15 @@ def list_folder(
         configs.setdefault(key, (found, []))[1].append(at)
     if not configs:
         raise ValueError(f"{problems[0].why} There is no other network.")
-    if protocol is None:
-        protocol = CLEAN if known.split is None else STORED
-    check_protocol(directory, protocol, dict.fromkeys(FOLDER))
+    protocol, codes = codes_of(directory, known, protocol, split_seed)
     listings = {
         (_bucket(key) if len(configs) > 1 else "networks"): _listing(
-            kind, directory, files, known, found, rows, (protocol, split_seed)
+            kind, directory, files, known, found, rows, codes
         )
         for key, (found, rows) in sorted(configs.items())
     }
-    return Found(
-        listings, tuple(problems), protocol, "remove the files to go on without"
-    )
-
-
-def load_folder(kind: str, directory: str | Path, **options: Any) -> dict[str, Zoo]:
-    """Returns the buckets of `list_folder(kind, directory, **options)` in memory.
-
-    Raises:
-        FileNotFoundError: as `list_folder`.
-        ValueError: as `list_folder`, and if a network cannot be used.
-    """
-    return in_memory(list_folder(kind, directory, **options))
+    advice = "remove the files to go on without them"
+    return Found(listings, tuple(problems), protocol, advice)
 
 
 def _files(kind: str, directory: Path, checkpoint: str | int | None) -> list[_File]:
@@ -154,12 +131,12 @@ def _files(kind: str, directory: Path, checkpoint: str | int | None) -> list[_Fi
         raise FileNotFoundError(
             f"{directory}: expected networks in files of kind {kind!r}, found none."
         )
-    if checkpoint == ALL:
+    wanted = asked("a folder", checkpoint)
+    if wanted == ALL:
         return found
     last: dict[str, int] = {}
     for file in found:
         last[file.run] = max(last.get(file.run, -1), file.step)
-    wanted = None if checkpoint is None else _number(checkpoint)
     kept = [
         file
         for file in found
@@ -171,15 +148,6 @@ def _files(kind: str, directory: Path, checkpoint: str | int | None) -> list[_Fi
             f"{sorted({file.step for file in found})[:8]}."
         )
     return kept
-
-
-def _number(checkpoint: str | int) -> int:
-    try:
-        return int(checkpoint)
-    except ValueError as error:
-        raise ValueError(
-            f"checkpoint of a folder: expected a number or {ALL!r}, got {checkpoint!r}."
-        ) from error
 
 
 def _name(path: Path, kind: str, directory: Path) -> str:
@@ -259,7 +227,7 @@ def _listing(
     known: Known,
     network: Network,
     rows: list[int],
-    how: tuple[str, int],
+    codes: np.ndarray,
 ) -> Listing:
     own = [files[known.kept[at]] for at in rows]
     by_path = {file.path: file for file in own}
@@ -272,21 +240,16 @@ def _listing(
         paths = [own[at].path for at in asked]
         return vectors_of(paths, network.spec.num_parameters, vector)
 
-    protocol, seed = how
-    runs = known.runs[rows]
-    stored = known.split
     steps: Mapping[str, np.ndarray] = {}
     if any(file.step >= 0 for file in own):
         steps = {"step": np.array([file.step for file in own], np.int64)}
     return Listing(
         network=network,
         ids=np.array([file.name for file in own], str),
-        runs=runs,
+        runs=known.runs[rows],
         labels={name: x[rows] for name, x in known.labels.items()},
         hyper={name: x[rows] for name, x in known.hyper.items()} | dict(steps),
-        split=split_runs(runs, seed)
-        if protocol == CLEAN or stored is None
-        else stored[rows],
+        split=codes[rows],
         source=f"{kind}:{directory.name}",
         read=read,
     )

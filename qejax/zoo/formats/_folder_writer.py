@@ -4,11 +4,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from qejax.zoo._listing import Listing
+from qejax.zoo._listing import Listing, chunks
 from qejax.zoo.files import FILES
 from qejax.zoo.formats._infer import STATED, from_vector
 from qejax.zoo.formats._table import TABLE, write_table
-from qejax.zoo.formats._writing import chunks
 
 STYLES = {
     "safetensors": "torch",

@@ -16,16 +16,16 @@ import random
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from qejax.nets import CNNConfig, Network, build
 from qejax.zoo._cut import accurate_rows
-from qejax.zoo._listing import Found, Listing, Problem, Weights, in_memory, vectors_of
+from qejax.zoo._listing import Found, Listing, Problem, Weights, vectors_of
 from qejax.zoo._splits import split_runs
-from qejax.zoo._zoo import Zoo
 from qejax.zoo.files import read_state
+from qejax.zoo.formats._checkpoints import ALL, asked
 from qejax.zoo.formats._infer import to_vector
 from qejax.zoo.formats._modelzoos_files import (
     PARAMETERS,
@@ -36,7 +36,6 @@ from qejax.zoo.formats._modelzoos_files import (
 )
 from qejax.zoo.formats._protocols import CLEAN, check_protocol, shuffled_codes
 
-ALL = "all"
 FAITHFUL = "faithful_sane"
 FRACTIONS = (0.7, 0.15)
 MODELZOOS = (CLEAN, FAITHFUL)
@@ -113,6 +112,7 @@ def list_modelzoos(
     """
     directory = Path(directory)
     check_protocol(directory, protocol, dict.fromkeys(MODELZOOS))
+    checkpoint = asked("modelzoos.cc", checkpoint)
     entries: list[_Entry] = []
     problems: list[Problem] = []
     known: dict[str, Network] = {}
@@ -145,21 +145,12 @@ def list_modelzoos(
             labels,
             codes,
             np.flatnonzero([entry.network.config == config for entry in entries]),
-            str(checkpoint) == ALL,
+            checkpoint == ALL,
         )
         for n, config in enumerate(networks)
     }
     advice = "remove the folders to go on without them"
     return Found(listings, tuple(problems), protocol, advice)
-
-
-def load_modelzoos_all(directory: str | Path, **options: Any) -> dict[str, Zoo]:
-    """Returns the buckets of `list_modelzoos(directory, **options)` in memory.
-
-    Raises:
-        ValueError: as `list_modelzoos`, and if a network cannot be used.
-    """
-    return in_memory(list_modelzoos(directory, **options))
 
 
 def _entries(
@@ -170,12 +161,12 @@ def _entries(
     epochs = list(model.checkpoints)
     if checkpoint is None:
         epochs = epochs[-1:]
-    elif str(checkpoint) != ALL:
-        epochs = [epoch for epoch in epochs if str(epoch) == str(checkpoint)]
+    elif checkpoint != ALL:
+        epochs = [epoch for epoch in epochs if epoch == checkpoint]
     if not epochs:
-        asked = "some epoch" if checkpoint in (None, ALL) else f"epoch {checkpoint}"
+        wanted = "some epoch" if checkpoint in (None, ALL) else f"epoch {checkpoint}"
         raise ValueError(
-            f"{folder}: expected a checkpoint of {asked}, got those of "
+            f"{folder}: expected a checkpoint of {wanted}, got those of "
             f"{list(model.checkpoints)[:8]}. Choose another, or {ALL!r}."
         )
     path = model.checkpoints[epochs[0]]

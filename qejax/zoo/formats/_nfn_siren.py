@@ -9,7 +9,6 @@ Source: Zhou et al. 2023, arXiv:2302.14040.
 """
 
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -68,43 +67,6 @@ def list_nfn_siren(
             set.
         ValueError: if none of the files that are looked at is a network.
     """
-    found, outside = _found(directory, prefix, copies, split_seed, protocol)
-    return found._replace(problems=(*found.problems, *outside))
-
-
-def load_nfn_siren(directory: str | Path, *args: Any, **options: Any) -> Zoo:
-    """Returns the networks of `list_nfn_siren` in memory; see there for options.
-
-    A network of an image that the set does not have is left out. A warning names the
-    first few of such files and counts them.
-
-    Raises:
-        FileNotFoundError: as `list_nfn_siren`.
-        ValueError: if a file cannot be read, does not fit the others, or holds what is
-            not finite; names the first, expected and found, and how many there are.
-    """
-    given = dict(zip(("prefix", "copies"), args, strict=False)) | options
-    defaults = {
-        "prefix": "randinit_smaller",
-        "copies": 0,
-        "split_seed": 0,
-        "protocol": FAITHFUL,
-    }
-    found, outside = _found(directory, **(defaults | given))
-    if outside:
-        total = len(outside) + len(found.listings["fits"])
-        warnings.warn(
-            f"{outside[0].why} ({len(outside)} of {total} files are left out: "
-            f"{named(problem.name for problem in outside)}.)",
-            stacklevel=2,
-        )
-    return in_memory(found)["fits"]
-
-
-def _found(
-    directory: str | Path, prefix: str, copies: int, split_seed: int, protocol: str
-) -> tuple[Found, list[Problem]]:
-    """The networks, and the files of images that are not in the set."""
     directory = Path(directory)
     check_protocol(directory, protocol, NFN_SIREN)
     inside = sorted(directory.glob("siren_*_wts"))
@@ -127,7 +89,19 @@ def _found(
     codes = NFN_SIREN[protocol](signals, split_seed)
     listing = listing_of(LAYOUT, root, fits, signals.astype(str), codes)
     advice = "remove the files to go on without them"
-    return Found({"fits": listing}, tuple(problems), protocol, advice), outside
+    return Found({"fits": listing}, (*problems, *outside), protocol, advice)
+
+
+def load_nfn_siren(directory: str | Path, *args: Any, **options: Any) -> Zoo:
+    """Returns the networks of `list_nfn_siren` in memory; see there for options.
+
+    Raises:
+        FileNotFoundError: as `list_nfn_siren`.
+        ValueError: if a file cannot be read, does not fit the others, is of an image
+            that the set does not have, or holds what is not finite; names the first,
+            expected and found, and how many there are.
+    """
+    return in_memory(list_nfn_siren(directory, *args, **options))["fits"]
 
 
 def _of_images(root: Path, fits: list[Fit]) -> tuple[list[Fit], list[Problem]]:
@@ -141,8 +115,15 @@ def _of_images(root: Path, fits: list[Fit]) -> tuple[list[Fit], list[Problem]]:
             f"{root}: expected indices below {count:,}, training and then test "
             f"images, got none below in {len(fits)} files: {named(shown)}."
         )
-    why = f"{root}: expected indices below {count:,}, training and then test images."
-    return fits[: len(fits) - len(outside)], [Problem(name, why) for name in shown]
+    problems = [
+        Problem(
+            name,
+            f"{fit.path}: expected an index below {count:,}, of training and then test "
+            f"images, got {fit.signal}.",
+        )
+        for name, fit in zip(shown, outside, strict=True)
+    ]
+    return fits[: len(fits) - len(outside)], problems
 
 
 def _collect(
@@ -167,8 +148,3 @@ def _collect(
                 problems.append(Problem(shown, why))
                 continue
             fits.append(Fit(path, f"{number}_{copy}", label, number, copy))
-
-
-def load_nfn_siren_all(directory: str | Path, **options: Any) -> dict[str, Zoo]:
-    """Returns `load_nfn_siren(directory, **options)` as bucket `fits`."""
-    return {"fits": load_nfn_siren(directory, **options)}

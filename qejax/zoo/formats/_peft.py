@@ -12,10 +12,7 @@ from typing import Any
 import numpy as np
 
 from qejax.nets import Lora
-from qejax.zoo._listing import Found, Listing, Problem, Weights, in_memory, vectors_of
-from qejax.zoo._splits import split_runs
-from qejax.zoo._zoo import Zoo
-from qejax.zoo.formats._folder import FOLDER, STORED
+from qejax.zoo._listing import Found, Listing, Problem, Weights, chunks, vectors_of
 from qejax.zoo.formats._folder_writer import check_name
 from qejax.zoo.formats._peft_files import (
     CONFIG,
@@ -25,9 +22,7 @@ from qejax.zoo.formats._peft_files import (
     read_peft,
     write_peft,
 )
-from qejax.zoo.formats._protocols import CLEAN, check_protocol
-from qejax.zoo.formats._table import TABLE, known_of, write_table
-from qejax.zoo.formats._writing import chunks
+from qejax.zoo.formats._table import TABLE, codes_of, known_of, write_table
 
 
 def list_peft(
@@ -42,7 +37,7 @@ def list_peft(
     Args:
         directory: holds folders with `adapter_config.json`, at any depth. Links are
             not followed.
-        split_seed: of the protocol "clean", bucket by bucket.
+        split_seed: of the protocol "clean".
         protocol: as in `list_folder`.
 
     Returns:
@@ -83,42 +78,26 @@ def list_peft(
         adapters.append(light)
     if not buckets:
         raise ValueError(f"{problems[0].why} There is no other adapter.")
-    if protocol is None:
-        protocol = CLEAN if known.split is None else STORED
-    check_protocol(directory, protocol, dict.fromkeys(FOLDER))
+    protocol, codes = codes_of(directory, known, protocol, split_seed)
     listings = {}
     for bucket, (network, rows, adapters) in sorted(buckets.items()):
         ids = np.array([names[known.kept[at]] for at in rows], str)
-        runs = known.runs[rows]
-        clean = protocol == CLEAN or known.split is None
         listings[bucket] = Listing(
             network=network,
             ids=ids,
-            runs=runs,
+            runs=known.runs[rows],
             labels={name: x[rows] for name, x in known.labels.items()},
             hyper={
                 **{name: x[rows] for name, x in known.hyper.items()},
                 "base": np.array([adapter.base for adapter in adapters], str),
                 "rank": np.array([adapter.rank for adapter in adapters], np.int64),
             },
-            split=split_runs(runs, split_seed)
-            if clean or known.split is None
-            else known.split[rows],
+            split=codes[rows],
             source=f"peft:{directory.name}",
             read=_reader(directory, network, ids),
         )
     advice = "remove their folders to go on without them"
     return Found(listings, tuple(problems), protocol, advice)
-
-
-def load_peft_all(directory: str | Path, **options: Any) -> dict[str, Zoo]:
-    """Returns the buckets of `list_peft(directory, **options)` in memory.
-
-    Raises:
-        FileNotFoundError: as `list_peft`.
-        ValueError: as `list_peft`, and if an adapter cannot be used.
-    """
-    return in_memory(list_peft(directory, **options))
 
 
 def write_peft_folders(directory: Path, listings: Mapping[str, Listing]) -> None:

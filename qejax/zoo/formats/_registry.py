@@ -9,48 +9,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qejax.zoo._listing import Found, Listing, apart
+from qejax.zoo._listing import Found, Listing, apart, in_memory
 from qejax.zoo._zoo import Zoo
 from qejax.zoo.files import FILES
-from qejax.zoo.formats._dws_inr import DWS_INR, list_dws_inr, load_dws_inr_all
+from qejax.zoo.formats._dws_inr import DWS_INR, list_dws_inr
 from qejax.zoo.formats._fits_writer import write_dws_inr, write_nfn_siren
-from qejax.zoo.formats._folder import FOLDER, KINDS, list_folder, load_folder
+from qejax.zoo.formats._folder import KINDS, list_folder
 from qejax.zoo.formats._folder_writer import write_folder
 from qejax.zoo.formats._infer import STATED
-from qejax.zoo.formats._modelzoos import (
-    MODELZOOS,
-    list_modelzoos,
-    load_modelzoos_all,
-)
-from qejax.zoo.formats._nfn_siren import (
-    NFN_SIREN,
-    list_nfn_siren,
-    load_nfn_siren_all,
-)
-from qejax.zoo.formats._peft import list_peft, load_peft_all, write_peft_folders
+from qejax.zoo.formats._modelzoos import MODELZOOS, list_modelzoos
+from qejax.zoo.formats._nfn_siren import NFN_SIREN, list_nfn_siren
+from qejax.zoo.formats._peft import list_peft, write_peft_folders
 from qejax.zoo.formats._protocols import SMALL_CNN_ZOO, SMALL_TRANSFORMER_ZOO
 from qejax.zoo.formats._small_cnn_augmented import (
     PATTERN,
     PROTOCOLS,
     list_small_cnn_augmented,
-    load_small_cnn_augmented_all,
 )
 from qejax.zoo.formats._small_cnn_writer import write_small_cnn_zoo
-from qejax.zoo.formats._small_cnn_zoo import (
-    list_small_cnn_zoo,
-    load_small_cnn_zoo_all,
-)
+from qejax.zoo.formats._small_cnn_zoo import list_small_cnn_zoo
 from qejax.zoo.formats._small_transformer_writer import write_small_transformer_zoo
-from qejax.zoo.formats._small_transformer_zoo import (
-    list_small_transformer_zoo,
-    load_small_transformer_zoo_all,
-)
-from qejax.zoo.formats._table import TABLE
-from qejax.zoo.formats._wild_park import (
-    WILD_PARK,
-    list_wild_park,
-    load_wild_park_all,
-)
+from qejax.zoo.formats._small_transformer_zoo import list_small_transformer_zoo
+from qejax.zoo.formats._table import FOLDER, TABLE
+from qejax.zoo.formats._wild_park import WILD_PARK, list_wild_park
 from qejax.zoo.formats._wild_park_writer import write_wild_park
 
 
@@ -60,7 +41,6 @@ class Format:
 
     Attributes:
         list: `directory -> Found`, with options by keyword.
-        load: `directory -> zoos by bucket`, all in memory, strict.
         files: patterns of what is read, below the directory.
         protocols: how networks can be split.
         write: `(empty directory, listings by bucket)`; `None` if there is no writer.
@@ -72,7 +52,6 @@ class Format:
     """
 
     list: Callable[..., Found]
-    load: Callable[..., dict[str, Zoo]]
     files: tuple[str, ...]
     protocols: tuple[str, ...]
     write: Callable[[Path, Mapping[str, Listing]], None] | None = None
@@ -93,7 +72,6 @@ def _folder(kind: str) -> Format:
     inside = [f"**/{marker}" for row in rows for marker in row.markers]
     return Format(
         partial(list_folder, kind),
-        partial(load_folder, kind),
         (*ends, *inside),
         FOLDER,
         partial(write_folder, kind),
@@ -105,7 +83,6 @@ def _folder(kind: str) -> Format:
 FORMATS: dict[str, Format] = {
     "small_cnn_zoo": Format(
         list_small_cnn_zoo,
-        load_small_cnn_zoo_all,
         ("weights.npy", "layout.csv", "metrics.csv.gz"),
         tuple(SMALL_CNN_ZOO),
         write_small_cnn_zoo,
@@ -113,14 +90,12 @@ FORMATS: dict[str, Format] = {
     ),
     "small_cnn_augmented": Format(
         list_small_cnn_augmented,
-        load_small_cnn_augmented_all,
         (PATTERN,),
         PROTOCOLS,
         accuracy=True,
     ),
     "small_transformer_zoo": Format(
         list_small_transformer_zoo,
-        load_small_transformer_zoo_all,
         ("metadata/mnist.csv", "mnist/*.pt"),
         tuple(SMALL_TRANSFORMER_ZOO),
         write_small_transformer_zoo,
@@ -128,21 +103,18 @@ FORMATS: dict[str, Format] = {
     ),
     "nfn_siren": Format(
         list_nfn_siren,
-        load_nfn_siren_all,
         ("**/net*.pth",),
         tuple(NFN_SIREN),
         write_nfn_siren,
     ),
     "dws_inr": Format(
         list_dws_inr,
-        load_dws_inr_all,
         ("mnist-inrs/*/checkpoints/model_final.pth", "mnist_splits.json"),
         DWS_INR,
         write_dws_inr,
     ),
     "cnn_wild_park": Format(
         list_wild_park,
-        load_wild_park_all,
         ("*/*/checkpoint_*/checkpoint.pt",),
         WILD_PARK,
         write_wild_park,
@@ -152,7 +124,6 @@ FORMATS: dict[str, Format] = {
     ),
     "modelzoos": Format(
         list_modelzoos,
-        load_modelzoos_all,
         ("*/checkpoint_*/checkpoints",),
         MODELZOOS,
         accuracy=True,
@@ -160,7 +131,6 @@ FORMATS: dict[str, Format] = {
     ),
     "peft": Format(
         list_peft,
-        load_peft_all,
         ("**/adapter_config.json", "**/adapter_model.*"),
         FOLDER,
         write_peft_folders,
@@ -309,4 +279,4 @@ def load(address: str, **options: Any) -> dict[str, Zoo]:
         FileNotFoundError: as the format.
     """
     row, directory = _parsed(address)
-    return row.load(directory, **options)
+    return in_memory(row.list(directory, **options))

@@ -22,8 +22,8 @@ import numpy as np
 
 from qejax.nets import CNNConfig, Network, build
 from qejax.zoo._cut import accurate_rows
-from qejax.zoo._listing import Found, Listing, Problem, Weights, in_memory
-from qejax.zoo._zoo import SPLITS, Zoo
+from qejax.zoo._listing import Found, Listing, Problem, Weights
+from qejax.zoo._zoo import SPLITS
 from qejax.zoo.files import read_pickle
 from qejax.zoo.formats._protocols import check_protocol
 from qejax.zoo.formats._small_cnn_files import STRIDE
@@ -112,18 +112,6 @@ def list_small_cnn_augmented(
     }
     advice = "remove the files to go on without them"
     return Found(listings, tuple(problems), protocol, advice)
-
-
-def load_small_cnn_augmented_all(
-    directory: str | Path, **options: Any
-) -> dict[str, Zoo]:
-    """Returns the buckets of `list_small_cnn_augmented` in memory.
-
-    Raises:
-        FileNotFoundError: as `list_small_cnn_augmented`.
-        ValueError: as `list_small_cnn_augmented`, and if a network cannot be used.
-    """
-    return in_memory(list_small_cnn_augmented(directory, **options))
 
 
 def _bucket(scales: str) -> tuple[str, str]:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from qejax.nets import CNNConfig
-from qejax.zoo._listing import Listing
+from qejax.zoo._listing import Listing, chunks
 from qejax.zoo.formats._small_cnn_files import LABELS, PREFIX, STRIDE
-from qejax.zoo.formats._writing import check_labels, chunks, single
+from qejax.zoo.formats._writing import check_labels, single
 
 OWN = ("step", "run", "activation", "modeldir")
 """Columns of `hyper` that have a place of their own in the table."""

@@ -19,13 +19,14 @@ Source: Unterthiner et al. 2020, arXiv:2002.11448.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from qejax.nets import ACTIVATIONS, CNNConfig, Network, build
 from qejax.zoo._listing import Found, Listing, Problem, Weights, in_memory
 from qejax.zoo._zoo import Zoo
+from qejax.zoo.formats._checkpoints import ALL, asked
 from qejax.zoo.formats._csv import column
 from qejax.zoo.formats._protocols import CLEAN, Order, small_cnn_codes
 from qejax.zoo.formats._small_cnn_files import (
@@ -37,9 +38,6 @@ from qejax.zoo.formats._small_cnn_files import (
     open_files,
     read_rows,
 )
-
-ALL = "all"
-"""Instead of a step: every checkpoint of every network."""
 
 ADVICE = "remove their rows from weights.npy and metrics.csv.gz to go on without them"
 
@@ -81,7 +79,7 @@ def list_small_cnn_zoo(
             or the protocol is unknown; names file, row or field, expected and found.
     """
     files = open_files(Path(directory))
-    step = _asked(checkpoint)
+    step = asked("a Small CNN Zoo", checkpoint)
     rows = _by_activation(files, step, cut_off)
     if not rows.kept:
         raise _none_found(files, "any", step, cut_off, rows.problems)
@@ -129,16 +127,6 @@ def load_small_cnn_zoo(
         raise _none_found(files, activation, checkpoint, cut_off, found.problems)
     one = {activation: found.listings[activation]}
     return in_memory(found._replace(listings=one))[activation]
-
-
-def load_small_cnn_zoo_all(directory: str | Path, **options: Any) -> dict[str, Zoo]:
-    """Returns the buckets of `list_small_cnn_zoo(directory, **options)` in memory.
-
-    Raises:
-        FileNotFoundError: as `list_small_cnn_zoo`.
-        ValueError: as `list_small_cnn_zoo`, and if a network cannot be used.
-    """
-    return in_memory(list_small_cnn_zoo(directory, **options))
 
 
 def _bucket(
@@ -242,19 +230,6 @@ def _checked(
         )
     seen[model, int(step)] = row
     return int(step)
-
-
-def _asked(checkpoint: int | str | None) -> int | str | None:
-    """A step as a number, however it was written."""
-    if checkpoint in (None, ALL):
-        return checkpoint
-    try:
-        return int(checkpoint or 0)
-    except ValueError as error:
-        raise ValueError(
-            f"checkpoint of a Small CNN Zoo: expected a step or {ALL!r}, got "
-            f"{checkpoint!r}."
-        ) from error
 
 
 def _none_found(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from qejax.nets import TransformerConfig, sine_positions
-from qejax.zoo._listing import Listing
+from qejax.zoo._listing import Listing, chunks
 from qejax.zoo.files import write_torch
 from qejax.zoo.formats._small_transformer_files import (
     ACCURACY,
@@ -21,7 +21,7 @@ from qejax.zoo.formats._small_transformer_files import (
     TABLE,
 )
 from qejax.zoo.formats._small_transformer_zoo import public_config, tensor_of
-from qejax.zoo.formats._writing import check_labels, chunks, single
+from qejax.zoo.formats._writing import check_labels, single
 
 CHECKPOINT = "75"
 """What is written where `hyper` does not say: it is what is read by default."""

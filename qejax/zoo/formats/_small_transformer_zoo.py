@@ -141,13 +141,6 @@ def load_small_transformer_zoo(
     return in_memory(list_small_transformer_zoo(directory, *args, **options))["mnist"]
 
 
-def load_small_transformer_zoo_all(
-    directory: str | Path, **options: Any
-) -> dict[str, Zoo]:
-    """Returns `load_small_transformer_zoo(directory, **options)` as bucket `mnist`."""
-    return {"mnist": load_small_transformer_zoo(directory, **options)}
-
-
 def public_config(of: dict[str, int]) -> TransformerConfig:
     """Returns the encoder of the public zoo with these sizes, by column.
 

@@ -14,11 +14,17 @@ from typing import NamedTuple
 import numpy as np
 
 from qejax.zoo._listing import Listing, Problem
+from qejax.zoo._splits import split_runs
 from qejax.zoo._zoo import SPLITS
 from qejax.zoo.formats._csv import column, read_csv
+from qejax.zoo.formats._protocols import CLEAN, check_protocol
 
 TABLE = "labels.csv"
 FILE, RUN, SPLIT = "file", "run", "split"
+STORED = "stored"
+"""The protocol of a folder whose table has a column `split`."""
+
+FOLDER = (CLEAN, STORED)
 ENDS = ("accuracy", "loss")
 LABELS = ("class", "psnr")
 
@@ -89,6 +95,36 @@ def known_of(
         kept.append(place)
         lines.append(line or {})
     return _columns(table.names, lines, kept, [runs[at] for at in kept]), problems
+
+
+def codes_of(
+    directory: Path, known: Known, protocol: str | None, seed: int
+) -> tuple[str, np.ndarray]:
+    """Returns the protocol and the split of the networks that are kept, `[n]` codes.
+
+    Runs of the whole folder are split together: one that has networks of several
+    architectures is in one split as well.
+
+    Args:
+        directory: for the message.
+        known: of the folder.
+        protocol: of `FOLDER`; `None` is what the table says, or clean.
+        seed: of a clean split.
+
+    Raises:
+        ValueError: if the protocol is unknown, or the table does not say.
+    """
+    if protocol is None:
+        protocol = CLEAN if known.split is None else STORED
+    check_protocol(directory, protocol, dict.fromkeys(FOLDER))
+    if protocol == CLEAN:
+        return protocol, split_runs(known.runs, seed)
+    if known.split is None:
+        raise ValueError(
+            f"{directory}: protocol {STORED!r} needs a table {TABLE} with a column "
+            f"{SPLIT!r}, got none such. Use protocol {CLEAN!r}."
+        )
+    return protocol, known.split
 
 
 def _line(lines: Mapping[str, dict[str, str]], name: str) -> dict[str, str] | None:

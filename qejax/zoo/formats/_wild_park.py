@@ -20,10 +20,11 @@ import numpy as np
 
 from qejax.nets import SkipCNN, SkipCNNConfig, build
 from qejax.zoo._cut import accurate_rows
-from qejax.zoo._listing import Found, Listing, Problem, Weights, in_memory
+from qejax.zoo._listing import Found, Listing, Problem, Weights
 from qejax.zoo._splits import split_runs
-from qejax.zoo._zoo import SPLITS, Zoo, to_vectors
+from qejax.zoo._zoo import SPLITS, to_vectors
 from qejax.zoo.files import Stored, read_torch
+from qejax.zoo.formats._checkpoints import ALL, asked
 from qejax.zoo.formats._protocols import CLEAN, check_protocol
 from qejax.zoo.formats._wild_park_files import (
     Checkpoint,
@@ -33,7 +34,6 @@ from qejax.zoo.formats._wild_park_files import (
 
 FAITHFUL = "faithful_neural_graphs"
 WILD_PARK = (CLEAN, FAITHFUL)
-ALL = "all"
 CLASS, ACCURACY = "CNNConfig", "last_result.test/acc"
 
 ACTIVATIONS = {"gelu": "gelu_erf", "leakyrelu": "leaky_relu"}
@@ -113,20 +113,9 @@ def list_wild_park(
         if splits
         else split_runs(runs, split_seed)
     )
-    listing = _listing(directory, opened, runs, codes, str(checkpoint) == ALL)
+    listing = _listing(directory, opened, runs, codes, checkpoint == ALL)
     advice = "remove the checkpoints to go on without them"
     return Found({"cnns": listing}, tuple(problems), protocol, advice)
-
-
-def load_wild_park_all(directory: str | Path, **options: Any) -> dict[str, Zoo]:
-    """Returns the networks of `list_wild_park(directory, **options)` in memory.
-
-    A zoo for each architecture.
-
-    Raises:
-        ValueError: as `list_wild_park`, and if a network cannot be used.
-    """
-    return in_memory(list_wild_park(directory, **options))
 
 
 def _split_file(directory: Path) -> Path:
@@ -153,12 +142,12 @@ def _asked(
     directory: Path, every: list[Checkpoint], checkpoint: int | str | None
 ) -> list[Checkpoint]:
     """The checkpoints that are asked for, of every run that has them."""
-    if str(checkpoint) == ALL:
+    number = asked("a Wild Park", checkpoint)
+    if number == ALL:
         return every
-    if checkpoint is None:
+    if number is None:
         return list({one.run: one for one in every}.values())  # the last one counts
-    asked = str(checkpoint).lstrip("0") or "0"
-    found = [one for one in every if str(one.number) == asked]
+    found = [one for one in every if one.number == number]
     if not found:
         raise ValueError(
             f"{directory}: expected checkpoint {checkpoint} of some run, got numbers "

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from qejax.nets import Network, SkipCNN
-from qejax.zoo._listing import Listing
+from qejax.zoo._listing import Listing, chunks
 from qejax.zoo._zoo import SPLITS, from_vectors
 from qejax.zoo.files import write_torch
 from qejax.zoo.formats._wild_park import ACTIVATIONS, CLASS, FIELDS
 from qejax.zoo.formats._wild_park_files import NAME
-from qejax.zoo.formats._writing import check_labels, chunks
+from qejax.zoo.formats._writing import check_labels
 
 FOLDER, SPLIT_FILE = "cifar10_zooV2", "cnn_wild_park_splits.json"
 MODULE = "experiments.cnn_generalization.dataset.cnn_sampler"

@@ -1,33 +1,10 @@
 """What all writers of public formats do: check what they are given, and read it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from qejax.zoo._listing import Listing
-
-AT_ONCE = 256
-"""Networks in memory."""
-
-
-def chunks(listing: Listing) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields rows and their weights, some at a time.
-
-    Raises:
-        ValueError: if a network cannot be read: exports are of whole zoos.
-    """
-    for start in range(0, len(listing), AT_ONCE):
-        rows = np.arange(start, min(start + AT_ONCE, len(listing)))
-        read = listing.read(rows)
-        if read.problems:
-            at, why = next(iter(read.problems.items()))
-            raise ValueError(
-                f"{listing.source}, network {str(listing.ids[rows[at]])!r} cannot be "
-                f"exported: {why}"
-            )
-        yield rows, read.vectors
 
 
 def single(

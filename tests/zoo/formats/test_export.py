@@ -67,7 +67,7 @@ def test_what_a_format_does_not_hold(tmp_path: Path) -> None:
         return zoo.Weights(np.zeros((len(rows), 0), np.float32), {1: "it is torn"})
 
     torn = replace(listed(cnns()), read=read)
-    with pytest.raises(ValueError, match="'relu_1' cannot be exported: it is torn"):
+    with pytest.raises(ValueError, match="'relu_1' cannot be used: it is torn"):
         formats.export(zoo.Found({"a": torn}, (), "", ""), address)
     with pytest.raises(ValueError, match="expected FORMAT:DIRECTORY"):
         formats.export(found(cnns()), str(tmp_path))
@@ -145,5 +145,5 @@ def test_formats_without_a_writer(
 def test_steps_that_are_none(tmp_path: Path) -> None:
     root = write_directory(tmp_path / "zoo")
     assert len(formats.load(f"small_cnn_zoo:{root}", checkpoint="86")["relu"]) == 3
-    with pytest.raises(ValueError, match="expected a step or 'all', got 'best'"):
+    with pytest.raises(ValueError, match="expected a number or 'all', got 'best'"):
         formats.list_networks(f"small_cnn_zoo:{root}", checkpoint="best")

@@ -83,11 +83,15 @@ def test_networks_of_images_that_are_not_in_the_set(
         path = root / "randinit_smaller_3s" / f"net{index}.pth"
         write_state(path, tensors(number, "net.{}.linear", "net.{}"))
     message = (
-        rf"indices below {images:,}, .* \(2 of 6 files are left out: "
-        rf"randinit_smaller_3s/net{images}\.pth, randinit_smaller_3s/net{images + 5}"
+        rf"net{images}\.pth: expected an index below {images:,}, .* got {images}\. "
+        rf"\(2 of 6 networks cannot be used: randinit_smaller_3s/net{images}\.pth, "
+        rf"randinit_smaller_3s/net{images + 5}\.pth; remove the files"
     )
-    with pytest.warns(UserWarning, match=message):
-        one = formats.load(f"nfn_siren:{tmp_path}")["fits"]
+    with pytest.raises(ValueError, match=message):
+        formats.load(f"nfn_siren:{tmp_path}")
+    for index in (images, images + 5):
+        (root / "randinit_smaller_3s" / f"net{index}.pth").unlink()
+    one = formats.load(f"nfn_siren:{tmp_path}")["fits"]
     assert one.hyper["signal"].tolist() == [7, 12, 46_000, images - 1]
     assert one.split.tolist() == [0, 0, 1, 2]
 

@@ -71,12 +71,15 @@ def test_several_architectures_are_several_buckets(tmp_path: Path) -> None:
     root = formats.export(found(**zoos), f"npz:{tmp_path / 'out'}")
     got = formats.load(f"npz:{root}", protocol="clean", split_seed=1)
     assert sorted(name.split("_")[0] for name in got) == ["cnn", "coordinate", "mlp"]
+    # All together: a run is in one split, whatever its networks are.
+    names = sorted(f"{name}/{x}" for name, one in zoos.items() for x in one.ids)
+    codes = dict(zip(names, zoo.split_networks(12, 1).tolist(), strict=True))
     for name, one in zoos.items():
         (same,) = [x for x in got.values() if x.network == one.network]
         wanted = one.take(np.argsort(one.ids))
         assert same.ids.tolist() == [f"{name}/{x}" for x in wanted.ids]
         np.testing.assert_array_equal(same.vectors(), wanted.vectors())
-        np.testing.assert_array_equal(same.split, zoo.split_networks(4, 1))
+        assert same.split.tolist() == [codes[x] for x in same.ids]
 
 
 class Linen(nn.Module):
@@ -199,6 +202,8 @@ def test_cut_offs(root: Path) -> None:
     got = formats.load(f"npz:{root}", cut_off=cut)["networks"]
     assert_same(got, want.take(np.flatnonzero(want.labels["test_accuracy"] >= cut)))
     (root / "labels.csv").unlink()
+    with pytest.raises(ValueError, match="with a column 'split', got none such"):
+        formats.list_networks(f"npz:{root}", protocol="stored")
     with pytest.raises(ValueError, match=r"cut_off needs a table labels\.csv"):
         formats.list_networks(f"npz:{root}", cut_off=0.5)
 

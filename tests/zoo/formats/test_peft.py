@@ -90,9 +90,9 @@ def test_a_folder_of_adapters_is_a_zoo(tmp_path: Path) -> None:
     assert again.network == net
     (tmp_path / "all" / "run-3" / "adapter_config.json").write_text("[]")
     with pytest.raises(ValueError, match=r"\(1 of 6 networks cannot be used: run-3;"):
-        formats.load_peft_all(tmp_path / "all")
+        formats.load(f"peft:{tmp_path / 'all'}")
     with pytest.raises(FileNotFoundError, match="expected folders with adapter_config"):
-        formats.load_peft_all(tmp_path / "none")
+        formats.load(f"peft:{tmp_path / 'none'}")
 
 
 @pytest.fixture

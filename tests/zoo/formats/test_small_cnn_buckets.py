@@ -1,6 +1,7 @@
 """A Small CNN Zoo directory of several activations: read once, split apart."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,10 @@ from tests.zoo.formats.small_cnn_directory import (
     with_cell,
     write_directory,
 )
+
+
+def load(root: Path, **options: Any) -> dict[str, zoo.Zoo]:
+    return zoo.formats.load(f"small_cnn_zoo:{root}", **options)
 
 
 def _assert_equal(got: zoo.Zoo, want: zoo.Zoo) -> None:
@@ -49,8 +54,8 @@ def test_a_mixed_directory_is_a_zoo_per_activation(
 def test_every_activation_is_split_for_itself(tmp_path: Path) -> None:
     """Its split is the one that it has in a directory of its own."""
     kept = [row for row in range(ROWS) if row // 2 != 1]
-    mixed = zoo.formats.load_small_cnn_zoo_all(write_directory(tmp_path / "mixed"))
-    alone = zoo.formats.load_small_cnn_zoo_all(
+    mixed = load(write_directory(tmp_path / "mixed"))
+    alone = load(
         write_directory(
             tmp_path / "alone",
             weights=some_weights()[kept],
@@ -65,7 +70,6 @@ def test_every_activation_is_split_for_itself(tmp_path: Path) -> None:
 
 
 def test_steps_of_a_mixed_directory(tmp_path: Path) -> None:
-    load = zoo.formats.load_small_cnn_zoo_all
     metrics = metrics_table()
     metrics[3]["step"] = 90
     root = write_directory(tmp_path / "zoo", metrics=metrics)
@@ -85,4 +89,4 @@ def test_damage_in_any_activation_is_named(tmp_path: Path, row: int) -> None:
     root = write_directory(tmp_path / "zoo", metrics=metrics)
     message = rf"row {row}: test_accuracy should be in \[0, 1\], got 7.0"
     with pytest.raises(ValueError, match=message):
-        zoo.formats.load_small_cnn_zoo_all(root)
+        load(root)
