@@ -24,7 +24,7 @@ NUMBERS = (
     *("1000000000000", "0.5", "[[[]]]", "{}", "-0.0"),
 )
 NAMES = (
-    *("../escape", "/tmp/fuzz-escape", "a\x00b", "n" * 5000, "..", "", "C:\\x"),
+    *("../escape", "/fuzz-escape", "a\x00b", "n" * 5000, "..", "", "C:\\x"),
     *("../../../../etc/passwd", "a/../../b", "\u202e", "\ud7ff", "."),
 )
 CALLS = ("os system", "posix system", "subprocess Popen", "builtins eval")
