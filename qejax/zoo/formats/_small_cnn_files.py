@@ -62,7 +62,7 @@ def open_files(directory: Path) -> Files:
 def _weights(path: Path) -> np.ndarray:
     try:
         weights = np.load(path, allow_pickle=False, mmap_mode="r")
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # NumPy parses Python literals
         raise ValueError(
             f"{path}: expected a whole array of numbers, got one that cannot be read "
             f"({error}). Fetch the file again."

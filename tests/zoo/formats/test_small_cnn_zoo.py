@@ -343,3 +343,12 @@ def test_real_accuracies_are_those_of_the_weights(real: zoo.Zoo) -> None:
     # A logit or two of 2,000 ties differently in other arithmetic.
     np.testing.assert_allclose(got, some.labels["test_accuracy"], atol=2.1e-3)
     assert got.max() > 0.3
+
+
+def test_a_header_of_weights_that_is_no_literal(tmp_path: Path) -> None:
+    """NumPy's parser has errors of its own, found by the fuzz run."""
+    root = write_directory(tmp_path / "zoo")
+    path = root / "weights.npy"
+    path.write_bytes(path.read_bytes().replace(b"}", b" ", 1))
+    with pytest.raises(ValueError, match=r"weights.npy: expected a whole array of num"):
+        zoo.formats.load_small_cnn_zoo(root)
