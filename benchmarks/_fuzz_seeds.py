@@ -10,6 +10,11 @@ import numpy as np
 from benchmarks.harness import ROOT
 from qejax import nets, zoo
 from qejax.zoo import formats
+from tests.zoo.formats import (
+    modelzoos_directory,
+    small_cnn_augmented_directory,
+    wild_park_directory,
+)
 
 FIXTURES = ROOT / "tests" / "zoo" / "files" / "fixtures"
 LABELS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
@@ -79,22 +84,31 @@ ZOOS: dict[str, Callable[[], zoo.Zoo]] = {
     "orbax": _mlps,
     "torch": _mlps,
 }
-"""Networks that a format holds; a format without a row here has no seed."""
+"""Networks that a format holds, by the name of a format that has a writer."""
+
+MADE: dict[str, Callable[[Path], Path]] = {
+    "cnn_wild_park": wild_park_directory.write_directory,
+    "modelzoos": modelzoos_directory.write_directory,
+    "small_cnn_augmented": small_cnn_augmented_directory.directory,
+}
+"""What makes a directory, by the name of another format."""
 
 
 def make_seeds(root: Path) -> Mapping[str, Path]:
     """Makes a folder for every format, one of single files, and a prepared zoo.
 
     Raises:
-        ValueError: if a format has no row in `ZOOS`.
+        ValueError: if a format has no row in `ZOOS` or `MADE`.
     """
-    lacking = sorted(set(formats.FORMATS) - set(ZOOS))
+    lacking = sorted(set(formats.FORMATS) - set(ZOOS) - set(MADE))
     if lacking:
         raise ValueError(f"benchmarks/_fuzz_seeds.py: no seed for formats {lacking}.")
     seeds = {}
     for name, row in ZOOS.items():
         found = zoo.Found({"a": _listed(row())}, (), "stored", "")
         seeds[name] = formats.export(found, f"{name}:{root / name}")
+    for name, make in MADE.items():
+        seeds[name] = make(root / name)
     shutil.copytree(FIXTURES, root / "files")
     seeds["files"] = root / "files"
     for name, ends in {"peft": "lora_*", "torch": "*.pt"}.items():

@@ -4,12 +4,15 @@ TFDS says where the shards are and what is in them; the records are taken apart 
 since TFDS decodes all fields of each, one at a time.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from qejax.zoo._manifest import AGAIN
 from qejax.zoo._normal import RECORD_FIELDS, WHICH
 
 GROUPS = ("labels", "hyper")
@@ -19,6 +22,20 @@ FIELDS = ("row", "id", "theta", WHICH, *RECORD_FIELDS.values(), *GROUPS)
 """Of a record."""
 
 
+FEATURES, CLASS = "features.json", "pythonClassName"
+
+CLASSES = tuple(
+    f"tensorflow_datasets.core.features.{name}"
+    for name in (
+        "features_dict.FeaturesDict",
+        "scalar.Scalar",
+        "tensor_feature.Tensor",
+        "text_feature.Text",
+    )
+)
+"""Of features in a zoo, as TFDS writes them down."""
+
+
 class Records:
     """The networks of one split, in the order in which they were stored.
 
@@ -26,6 +43,9 @@ class Records:
         root: of the zoo.
         entry: of the bucket in the manifest.
         split: a split that has networks.
+
+    Raises:
+        ValueError: if what TFDS reads is not as it was written; names the folder.
     """
 
     def __init__(self, root: Path, entry: dict[str, Any], split: str) -> None:
@@ -35,19 +55,34 @@ class Records:
         from tensorflow_datasets.proto import tf_example_pb2
 
         proto: Any = tf_example_pb2
-        builder: Any = tfds.builder_from_directory(root / entry["folder"])
-        info = builder.info.splits[split]
-        # Readers of empty shards are refused.
-        full = zip(info.filepaths, info.shard_lengths, strict=True)
-        paths = [str(path) for path, length in full if length]
-        self._source: Any = ArrayRecordDataSource(paths) if paths else []
         self._parse: Any = proto.Example.FromString
-        self._fields = _described(builder.info.features)
         self._width = entry.get("width", 0)
+        self._what = f"{root / entry['folder']}, split {split!r}"
+        check_features(root / entry["folder"] / FEATURES)
+        with self._named():
+            builder: Any = tfds.builder_from_directory(root / entry["folder"])
+            info = builder.info.splits[split]
+            # Readers of empty shards are refused.
+            full = zip(info.filepaths, info.shard_lengths, strict=True)
+            paths = [str(path) for path, length in full if length]
+            self._source: Any = ArrayRecordDataSource(paths) if paths else []
+            self._fields = _described(builder.info.features)
+            self._count = len(self._source)
 
     def __len__(self) -> int:
         """Returns the number of networks."""
-        return len(self._source)
+        return self._count
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Whatever other libraries raise says where, and what to do."""
+        try:
+            yield
+        except Exception as error:
+            raise ValueError(
+                f"{self._what}: expected records as they were written, got one that "
+                f"cannot be read ({type(error).__name__}: {str(error)[:200]}). {AGAIN}"
+            ) from error
 
     def fetch(
         self, numbers: Sequence[int] | np.ndarray, fields: Sequence[str] = FIELDS
@@ -61,7 +96,16 @@ class Records:
         Returns:
             By field `[n, ...]`; columns by name for `labels` and `hyper`. Weights of
             mixed architectures have zeros behind them.
+
+        Raises:
+            ValueError: if a record cannot be read; names the folder and the split.
         """
+        with self._named():
+            return self._fetch(numbers, fields)
+
+    def _fetch(
+        self, numbers: Sequence[int] | np.ndarray, fields: Sequence[str]
+    ) -> dict[str, Any]:
         places = [int(number) for number in numbers]
         read = self._source.__getitems__(places) if places else []
         maps = [self._parse(record).features.feature for record in read]
@@ -84,6 +128,35 @@ class Records:
             else:
                 found[name] = stacked
         return found
+
+
+def check_features(path: Path) -> None:
+    """Raises unless all features are of the few kinds that zoos have.
+
+    TFDS imports the class that the file names, whatever it is.
+
+    Raises:
+        ValueError: if the file cannot be read or names another class.
+    """
+    try:
+        waiting: list[Any] = [json.loads(path.read_text())]
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: expected the features of records in JSON, got {error}. {AGAIN}"
+        ) from error
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list):
+            waiting += one
+        if not isinstance(one, dict):
+            continue
+        waiting += one.values()
+        kind = one.get(CLASS, CLASSES[0])
+        if kind not in CLASSES:
+            raise ValueError(
+                f"{path}: features should be of the classes {list(CLASSES)}, got "
+                f"{str(kind)[:80]!r}, which was not imported. {AGAIN}"
+            )
 
 
 def _value(feature: Any, dtype: np.dtype | None) -> Any:
