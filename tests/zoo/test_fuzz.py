@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks import _fuzz_case as cases
@@ -120,6 +121,16 @@ def test_a_case_that_ends_or_hangs_its_process_has_failed(
         said = worker.run(3)
         assert said["outcome"] == "failed"
         assert why in said["why"]
+
+
+def test_memory_of_a_case_is_seen_after_it_is_given_back() -> None:
+    size = 200 << 20
+    cases.restart_peak()
+    before = cases.peak()
+    np.ones(size, np.uint8)
+    assert cases.peak() - before > size // 2
+    cases.restart_peak()
+    assert cases.peak() - before < size // 2
 
 
 def test_features_of_other_classes_are_never_imported(tmp_path: Path) -> None:
