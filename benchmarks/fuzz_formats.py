@@ -8,6 +8,7 @@ written outside of the output folder. A case depends on `(seed, number)` alone.
 """
 
 import argparse
+import codecs
 import contextlib
 import multiprocessing
 import shutil
@@ -36,11 +37,18 @@ SMALL = ("npz", "safetensors", "msgpack", "torch", "prepared")
 """Seeds of one small architecture, whose normal form is compiled once."""
 
 
+ENCODINGS = ("utf-8-sig", "utf-16", "utf-16-be", "utf-16-le", "cp437", "latin-1")
+ENCODINGS = (*ENCODINGS, "utf-32", "utf-32-be", "utf-32-le")
+"""Modules of the standard library that `json` and `zipfile` import when texts ask."""
+
+
 def work(root: Path, seed: int, pipe: Connection) -> None:
     """Runs the cases whose numbers come through a pipe, until it is closed."""
     sandbox = root / "sandbox"
     seeds = {path.name: path for path in sorted((root / "seeds").iterdir())}
     watch = cases.Watch(sandbox / "out")
+    for name in ENCODINGS:
+        codecs.lookup(name)
     for name, path in seeds.items():  # what is compiled or imported once is so now
         shutil.copytree(path, sandbox / "case")
         with contextlib.suppress(*cases.CLEAR):  # some of others' files are refused

@@ -227,7 +227,7 @@ def _receipt(path: Path) -> Written | None:
             str(found.sha256),
             tuple(Problem(*problem) for problem in found.problems),
         )
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

@@ -89,7 +89,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
         )
     try:
         manifest = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected JSON, got {error}. {AGAIN}") from error
     if not isinstance(manifest, dict):
         raise ValueError(

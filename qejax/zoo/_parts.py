@@ -88,7 +88,7 @@ def begin(partial: Path, recipe: dict[str, Any]) -> None:
     if path.is_file():
         try:
             found = json.loads(path.read_text())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f"{path}: expected JSON that tells which zoo the chunks beside it are "
                 f"of, got {error}. Remove the folder {partial} to start again."

@@ -93,9 +93,10 @@ def test_manifests_that_are_none_are_named(broken: Path) -> None:
     _write(broken, lambda found: found | {"format_version": 9}, sign=True)
     with pytest.raises(ValueError, match=r"'format_version' should be .* 9\)"):
         zoo.read(broken, "a")
-    path.write_text("{")
-    with pytest.raises(ValueError, match=r"manifest.json: expected JSON, got"):
-        zoo.read(broken)
+    for text in ("{", "[" * 100_000):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"manifest.json: expected JSON, got"):
+            zoo.read(broken)
     for text in ("[]", "null", '"zoo"'):
         path.write_text(text)
         with pytest.raises(ValueError, match="expected a JSON object with the fields"):

@@ -118,11 +118,12 @@ def test_a_chunk_as_it_was_written_is_kept(tmp_path: Path) -> None:
 def test_a_torn_recipe_is_named(tmp_path: Path) -> None:
     partial = _start(tmp_path / "zoo")
     path = partial / "recipe.json"
-    path.write_text(path.read_text()[:-9])
-    with pytest.raises(
-        ValueError, match=r"recipe.json: expected JSON that tells .* to start again"
-    ):
-        _goes_on(tmp_path / "zoo")
+    for text in (path.read_text()[:-9], "[" * 100_000):
+        path.write_text(text)
+        with pytest.raises(
+            ValueError, match=r"recipe.json: expected JSON that tells .* to start again"
+        ):
+            _goes_on(tmp_path / "zoo")
     path.write_text(json.dumps([]))
     with pytest.raises(ValueError, match="holds another zoo: zoo should be"):
         _goes_on(tmp_path / "zoo")

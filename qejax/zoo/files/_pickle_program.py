@@ -8,6 +8,7 @@ is called, and no other is known.
 
 import pickletools
 import reprlib
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -129,8 +130,15 @@ class Program:
         )
 
     def _opcodes(self, stream: Stream) -> Iterator[tuple[str, Any, int]]:
+        found = pickletools.genops(stream)  # type: ignore[arg-type]
         try:
-            for opcode, argument, position in pickletools.genops(stream):  # type: ignore[arg-type]
+            while True:
+                # Of escapes in a text: whoever wrote it should know, not who reads it.
+                with warnings.catch_warnings(action="ignore"):
+                    one = next(found, None)
+                if one is None:
+                    return
+                opcode, argument, position = one
                 yield opcode.name, argument, position or 0
         except ValueError as error:
             raise self._error("a whole pickle", str(error)) from error

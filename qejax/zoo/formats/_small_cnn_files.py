@@ -121,7 +121,7 @@ def _layout(path: Path, width: int) -> list[Tensor]:
             start, end = int(line["start_idx"]), int(line["end_idx"])
             shape = ast.literal_eval(line["shape"])
             sizes = tuple(int(side) for side in shape)
-        except (KeyError, ValueError, TypeError, SyntaxError) as error:
+        except (KeyError, ValueError, TypeError, SyntaxError, OverflowError) as error:
             raise ValueError(
                 f"{where}: expected integers 'start_idx' and 'end_idx' and a tuple "
                 f"'shape', got {line} ({error})."

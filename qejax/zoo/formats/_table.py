@@ -138,6 +138,10 @@ def _line(lines: Mapping[str, dict[str, str]], name: str) -> dict[str, str] | No
 SUFFIXES = (".safetensors", ".npz", ".msgpack", ".pt", ".pth", ".bin")
 
 
+LARGEST = float(np.finfo(np.float32).max)
+"""Labels are stored in float32."""
+
+
 def _wrong(line: dict[str, str]) -> str:
     """What is wrong with a line; nothing if it can be used."""
     if line.get(SPLIT, "train") not in SPLITS:
@@ -149,10 +153,9 @@ def _wrong(line: dict[str, str]) -> str:
             value = float(text)
         except ValueError:
             return f"{name} {text!r}, expected a number."
-        high = 1.0 if name.endswith("accuracy") else np.inf
-        if not np.isfinite(value) or (
-            name.endswith("accuracy") and not 0 <= value <= 1
-        ):
+        share = name.endswith("accuracy")
+        low, high = (0.0, 1.0) if share else (-LARGEST, LARGEST)
+        if not low <= value <= high:
             return f"{name} {text}, expected a finite number up to {high:g}."
     return ""
 

@@ -3,8 +3,10 @@
 The same programs are read as a plain pickle and inside both formats of PyTorch.
 """
 
+import io
 import os
 import pickle
+import pickletools
 import struct
 import sys
 import tracemalloc
@@ -55,6 +57,20 @@ def _little_memory() -> Iterator[None]:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 64 * 2**20
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_escapes_that_python_warns_of_are_not_the_readers(
+    path: Path, read: Reader
+) -> None:
+    """Warnings are errors here."""
+    program = b"S'a\\Xb'\n"
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        pickletools.dis(b"\x80\x02" + program + b".", io.StringIO())
+    assert heard
+    with pytest.raises(ValueError, match="plain values and tensors, got 'STRING'"):
+        read(path, program)
 
 
 def text(value: str) -> bytes:

@@ -151,7 +151,7 @@ def edited(root: Path, row: int, **cells: Any) -> None:
         lines = list(csv.DictReader(file))
     lines[row] |= cells
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(lines[0]))
+        writer = csv.DictWriter(file, list(lines[row]), restval="0.5")
         writer.writeheader()
         writer.writerows(lines)
 
@@ -186,6 +186,9 @@ def test_tables_that_cannot_be_read(root: Path) -> None:
     edited(root, 1, split="train", test_accuracy="x")
     problems = formats.list_networks(f"npz:{root}").problems
     assert "test_accuracy 'x', expected a number" in problems[0].why
+    edited(root, 1, test_accuracy="0.5", test_loss="1e39")
+    problems = formats.list_networks(f"npz:{root}").problems
+    assert "test_loss 1e39, expected a finite number up to 3.4" in problems[0].why
     edited(root, 1, file="mlp/net_0")
     with pytest.raises(
         ValueError, match="expected every network once, got 'mlp/net_0'"

@@ -108,6 +108,13 @@ def test_a_layout_that_is_no_text_is_named(tmp_path: Path) -> None:
         zoo.formats.load_small_cnn_zoo(tmp_path)
 
 
+def test_a_layout_with_an_endless_side_is_named(tmp_path: Path) -> None:
+    path = write_directory(tmp_path) / "layout.csv"
+    path.write_text(path.read_text().replace('"(3,', '"(1e999,', 1))
+    with pytest.raises(ValueError, match="expected integers 'start_idx' and 'end_idx'"):
+        zoo.formats.load_small_cnn_zoo(tmp_path)
+
+
 def test_bytes_after_the_weights_are_named(tmp_path: Path) -> None:
     path = write_directory(tmp_path) / "weights.npy"
     size = path.stat().st_size
