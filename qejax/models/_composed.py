@@ -16,8 +16,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from qejax._finite import root
 from qejax._typing import Array, Float, Theta
-from qejax.models._statistics import root
 from qejax.nets import Network
 
 

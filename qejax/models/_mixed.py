@@ -15,12 +15,11 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from qejax import layers
+from qejax._finite import root
 from qejax._typing import Array, Float, PRNGKeyArray, Scalar
 from qejax.models import _calibration
-from qejax.models._chain_statistics import chain_statistics
-from qejax.models._statistics import root
 from qejax.nets import NUM_FACTS, PadSize, mlp, padded_vector
-from qejax.spaces import Chain, chain_form
+from qejax.spaces import Chain, chain_form, chain_statistics
 
 
 @dataclass(frozen=True)

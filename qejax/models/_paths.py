@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qejax._finite import log, root
 from qejax._typing import Array, Float, Theta
-from qejax.models._statistics import LEAST, log, norm, root, spectrum, summary
+from qejax.models._statistics import LEAST, norm, spectrum, summary
 from qejax.nets import Network
 from qejax.spaces import canonical_form, log_norms
 

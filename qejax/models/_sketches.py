@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qejax._finite import root
 from qejax._typing import Array, Float
-from qejax.models._statistics import norm, root
+from qejax.models._statistics import norm
 
 GRID = 5
 """Side of the grid that composed filters are averaged to."""

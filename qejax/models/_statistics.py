@@ -8,6 +8,7 @@ the whole group. Those of the weights are in `qejax.spaces`.
 import jax
 import jax.numpy as jnp
 
+from qejax._finite import log, root
 from qejax._typing import Array, Float, PRNGKeyArray, Theta
 from qejax.groups import singular_values
 from qejax.layers import smooth_inputs
@@ -15,9 +16,6 @@ from qejax.nets import Network
 from qejax.spaces import WeightSpec, views
 
 FINE_QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-TINY = 1e-12
-"""Below this a logarithm is cut off; all logarithms are of scale-free quantities."""
-
 LEAST = 1e-30
 """Least denominator: what a network with decayed weights passes on is small."""
 
@@ -158,17 +156,6 @@ def summary(x: Array) -> Float[Array, "9"]:
     flat = x.reshape(-1)
     quantiles = jnp.quantile(flat, jnp.asarray(FINE_QUANTILES, flat.dtype))
     return jnp.concatenate([jnp.stack([flat.mean(), root(flat.var())]), quantiles])
-
-
-def log(x: Array, floor: float = TINY) -> Array:
-    """Returns the natural logarithm, cut off below `floor`."""
-    return jnp.log(jnp.maximum(x, floor))
-
-
-def root(x: Array) -> Array:
-    """Returns the square root of numbers at least zero; the gradient at zero is 0."""
-    live = x > 0
-    return jnp.where(live, jnp.sqrt(jnp.where(live, x, 1)), 0)
 
 
 def norm(x: Array, axis: int) -> Array:

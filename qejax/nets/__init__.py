@@ -47,6 +47,7 @@ from qejax.nets._skip_config import SkipCNNConfig as SkipCNNConfig
 from qejax.nets._transformer import transformer as transformer
 from qejax.nets._transformer import transformer_spec as transformer_spec
 from qejax.nets._transformer_config import TransformerConfig as TransformerConfig
+from qejax.nets._unpadded import unpadded as unpadded
 from qejax.nets._warp import warp as warp
 
 __all__ = [
@@ -97,5 +98,6 @@ __all__ = [
     "skip_cnn",
     "transformer",
     "transformer_spec",
+    "unpadded",
     "warp",
 ]

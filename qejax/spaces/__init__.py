@@ -29,6 +29,8 @@ from qejax.spaces._canonical import settled as settled
 from qejax.spaces._chain import Chain as Chain
 from qejax.spaces._chain import ChainForm as ChainForm
 from qejax.spaces._chain import chain_form as chain_form
+from qejax.spaces._chain_statistics import ChainStatistics as ChainStatistics
+from qejax.spaces._chain_statistics import chain_statistics as chain_statistics
 from qejax.spaces._elements import Elements as Elements
 from qejax.spaces._elements import check_elements as check_elements
 from qejax.spaces._elements import check_spaces as check_spaces
@@ -63,6 +65,7 @@ __all__ = [
     "Canonical",
     "Chain",
     "ChainForm",
+    "ChainStatistics",
     "Elements",
     "Leaf",
     "Part",
@@ -82,6 +85,7 @@ __all__ = [
     "canonical_form",
     "canonical_statistics",
     "chain_form",
+    "chain_statistics",
     "check_elements",
     "check_spaces",
     "check_theta",

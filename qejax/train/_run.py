@@ -105,10 +105,11 @@ class Run:
 
     def dispatch(self, program: Advance, data: Batch, until: int) -> None:
         """Runs the program to step `until`, and waits for it."""
-        begin = time.perf_counter()
+        begin, compiled = time.perf_counter(), self.compile_seconds
         self.state = program(self.state, data, np.int32(until))
         done, finite = jax.device_get((self.state["step"], self.state["finite"]))
-        self.clock.add_steps(int(done) - self.step, time.perf_counter() - begin)
+        seconds = time.perf_counter() - begin - (self.compile_seconds - compiled)
+        self.clock.add_steps(int(done) - self.step, seconds)
         self.step = int(done)
         if not finite:
             raise FloatingPointError(

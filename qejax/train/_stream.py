@@ -71,9 +71,10 @@ def fit_stream(
     Args:
         loss_fn: as in `fit`.
         params: as in `fit`.
-        batches: endless, or long enough; all of `config.batch_size` examples. To keep
-            the device busy, let them be put on it ahead of time
-            (`zoo.stream(..., device=...)`).
+        batches: endless, or long enough; all of `config.batch_size` examples. They may
+            be of a few shapes, such as those of `zoo.stream_mixed`: a program is
+            compiled for each. To keep the device busy, let them be put on it ahead of
+            time (`zoo.stream(..., device=...)`).
         config: see `FitConfig`; `seed` decides the keys of the loss alone.
         optimizer: as in `fit`.
         evaluate: as in `fit`.
@@ -110,27 +111,43 @@ def fit_stream(
             stop = stack.enter_context(catch_signals())
         run = Run(config, evaluate, state, store, out, progress, save_seconds, batches)
         if run.ended is None:
-            started = time.perf_counter()
-            step = make_step(loss_fn, optimizer, config)
-            program = _compiled(step, run.state, example)
-            run.compile_seconds = time.perf_counter() - started
-            train(run, _advance(program, config), batches, stop)
+            programs = _Programs(make_step(loss_fn, optimizer, config), run)
+            programs.of(example)
+            train(run, _advance(programs, config), batches, stop)
         return run.result()
 
 
-def _compiled(
-    one_step: Callable[[State, Batch], State], state: State, example: Batch
-) -> Callable[[State, Batch], State]:
-    """One step, or none once a loss was not finite: the state stays as it was then."""
+class _Programs:
+    """One program for each shape of batches, compiled when the first one comes.
 
-    def step(state: State, batch: Batch) -> State:
-        return jax.lax.cond(state["finite"], one_step, lambda s, _: s, state, batch)
+    One step, or none once a loss was not finite: the state stays as it was then.
+    """
 
-    return jax.jit(step, donate_argnums=0).lower(state, example).compile()
+    def __init__(self, one_step: Callable[[State, Batch], State], run: Run) -> None:
+        def step(state: State, batch: Batch) -> State:
+            return jax.lax.cond(state["finite"], one_step, lambda s, _: s, state, batch)
+
+        self._step, self._run = jax.jit(step, donate_argnums=0), run
+        # Later the state's own buffers may have been donated.
+        self._state = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+            run.state,
+        )
+        self._found: dict[Any, Callable[[State, Batch], State]] = {}
+
+    def of(self, batch: Batch) -> Callable[[State, Batch], State]:
+        """Returns the program for batches of this shape."""
+        leaves, tree = jax.tree.flatten(batch)
+        shape = (tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+        if shape not in self._found:
+            started = time.perf_counter()
+            self._found[shape] = self._step.lower(self._state, batch).compile()
+            self._run.compile_seconds += time.perf_counter() - started
+        return self._found[shape]
 
 
 def _advance(
-    program: Callable[[State, Batch], State], config: FitConfig
+    programs: _Programs, config: FitConfig
 ) -> Callable[[State, Batches, Any], State]:
     """From a state to a later step; the host hands out batches and does not wait."""
 
@@ -145,7 +162,7 @@ def _advance(
                     f"{number}. Let the stream go on for ever (epochs=None)."
                 ) from None
             _check_size(batch, config)
-            state = program(state, batch)
+            state = programs.of(batch)(state, batch)
         return state
 
     return advance

@@ -25,9 +25,13 @@ from qejax.zoo._listing import Weights as Weights
 from qejax.zoo._listing import apart as apart
 from qejax.zoo._listing import loaded as loaded
 from qejax.zoo._mixed import MixedBatch as MixedBatch
+from qejax.zoo._mixed import PaddedNormal as PaddedNormal
 from qejax.zoo._mixed import mixed_batches as mixed_batches
+from qejax.zoo._mixed_normal import MixedNormal as MixedNormal
+from qejax.zoo._mixed_normal import mixed_normal_forms as mixed_normal_forms
 from qejax.zoo._mixed_zoo import MixedZoo as MixedZoo
 from qejax.zoo._mixed_zoo import in_memory_mixed as in_memory_mixed
+from qejax.zoo._mixed_zoo import mixed_of as mixed_of
 from qejax.zoo._mixed_zoo import read_mixed as read_mixed
 from qejax.zoo._normal import NormalForm as NormalForm
 from qejax.zoo._normal import normal_forms as normal_forms
@@ -48,6 +52,7 @@ from qejax.zoo._store import check_networks as check_networks
 from qejax.zoo._store import store as store
 from qejax.zoo._stream import Stream as Stream
 from qejax.zoo._stream import stream as stream
+from qejax.zoo._stream_mixed import stream_mixed as stream_mixed
 from qejax.zoo._train_many import Data as Data
 from qejax.zoo._zoo import SPLITS as SPLITS
 from qejax.zoo._zoo import Zoo as Zoo
@@ -66,8 +71,10 @@ __all__ = [
     "ImportProgress",
     "Listing",
     "MixedBatch",
+    "MixedNormal",
     "MixedZoo",
     "NormalForm",
+    "PaddedNormal",
     "Problem",
     "Progress",
     "Rendered",
@@ -94,6 +101,8 @@ __all__ = [
     "list_prepared",
     "loaded",
     "mixed_batches",
+    "mixed_normal_forms",
+    "mixed_of",
     "normal_forms",
     "notes",
     "psnr_of",
@@ -106,6 +115,7 @@ __all__ = [
     "split_runs",
     "store",
     "stream",
+    "stream_mixed",
     "to_vectors",
     "zoo_config_from_dict",
 ]

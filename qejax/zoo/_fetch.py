@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from qejax.zoo._manifest import AGAIN
+from qejax.zoo._mixed_normal import LAYERS
 from qejax.zoo._normal import RECORD_FIELDS, WHICH
 
 GROUPS = ("labels", "hyper")
 """Fields that hold columns by name."""
 
-FIELDS = ("row", "id", "theta", WHICH, *RECORD_FIELDS.values(), *GROUPS)
+FIELDS = ("row", "id", "theta", WHICH, *RECORD_FIELDS.values(), LAYERS, *GROUPS)
 """Of a record."""
 
 
@@ -57,6 +58,7 @@ class Records:
         proto: Any = tf_example_pb2
         self._parse: Any = proto.Example.FromString
         self._width = entry.get("width", 0)
+        self._widths = {LAYERS: entry.get("layers", 0)}
         self._what = f"{root / entry['folder']}, split {split!r}"
         check_features(root / entry["folder"] / FEATURES)
         with self._named():
@@ -94,8 +96,8 @@ class Records:
             fields: of `FIELDS`; others are not looked at.
 
         Returns:
-            By field `[n, ...]`; columns by name for `labels` and `hyper`. Weights of
-            mixed architectures have zeros behind them.
+            By field `[n, ...]`; columns by name for `labels` and `hyper`. What is
+            as long as the architecture asks for has zeros behind it.
 
         Raises:
             ValueError: if a record cannot be read; names the folder and the split.
@@ -118,7 +120,8 @@ class Records:
             if dtype is None:
                 stacked = np.array(values, str)
             elif None in shape:
-                stacked = np.zeros((len(values), self._width), dtype)
+                width = self._widths.get(name, self._width)
+                stacked = np.zeros((len(values), width), dtype)
                 for row, value in zip(stacked, values, strict=True):
                     row[: len(value)] = value
             else:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qejax.nets import Network
+from qejax.zoo._mixed_normal import MixedNormal
 from qejax.zoo._normal import NormalForm
 from qejax.zoo._zoo import Zoo, from_vectors
 
@@ -66,6 +67,7 @@ class Listing:
         source: where the networks come from.
         read: weights of some rows; never raises for a network that is damaged.
         normal: normal forms of some rows, where they have been computed before.
+        mixed_normal: likewise, of mixed architectures.
         others: further architectures.
         which: `[B]`, the architecture of each network, a place in `networks`; `None`
             for the first.
@@ -84,6 +86,7 @@ class Listing:
     source: str
     read: Reader
     normal: Callable[[np.ndarray], NormalForm] | None = None
+    mixed_normal: Callable[[np.ndarray], MixedNormal] | None = None
     others: tuple[Network, ...] = ()
     which: np.ndarray | None = None
 
@@ -97,7 +100,7 @@ class Listing:
 
     def take(self, rows: np.ndarray) -> "Listing":
         """Returns the listing of these rows, in this order."""
-        read, normal = self.read, self.normal
+        read, normal, mixed = self.read, self.normal, self.mixed_normal
         return replace(
             self,
             ids=self.ids[rows],
@@ -107,6 +110,7 @@ class Listing:
             split=self.split[rows],
             read=lambda asked: read(rows[asked]),
             normal=None if normal is None else lambda asked: normal(rows[asked]),
+            mixed_normal=None if mixed is None else lambda asked: mixed(rows[asked]),
             which=None if self.which is None else self.which[rows],
         )
 

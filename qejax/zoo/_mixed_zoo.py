@@ -1,6 +1,6 @@
 """Networks of mixed architectures in memory, read from a prepared zoo."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,9 +9,11 @@ import numpy as np
 from qejax.nets import Network, PadSize
 from qejax.zoo._listing import Listing, check_which, chunks
 from qejax.zoo._mixed import MixedBatch, mixed_batches
+from qejax.zoo._mixed_normal import MixedNormal
 from qejax.zoo._prepared import list_prepared
 from qejax.zoo._read import open_bucket
-from qejax.zoo._zoo import split_code
+from qejax.zoo._zoo import Zoo, split_code
+from qejax.zoo._zoo import from_vectors as from_vectors
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class MixedZoo:
         split: `[B]` int8, as in a `Zoo`.
         source: where the networks come from.
         ids: `[B]` strings, unique.
+        normal: their normal forms; `None` if they have not been computed, see
+            `mixed_normal_forms`.
 
     Raises:
         ValueError: at construction, if a column does not have `B` entries, or weights
@@ -42,6 +46,7 @@ class MixedZoo:
     split: np.ndarray
     source: str
     ids: np.ndarray
+    normal: MixedNormal | None = None
 
     def __post_init__(self) -> None:
         """Checks lengths."""
@@ -81,6 +86,7 @@ class MixedZoo:
             hyper={name: x[rows] for name, x in self.hyper.items()},
             split=self.split[rows],
             ids=self.ids[rows],
+            normal=None if self.normal is None else self.normal.take(rows),
         )
 
     def rows(self, split: str) -> np.ndarray:
@@ -115,7 +121,15 @@ class MixedZoo:
         Raises:
             ValueError: as `mixed_batches`.
         """
-        return mixed_batches(self.each, self.vectors, ladder, batch_size, seed)
+        return mixed_batches(
+            self.each,
+            self.vectors,
+            ladder,
+            batch_size,
+            seed,
+            labels=self.labels,
+            normal=self.normal,
+        )
 
 
 def read_mixed(
@@ -144,9 +158,12 @@ def in_memory_mixed(listing: Listing) -> MixedZoo:
         ValueError: if one cannot be used; says why.
     """
     sizes, vectors = listing.sizes, []
+    forms: list[MixedNormal] = []
     for rows, found in chunks(listing):
         pairs = zip(found, sizes[rows].tolist(), strict=True)
         vectors += [vector[:size].copy() for vector, size in pairs]
+        if listing.mixed_normal is not None:
+            forms.append(listing.mixed_normal(rows))
     return MixedZoo(
         networks=listing.networks,
         which=listing.places,
@@ -156,4 +173,46 @@ def in_memory_mixed(listing: Listing) -> MixedZoo:
         split=listing.split,
         source=listing.source,
         ids=listing.ids,
+        normal=MixedNormal.joined(forms) if forms else None,
+    )
+
+
+def mixed_of(zoos: Mapping[str, Zoo]) -> MixedZoo:
+    """Returns zoos of one architecture each as one of mixed architectures.
+
+    Args:
+        zoos: by name, such as `read_all` returns them; names of networks begin with
+            that of their zoo. Labels and hyper-parameters are those that all have.
+
+    Raises:
+        ValueError: if there is none.
+
+    Example:
+        >>> from qejax import nets
+        >>> def one(width):
+        ...     net = nets.mlp((4, width, 2))
+        ...     vectors = np.zeros((2, net.spec.num_parameters), np.float32)
+        ...     return Zoo(net, from_vectors(net.spec, vectors), {}, {},
+        ...                np.zeros(2, np.int8), "made", np.array(["x", "y"]))
+        >>> mixed_of({"small": one(3), "large": one(9)}).ids.tolist()
+        ['small/x', 'small/y', 'large/x', 'large/y']
+    """
+    if not zoos:
+        raise ValueError("mixed_of: expected at least one zoo, got none.")
+    every = list(zoos.values())
+
+    def joined(columns: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        names = [name for name in columns[0] if all(name in x for x in columns)]
+        return {name: np.concatenate([x[name] for x in columns]) for name in names}
+
+    ids = [f"{name}/{one}" for name, zoo in zoos.items() for one in zoo.ids.tolist()]
+    return MixedZoo(
+        networks=tuple(zoo.network for zoo in every),
+        which=np.repeat(np.arange(len(every)), [len(zoo) for zoo in every]),
+        vectors=[vector for zoo in every for vector in zoo.vectors()],
+        labels=joined([zoo.labels for zoo in every]),
+        hyper=joined([zoo.hyper for zoo in every]),
+        split=np.concatenate([zoo.split for zoo in every]),
+        source="; ".join(dict.fromkeys(zoo.source for zoo in every)),
+        ids=np.array(ids),
     )

@@ -83,7 +83,7 @@ def normal_forms(spec: WeightSpec, thetas: Any) -> NormalForm:
     if not len(jax.tree.leaves(thetas)[0]):
         return NormalForm(*(np.zeros((0, n), t) for n, t in columns(spec).values()))
     batch_size = networks_at_once(spec)
-    with _float64_on_the_host():
+    with float64_on_the_host():
         found = spaces.in_batches(_of_float32(spec), thetas, batch_size=batch_size)
         return NormalForm(*(np.asarray(column) for column in found))
 
@@ -130,7 +130,8 @@ def columns(spec: WeightSpec) -> dict[str, tuple[int, type]]:
 
 
 @contextmanager
-def _float64_on_the_host() -> Iterator[None]:
+def float64_on_the_host() -> Iterator[None]:
+    """Programs inside are of float64, on the CPU where there is one."""
     with ExitStack() as stack:
         stack.enter_context(jax.enable_x64(True))
         try:

@@ -8,6 +8,12 @@ from qejax import nets
 from qejax.zoo._fetch import Records
 from qejax.zoo._listing import Found, Listing, Weights
 from qejax.zoo._manifest import read_manifest
+from qejax.zoo._mixed_normal import (
+    LAYERS,
+    MIXED_FIELDS,
+    MixedNormal,
+    from_mixed_records,
+)
 from qejax.zoo._normal import RECORD_FIELDS, WHICH, from_records
 from qejax.zoo._read import fetch_all, open_bucket
 from qejax.zoo._zoo import SPLITS
@@ -68,6 +74,11 @@ def _bucket(root: Path, name: str, verify: bool) -> Listing:
         return found
 
     ids, hyper = small["id"], small["hyper"]
+
+    def mixed_normal(rows: np.ndarray) -> MixedNormal:
+        networks = [(network, *others)[place] for place in small[WHICH][rows].tolist()]
+        return from_mixed_records(fetch(rows, MIXED_FIELDS), networks)
+
     return Listing(
         network=network,
         ids=ids,
@@ -80,6 +91,7 @@ def _bucket(root: Path, name: str, verify: bool) -> Listing:
         normal=None
         if others
         else lambda rows: from_records(fetch(rows, tuple(RECORD_FIELDS.values()))),
+        mixed_normal=mixed_normal if LAYERS in entry else None,
         others=tuple(others),
         which=small.get(WHICH),
     )

@@ -18,6 +18,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from qejax.spaces import WeightSpec
+from qejax.zoo._mixed_normal import LAYERS, widths
 from qejax.zoo._normal import RECORD_FIELDS, WHICH, columns
 
 DATASET, VERSION = "qejax_zoo", "1.1.0"
@@ -37,10 +38,15 @@ def _vector(width: int | None, dtype: Any) -> Any:
 
 
 def _weights(spec: WeightSpec | None) -> dict[str, Any]:
-    """The weights, and their normal form or which architecture they are of."""
+    """The weights and their normal form, and of mixed ones the architecture."""
     if spec is None:
-        which = tfds.features.Scalar(np.int64)
-        return {"theta": _vector(None, np.float32), WHICH: which}
+        return {
+            "theta": _vector(None, np.float32),
+            WHICH: tfds.features.Scalar(np.int64),
+            RECORD_FIELDS["vectors"]: _vector(None, np.float32),
+            RECORD_FIELDS["statistics"]: _vector(widths()[1], np.float64),
+            LAYERS: _vector(None, np.float64),
+        }
     return {
         "theta": _vector(spec.num_parameters, np.float32),
         **{

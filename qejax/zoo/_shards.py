@@ -12,6 +12,7 @@ import numpy as np
 
 from qejax.zoo._listing import Listing, Problem
 from qejax.zoo._manifest import sha256
+from qejax.zoo._mixed_normal import LAYERS, mixed_normal_forms
 from qejax.zoo._normal import RECORD_FIELDS, WHICH, networks_at_once, normal_forms
 from qejax.zoo._zoo import SPLITS, from_vectors
 
@@ -78,7 +79,7 @@ def read_at_once(listing: Listing, memory: int) -> int:
         listing: of the bucket.
         memory: bytes.
     """
-    # Mixed buckets have no normal form.
+    # Those of a mixed bucket are of several programs, whatever their number.
     each = 1 if listing.mixed else networks_at_once(listing.network.spec)
     fit = memory // (4 * COPIES * max(1, listing.width))
     return max(1, fit // each) * each
@@ -125,7 +126,7 @@ def _records(
         if not len(good):
             continue
         chunk, vectors = chunk[good], read.vectors[good]
-        extra = _exact(listing, chunk, vectors)
+        extra = (_exact_mixed if listing.mixed else _exact)(listing, chunk, vectors)
         for at, row in enumerate(chunk.tolist()):
             ids.append(str(listing.ids[row]))
             yield {
@@ -138,12 +139,8 @@ def _records(
             }
 
 
-def _exact(
-    listing: Listing, rows: np.ndarray, vectors: np.ndarray
-) -> dict[str, np.ndarray]:
-    """What is in records beside the weights: normal forms, or which architecture."""
-    if listing.mixed:
-        return {WHICH: listing.places[rows]}
+def _exact(listing: Listing, rows: np.ndarray, vectors: np.ndarray) -> dict[str, Any]:
+    """The normal forms, which are in records beside the weights."""
     spec = listing.network.spec
     normal = (
         normal_forms(spec, from_vectors(spec, vectors))
@@ -151,6 +148,24 @@ def _exact(
         else listing.normal(rows)
     )
     return {field: getattr(normal, name) for name, field in RECORD_FIELDS.items()}
+
+
+def _exact_mixed(
+    listing: Listing, rows: np.ndarray, vectors: np.ndarray
+) -> dict[str, Any]:
+    """Likewise, and which architecture a network has."""
+    which = listing.places[rows]
+    normal = (
+        mixed_normal_forms(listing.networks, which, vectors)
+        if listing.mixed_normal is None
+        else listing.mixed_normal(rows)
+    )
+    return {
+        WHICH: which,
+        RECORD_FIELDS["vectors"]: normal.vectors,
+        RECORD_FIELDS["statistics"]: normal.statistics,
+        LAYERS: [one.reshape(-1) for one in normal.layers],
+    }
 
 
 def _infinite(listing: Listing, name: str, vector: np.ndarray) -> str:

@@ -9,8 +9,9 @@ A bucket holds networks of one architecture, or of mixed ones; its TFDS splits a
 `train`, `val` and `test`, records in the order of the zoo, files ArrayRecord, bytes the
 same wherever the same networks are stored. A record holds the weights
 (`theta`), their normal form (`normal`, `log_norm`, `statistics`; see `normal_forms`),
-`row`, `id`, `labels` and `hyper`; where architectures are mixed, `which` of them
-instead of a normal form, and `theta` is as long as it is. TFDS alone can read it:
+`row`, `id`, `labels` and `hyper`; where architectures are mixed, `which` of them, and
+`theta`, `normal` and the statistics of `layers` are as long as it is (see
+`mixed_normal_forms`). TFDS alone can read it:
 `tfds.builder("qejax_zoo/BUCKET", data_dir=FOLDER)`.
 """
 
@@ -23,10 +24,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qejax import nets, spaces
+from qejax.nets import size_of
 from qejax.spaces import WeightSpec
 from qejax.zoo._config import check_bucket_name
 from qejax.zoo._listing import Listing, listed
 from qejax.zoo._manifest import MANIFEST, MIXED, sha256, versions, write_manifest
+from qejax.zoo._mixed_normal import LAYERS, widths
 from qejax.zoo._normal import RECORD_FIELDS, columns, normal_forms
 from qejax.zoo._shards import Part, Written, parts_of, read_at_once, write_part
 from qejax.zoo._zoo import SPLITS, Zoo
@@ -180,24 +183,44 @@ def describe_bucket(
         path = bucket.folder / name
         digests[path.relative_to(root).as_posix()] = sha256(path)
     return {
-        **_networks(listing),
+        **_networks(listing, splits),
         "count": sum(map(len, splits.values())),
         "source": listing.source,
         "folder": bucket.folder.relative_to(root).as_posix(),
-        "normal_form": {} if listing.mixed else _normal_entry(listing.network.spec),
+        "normal_form": _mixed_entry()
+        if listing.mixed
+        else _normal_entry(listing.network.spec),
         "splits": splits,
         "shards": dict(sorted(digests.items())),
     }
 
 
-def _networks(listing: Listing) -> dict[str, Any]:
+def _networks(listing: Listing, splits: Mapping[str, list[str]]) -> dict[str, Any]:
     """The architecture of a bucket, or all that are mixed in it."""
     if not listing.mixed:
         return {"network": listing.network.config.to_dict()}
+    which = dict(zip(listing.ids.tolist(), listing.places.tolist(), strict=True))
     return {
         "network": {"kind": MIXED},
         "networks": [network.config.to_dict() for network in listing.networks],
+        "which": {name: [which[one] for one in ids] for name, ids in splits.items()},
         "width": listing.width,
+        "layers": widths()[0] * max(size_of(net).layers for net in listing.networks),
+    }
+
+
+def _mixed_entry() -> dict[str, Any]:
+    """What the normal form of mixed architectures is; names have no entry of theirs."""
+    per_layer, of_network = widths()
+    return {
+        "kind": "chain",
+        "statistics": of_network,
+        "layer_statistics": per_layer,
+        "dtype": {
+            RECORD_FIELDS["vectors"]: "float32",
+            RECORD_FIELDS["statistics"]: "float64",
+            LAYERS: "float64",
+        },
     }
 
 

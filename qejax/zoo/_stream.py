@@ -106,12 +106,7 @@ def stream(
     """
     root = Path(root)
     split_code(split)
-    index, count = shard
-    if not (0 <= index < count and batch % count == 0):
-        raise ValueError(
-            f"stream(shard={shard}, batch={batch}): expected (index, count) with index "
-            f"below count, and a batch that is a multiple of count."
-        )
+    index, count = check_shard("stream", shard, batch)
     name, entry = open_bucket(root, bucket, verify)
     network = only_network(root, name, entry)
     ids = entry["splits"][split]
@@ -138,7 +133,22 @@ def stream(
         found = load(numbers[index * piece : (index + 1) * piece])
         return found if take is None else take(found)
 
-    return Stream(_ahead(rows.map(read), ahead, device), about)
+    return Stream(read_ahead(rows.map(read), ahead, device), about)
+
+
+def check_shard(what: str, shard: tuple[int, int], batch: int) -> tuple[int, int]:
+    """Returns index and count of a shard.
+
+    Raises:
+        ValueError: if there is no such shard, or batches cannot be cut so.
+    """
+    index, count = shard
+    if not (0 <= index < count and batch % count == 0):
+        raise ValueError(
+            f"{what}(shard={shard}, batch of {batch}): expected (index, count) with "
+            f"index below count, and a batch that is a multiple of count."
+        )
+    return index, count
 
 
 def _whole(count: int, batch: int, seed: int | None, epochs: int | None) -> Any:
@@ -151,7 +161,8 @@ def _whole(count: int, batch: int, seed: int | None, epochs: int | None) -> Any:
     return rows if epochs is None else rows[: count * epochs // batch]
 
 
-def _ahead(dataset: Any, ahead: int, device: Any) -> Any:
+def read_ahead(dataset: Any, ahead: int, device: Any) -> Any:
+    """Returns an iterable of what a grain data set holds, read by a thread."""
     import grain
 
     # One thread: reading is decoding, and Python decodes one thing at a time.

@@ -137,6 +137,48 @@ def test_any_grain_iterator_is_a_stream(root: Path) -> None:
     assert got.step == STEPS
 
 
+def test_batches_of_a_few_shapes_train_as_those_of_one(
+    root: Path, tmp_path: Path
+) -> None:
+    """What is behind the weights of a batch is not looked at."""
+    widths = set()
+
+    def ragged(batch: zoo.Batch) -> dict[str, Any]:
+        found = take(batch)
+        behind = 2 * int(found["y"][0] > np.median(found["y"]))
+        widths.add(behind)
+        return found | {"x": np.pad(found["x"], ((0, 0), (0, behind)))}
+
+    def cut(params: Any, batch: Any, key: Any) -> Any:
+        x = batch["x"][:, : NET.spec.num_parameters]
+        return loss(params, batch | {"x": x}, key)
+
+    def trained(take: Any, out: Path | None = None, crash: Any = None) -> FitResult:
+        return fit_stream(
+            cut,
+            PARAMS,
+            opened(root, take=take),
+            FitConfig(steps=STEPS, batch_size=6, eval_every=10),
+            optimizer=optax.adam(1e-2),
+            out=out,
+            save_seconds=0.0,
+            progress=crash,
+        )
+
+    def crash(report: Progress) -> None:
+        if report.step >= STEPS // 2:
+            raise Crash
+
+    want = trained(take)
+    assert_same(trained(ragged), want)
+    assert widths == {0, 2}
+    with pytest.raises(Crash):
+        trained(ragged, tmp_path / "run", crash)
+    again = trained(ragged, tmp_path / "run")
+    assert again.resumed_from
+    assert_same(again, want)
+
+
 def test_streams_that_do_not_fit(root: Path) -> None:
     with pytest.raises(ValueError, match=f"expected {STEPS} batches, got 5"):
         run(root, stream=opened(root, epochs=1))

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from qejax._finite import TINY, log, root
 from qejax._typing import Array, Bool, Float
-from qejax.models._statistics import TINY, log, root
-from qejax.spaces import Chain, ChainForm
+from qejax.spaces._chain import Chain, ChainForm
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
@@ -30,7 +30,27 @@ class ChainStatistics(NamedTuple):
 
 
 def chain_statistics(form: ChainForm) -> ChainStatistics:
-    """Returns the statistics of one chain in normal form."""
+    """Returns the statistics of one chain in normal form.
+
+    Of every layer: moments and quantiles of its kernel and biases, of what writes and
+    reads its units, and path sums from the inputs up to it. Of the network: mean and
+    deviation over layers, the first and the last layer, the outputs, path sums through
+    all of it, the norm that was divided by, and the depth. The same whatever the chain
+    is padded to; invariant to permutations and signs, so that with `chain_form` to the
+    whole group. One network, no batch axis; float32 or float64, as the chain.
+
+    Example:
+        >>> import jax
+        >>> from qejax import nets, spaces
+        >>> net = nets.mlp((4, 3, 2), activation="relu")
+        >>> theta = net.init(jax.random.key(0))
+        >>> small, large = (nets.padded(net, theta, nets.PadSize(n, n + 2, 1, 4, 2))
+        ...                 for n in (1, 5))
+        >>> one, other = (chain_statistics(spaces.chain_form(c)).network
+        ...               for c in (small, large))
+        >>> bool(jnp.allclose(one, other, atol=1e-5))
+        True
+    """
     chain = form.chain
     there = jnp.any(chain.live, 1)
     paths, through = _paths(chain)
