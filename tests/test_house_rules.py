@@ -40,17 +40,23 @@ def files(tops: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
             yield str(path.relative_to(ROOT)), path
 
 
-def nodes(tops: tuple[str, ...]) -> Iterator[tuple[str, ast.AST]]:
-    for name, path in files(tops):
-        for node in ast.walk(parsed(path)):
-            yield f"{name}:{getattr(node, 'lineno', 1)}", node
+@functools.cache
+def nodes(tops: tuple[str, ...]) -> list[tuple[str, ast.AST]]:
+    return [
+        (f"{name}:{getattr(node, 'lineno', 1)}", node)
+        for name, path in files(tops)
+        for node in ast.walk(parsed(path))
+    ]
 
 
-def calls(tops: tuple[str, ...]) -> Iterator[tuple[str, str, ast.Call]]:
-    """Yields every call with the dotted name of what is called."""
-    for where, node in nodes(tops):
-        if isinstance(node, ast.Call):
-            yield where, ast.unparse(node.func), node
+@functools.cache
+def calls(tops: tuple[str, ...]) -> list[tuple[str, str, ast.Call]]:
+    """Returns every call with the dotted name of what is called."""
+    return [
+        (where, ast.unparse(node.func), node)
+        for where, node in nodes(tops)
+        if isinstance(node, ast.Call)
+    ]
 
 
 def imports(tops: tuple[str, ...]) -> Iterator[tuple[str, str]]:

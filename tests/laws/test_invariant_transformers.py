@@ -5,6 +5,7 @@ scales, shifts and means that nobody sees.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from tests.registry import (
     RTOL,
     TRANSFORMERS,
     Row,
+    compiled,
     element_of,
     gap,
     inputs_of,
@@ -89,10 +91,17 @@ def model_of(kind: Any, spec: spaces.WeightSpec) -> models.Predictor:
     )
 
 
+@functools.cache
+def acting(name: str) -> Callable[..., Any]:
+    """The action on a network, compiled once for all tests."""
+    if name in TRANSFORMERS:  # With the other laws.
+        return compiled(name).act
+    return fast_jit(functools.partial(spaces.act, ROWS[name].net.spec))
+
+
 def networks(name: str) -> tuple[Any, Any, Any]:
     """Unrelated networks, another point of each orbit, and a wrong one."""
-    spec = ROWS[name].net.spec
-    act = fast_jit(functools.partial(spaces.act, spec))
+    spec, act = ROWS[name].net.spec, acting(name)
     plain = [theta_of(spec, seed) for seed in range(NUM)]
     moved = [act(element_of(spec, n, COND), one) for n, one in enumerate(plain)]
     wrong = []
@@ -111,10 +120,11 @@ def networks(name: str) -> tuple[Any, Any, Any]:
 def test_the_function_is_kept(name: str) -> None:
     net = ROWS[name].net
     theta, x = theta_of(net.spec, 0), inputs_of(ROWS[name])
-    moved = spaces.act(net.spec, element_of(net.spec, 0, COND), theta)
-    y = net.apply(theta, x)
-    assert gap(net.apply(moved, x), y) <= RTOL
-    assert gap(net.apply(theta_of(net.spec, 1), x), y) > 1e-2
+    apply, act = fast_jit(net.apply), acting(name)
+    moved = act(element_of(net.spec, 0, COND), theta)
+    y = apply(theta, x)
+    assert gap(apply(moved, x), y) <= RTOL
+    assert gap(apply(theta_of(net.spec, 1), x), y) > 1e-2
 
 
 @pytest.mark.parametrize(

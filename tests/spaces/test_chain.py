@@ -1,5 +1,7 @@
 """The normal form of a padded chain, against that of the network it came from."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -52,19 +54,34 @@ def arrays(form: spaces.ChainForm) -> list[Any]:
 form_of = fast_jit(spaces.chain_form)
 
 
+@functools.cache
+def padder(net: nets.Network) -> Callable[[Any], Chain]:
+    """`padded` of a network, compiled once for all tests."""
+    return fast_jit(lambda theta: nets.padded(net, theta, SIZE))
+
+
+def padded(net: nets.Network, theta: Any) -> Chain:
+    return padder(net)(theta)
+
+
 @pytest.mark.parametrize("name", [name for name in PLAIN if name != "residual"])
 def test_form_is_that_of_the_network(name: str) -> None:
     """Where neighbours share units `canonical_form` sizes them by both at once."""
     net = PLAIN[name]
     theta = theta_of(net.spec, 0)
-    normal = spaces.canonical_form(net.spec, theta)
-    expected = nets.padded(net, normal.theta, SIZE)
-    found = form_of(nets.padded(net, theta, SIZE))
+
+    @fast_jit
+    def forms(theta: Any) -> tuple[spaces.Canonical, Any]:
+        normal = spaces.canonical_form(net.spec, theta)
+        return normal, spaces.restore(net.spec, normal)
+
+    normal, shares = forms(theta)
+    expected = padded(net, normal.theta)
+    found = form_of(padded(net, theta))
     # One norm for what the outputs read, where leaves have one each.
     norms = np.exp(np.stack([*normal.log_norm.values()]))
     total = np.linalg.norm(norms)
-    shares = spaces.restore(net.spec, normal)
-    last = nets.padded(net, shares, SIZE).last / total
+    last = padded(net, shares).last / total
     assert gap(arrays(found), arrays_of(expected._replace(last=last))) < RTOL
     assert abs(float(found.log_norm) - np.log(total)) < RTOL
     np.testing.assert_allclose(np.linalg.norm(found.chain.last), 1, rtol=1e-12)
@@ -85,19 +102,19 @@ def test_form_forgets_scales(name: str, weights: Any) -> None:
         key: one._replace(perm=jnp.arange(len(one.perm)))
         for key, one in element_of(net.spec, 5).items()
     }
-    moved = spaces.act(net.spec, g, theta)
-    one, other = (form_of(nets.padded(net, t, SIZE)) for t in (theta, moved))
+    moved = fast_jit(functools.partial(spaces.act, net.spec))(g, theta)
+    one, other = (form_of(padded(net, t)) for t in (theta, moved))
     assert gap(arrays(other), arrays(one)) < RTOL
     assert abs(float(one.log_norm - other.log_norm)) < RTOL
     # Controls: the weights did move, and the form did not collapse.
-    assert gap(arrays_of(nets.padded(net, moved, SIZE)), arrays(one)) > 1e-3
+    assert gap(arrays_of(padded(net, moved)), arrays(one)) > 1e-3
     assert float(jnp.max(jnp.abs(one.chain.first))) > 1e-2
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_idempotent(name: str) -> None:
     net = PLAIN[name]
-    one = form_of(nets.padded(net, theta_of(net.spec, 1), SIZE))
+    one = form_of(padded(net, theta_of(net.spec, 1)))
     again = form_of(one.chain)
     assert gap(arrays(again), arrays(one)) < RTOL
 
@@ -107,11 +124,11 @@ def test_free_of_overflow_in_float32(name: str) -> None:
     """Far out of balance, products of layers out of range; no unit is tied."""
     net = PLAIN[name]
     theta = jax.tree.map(lambda x: np.asarray(x, np.float32), theta_of(net.spec, 1))
-    plain = form_of(nets.padded(net, theta, SIZE))
+    plain = form_of(padded(net, theta))
     for number, layer in enumerate(list(theta)[:-1]):
         factor = np.float32(1e12 if number % 2 else 1e-12)
         theta[layer] = jax.tree.map(lambda x, f=factor: x * f, theta[layer])
-    found = form_of(nets.padded(net, theta, SIZE))
+    found = form_of(padded(net, theta))
     assert all(np.all(np.isfinite(x)) for x in arrays(found))
     assert gap(found.chain.first, plain.chain.first) < 1e-5
 
@@ -125,7 +142,7 @@ def test_turns_of_sines_are_taken_out() -> None:
         size = len(one.perm)
         still[name] = one._replace(perm=jnp.arange(size), scale=jnp.ones(size))
     moved = spaces.act(net.spec, still, theta)
-    one, other = (form_of(nets.padded(net, t, SIZE)) for t in (theta, moved))
+    one, other = (form_of(padded(net, t)) for t in (theta, moved))
     assert gap(arrays(other), arrays(one)) < RTOL
     assert gap(moved["layer_01"]["kernel"], theta["layer_01"]["kernel"]) > 1
 
@@ -134,5 +151,5 @@ def test_a_network_that_is_not_finite_is_seen() -> None:
     net = PLAIN["relu"]
     theta = theta_of(net.spec, 0)
     theta["layer_00"]["kernel"] = theta["layer_00"]["kernel"].at[0, 0].set(jnp.nan)
-    form = form_of(nets.padded(net, theta, SIZE))
+    form = form_of(padded(net, theta))
     assert not np.all(np.isfinite(form.chain.first))

@@ -181,9 +181,9 @@ def test_a_network_that_is_not_finite_has_a_form_of_nans(name, form):
     good = run(stack(*[theta] * (1 + len(wrong))))
     found = run(stack(theta, *wrong))
     for x, expected in zip(jax.tree.leaves(found), jax.tree.leaves(good), strict=True):
-        assert jnp.all(jnp.isfinite(expected))
+        assert np.all(np.isfinite(expected))
         np.testing.assert_array_equal(x[0], expected[0])
-        assert jnp.all(jnp.isnan(x[1:]))
+        assert np.all(np.isnan(np.asarray(x)[1:]))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])

@@ -10,6 +10,7 @@ import pytest
 
 from qejax import spaces
 from qejax.spaces import Axis, Leaf, Route, Shift, UnitSpace, WeightSpec, Wire
+from tests.layer_specs import fast_jit
 from tests.registry import MLPS_AND_CNNS, NETS, theta_of
 
 A, B = UnitSpace("a", 2), UnitSpace("b", 3, "sign")
@@ -181,16 +182,18 @@ def test_leaves_know_who_moves_them():
 def test_views_come_back(name):
     spec = NETS[name].net.spec
     theta = theta_of(spec, 0)
-    leaves = spaces.views(spec, theta)
-    assert list(leaves) == [leaf.path for leaf in spec.leaves]
-    assert [x.shape for x in leaves.values()] == [leaf.view for leaf in spec.leaves]
-    back = spaces.from_views(spec, leaves, theta)
-    jax.tree.map(np.testing.assert_array_equal, back, theta)
-    flat = spaces.ravel(spec, theta)
-    assert flat.shape == (spec.num_parameters,)
-    jax.tree.map(
-        np.testing.assert_array_equal, spaces.unravel(spec, flat, theta), theta
-    )
+
+    @fast_jit
+    def both_ways(theta):
+        leaves = spaces.views(spec, theta)
+        assert list(leaves) == [leaf.path for leaf in spec.leaves]
+        assert [x.shape for x in leaves.values()] == [leaf.view for leaf in spec.leaves]
+        flat = spaces.ravel(spec, theta)
+        assert flat.shape == (spec.num_parameters,)
+        return spaces.from_views(spec, leaves, theta), spaces.unravel(spec, flat, theta)
+
+    for back in both_ways(theta):
+        jax.tree.map(np.testing.assert_array_equal, back, theta)
 
 
 def test_unravel_refuses_another_length():
