@@ -17,6 +17,7 @@ from qejax.zoo._fit_many import psnr_of as psnr_of
 from qejax.zoo._generate import Progress as Progress
 from qejax.zoo._generate import generate as generate
 from qejax.zoo._import import ImportProgress as ImportProgress
+from qejax.zoo._import import check_runs as check_runs
 from qejax.zoo._import import import_zoo as import_zoo
 from qejax.zoo._listing import Found as Found
 from qejax.zoo._listing import Listing as Listing
@@ -24,6 +25,7 @@ from qejax.zoo._listing import Problem as Problem
 from qejax.zoo._listing import Weights as Weights
 from qejax.zoo._listing import apart as apart
 from qejax.zoo._listing import loaded as loaded
+from qejax.zoo._manifest import wrong_files as wrong_files
 from qejax.zoo._mixed import MixedBatch as MixedBatch
 from qejax.zoo._mixed import PaddedNormal as PaddedNormal
 from qejax.zoo._mixed import mixed_batches as mixed_batches
@@ -54,6 +56,7 @@ from qejax.zoo._stream import Stream as Stream
 from qejax.zoo._stream import stream as stream
 from qejax.zoo._stream_mixed import stream_mixed as stream_mixed
 from qejax.zoo._train_many import Data as Data
+from qejax.zoo._whole import list_whole as list_whole
 from qejax.zoo._zoo import SPLITS as SPLITS
 from qejax.zoo._zoo import Zoo as Zoo
 from qejax.zoo._zoo import from_vectors as from_vectors
@@ -89,6 +92,7 @@ __all__ = [
     "batches",
     "buckets",
     "check_networks",
+    "check_runs",
     "compare_signals",
     "files",
     "fit",
@@ -99,6 +103,7 @@ __all__ = [
     "in_memory_mixed",
     "keep_accurate",
     "list_prepared",
+    "list_whole",
     "loaded",
     "mixed_batches",
     "mixed_normal_forms",
@@ -117,5 +122,6 @@ __all__ = [
     "stream",
     "stream_mixed",
     "to_vectors",
+    "wrong_files",
     "zoo_config_from_dict",
 ]

@@ -5,7 +5,7 @@ since TFDS decodes all fields of each, one at a time.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,12 +44,19 @@ class Records:
         root: of the zoo.
         entry: of the bucket in the manifest.
         split: a split that has networks.
+        without: shards that are left out, paths below `root`.
 
     Raises:
         ValueError: if what TFDS reads is not as it was written; names the folder.
     """
 
-    def __init__(self, root: Path, entry: dict[str, Any], split: str) -> None:
+    def __init__(
+        self,
+        root: Path,
+        entry: dict[str, Any],
+        split: str,
+        without: Container[str] = (),
+    ) -> None:
         # TFDS takes a second to import.
         import tensorflow_datasets as tfds
         from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -66,7 +73,11 @@ class Records:
             info = builder.info.splits[split]
             # Readers of empty shards are refused.
             full = zip(info.filepaths, info.shard_lengths, strict=True)
-            paths = [str(path) for path, length in full if length]
+            paths = [
+                str(path)
+                for path, length in full
+                if length and f"{entry['folder']}/{Path(path).name}" not in without
+            ]
             self._source: Any = ArrayRecordDataSource(paths) if paths else []
             self._fields = _described(builder.info.features)
             self._count = len(self._source)

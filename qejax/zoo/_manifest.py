@@ -85,7 +85,8 @@ def read_manifest(root: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(
             f"{root}: expected a prepared zoo with a file {MANIFEST}, found none. "
-            f"Make one with zoo.generate or zoo.store."
+            f"Make one of networks that are there with `make_zoo import` "
+            f"(zoo.import_zoo, zoo.store), or of new ones with zoo.generate."
         )
     try:
         manifest = json.loads(path.read_text())
@@ -206,3 +207,41 @@ def check_shards(root: Path, bucket: str, shards: dict[str, str]) -> None:
                 f"SHA-256 {expected[:16]}..., got {got[:16]}... Restore it, or "
                 f"generate the zoo again."
             )
+
+
+def wrong_files(root: str | Path) -> dict[str, dict[str, str]]:
+    """Returns every file of a prepared zoo that is not as it was written.
+
+    Args:
+        root: of the zoo.
+
+    Returns:
+        By bucket, by the path of the file below `root`, what is wrong. Buckets without
+        such files are left out: a whole zoo has none.
+
+    Raises:
+        FileNotFoundError: if the folder has no manifest.
+        ValueError: if the manifest itself is not as it was written.
+    """
+    root = Path(root)
+    wrong: dict[str, dict[str, str]] = {}
+    for bucket, entry in read_manifest(root)["buckets"].items():
+        for name, expected in entry["shards"].items():
+            try:
+                check_shards(root, bucket, {name: expected})
+            except (OSError, ValueError) as error:
+                wrong.setdefault(bucket, {})[name] = str(error)
+    return wrong
+
+
+def inside_zoo(folder: Path) -> Path | None:
+    """Returns the finished zoo that a folder would be in; `None` if there is none."""
+    for parent in folder.absolute().parents:
+        path = parent / MANIFEST
+        try:
+            found = json.loads(path.read_text()) if path.is_file() else None
+        except (OSError, ValueError, RecursionError):
+            continue  # Others have files of this name as well.
+        if isinstance(found, dict) and found.get("format") == FORMAT:
+            return parent
+    return None

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from qejax.zoo._manifest import MANIFEST, read_manifest, versions
+from qejax.zoo._manifest import MANIFEST, inside_zoo, read_manifest, versions
 
 
 def partial_of(out: Path) -> Path:
@@ -27,8 +27,15 @@ def found_before(out: Path, recipe: dict[str, Any]) -> bool:
 
     Raises:
         ValueError: if it was made by another recipe; says which part.
-        FileExistsError: if it holds something that is no zoo.
+        FileExistsError: if it holds something that is no zoo, or is inside of one.
+        NotADirectoryError: if it, or what it is in, is a file.
     """
+    for place in (out, *out.parents):
+        if place.exists() and not place.is_dir():
+            raise NotADirectoryError(
+                f"{out}: expected a folder for a zoo, got a place where {place} is a "
+                f"file. Choose another folder."
+            )
     if (out / MANIFEST).is_file():
         check_same(out, recipe, read_manifest(out)["config"])
         sweep(out)
@@ -37,6 +44,13 @@ def found_before(out: Path, recipe: dict[str, Any]) -> bool:
         raise FileExistsError(
             f"{out}: expected a zoo or nothing, found a folder without {MANIFEST}. "
             f"Choose another folder."
+        )
+    other = inside_zoo(out)
+    if other is not None:
+        # What checks or copies the other zoo would meet files that are none of it.
+        raise FileExistsError(
+            f"{out}: expected a folder outside of other zoos, got one inside of the "
+            f"zoo {other}. Choose another folder."
         )
     return False
 
