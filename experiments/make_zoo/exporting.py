@@ -17,8 +17,13 @@ def run(config: Export, console: Console) -> Path:
         FileNotFoundError: if the zoo is not there.
         FileExistsError: if the directory holds anything.
     """
-    if config.zoo == Path() or not config.address:
-        raise ValueError("expected ZOO and FORMAT:DIR, got less. See --help.")
+    if config.zoo == Path():
+        raise ValueError("ZOO: expected the folder of a prepared zoo, got none.")
+    if not config.address:
+        raise ValueError(
+            f"expected FORMAT:DIR behind {config.zoo}, what to write and where, got "
+            f"none. Give for example safetensors:DIR."
+        )
     found = zoo.list_prepared(config.zoo)
     directory = zoo.formats.export(found, config.address)
     count = sum(map(len, found.listings.values()))

@@ -15,6 +15,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from experiments.make_zoo.showing import print_table
 from experiments.make_zoo.verbs import Import
 from qejax import zoo
 
@@ -53,6 +54,9 @@ def run(config: Import, console: Console) -> Path:
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        # No thread that draws: TFDS is imported below, and its lazy imports replace
+        # `__import__` for a moment, which another thread must not meet.
+        auto_refresh=False,
     )
     with bars:
         total = sum(map(len, found.listings.values()))
@@ -61,7 +65,7 @@ def run(config: Import, console: Console) -> Path:
         def tell(report: zoo.ImportProgress) -> None:
             seconds = time.perf_counter() - start
             speed = f"{report.networks / seconds:,.0f}/s, {report.left_out} left out"
-            bars.update(task, completed=report.networks, speed=speed)
+            bars.update(task, completed=report.networks, speed=speed, refresh=True)
 
         root = zoo.import_zoo(
             found,
@@ -98,9 +102,9 @@ def show(root: Path, console: Console) -> None:
             *(f"{len(entry['splits'][part]):,}" for part in zoo.SPLITS),
             str(entry.get("left_out", 0)),
             split["protocol"],
-            split["sha256"][:12],
+            split["sha256"][:8],
         )
-    console.print(table)
+    print_table(console, table)
     if unlisted:
         console.print(f"{unlisted} more could not even be listed")
     for name, why in problems[:SHOWN]:

@@ -11,15 +11,28 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.make_zoo.histograms import (
+    MOST_BUCKETS,
+    MOST_LABELS,
+    bars,
+    columns_of,
+    plot,
+)
+from experiments.make_zoo.showing import few, print_table
 from experiments.make_zoo.verbs import Inspect
 from qejax import nets, zoo
 
 SHOWN = 5
-"""Of the networks that cannot be used."""
+"""Of the networks that cannot be used, and of many buckets or architectures."""
+
+MOST_NAMES = 12
+"""Of columns that are no labels, and of damaged files."""
 
 AT_ONCE = 256
-BINS = 20
-BARS = " ▁▂▃▄▅▆▇█"
+
+TABLE = "labels.csv"
+RULE = "'class', 'psnr', and what ends in 'accuracy' (shares in [0, 1]) or 'loss'"
+"""Which columns of it are labels."""
 
 
 class Look(NamedTuple):
@@ -43,36 +56,115 @@ def run(config: Inspect, console: Console) -> dict[str, Look]:
         ValueError: if the directory has no format at all; says why.
         FileNotFoundError: if it is not there.
     """
-    found = listed(config)
+    wrong, found = listed(config)
     deadline = time.monotonic() + config.seconds
     looks = {}
     for number, (name, one) in enumerate(found.listings.items(), 1):
         # What a bucket does not take is for those behind it.
         left = (deadline - time.monotonic()) / (len(found.listings) - number + 1)
         looks[name] = look(one, time.monotonic() + left)
-    console.print(_table(found, looks))
-    for name, one in found.listings.items():
-        for line in architectures(one):
-            console.print(f"{name}, {line}", highlight=False)
-        for label, values in one.labels.items():
-            line = f"{name}, {label}: {bars(values)} {_range(values)}"
-            console.print(line, highlight=False)
+    shown = _shown(found)
+    print_table(console, _table(found, looks, shown))
+
+    def tell(line: str) -> None:
+        console.print(line, highlight=False, markup=False)
+
+    tell(_splits(found))
+    for name in shown:
+        for line in architectures(found.listings[name]):
+            tell(f"{name}, {line}")
+    columns = columns_of(found)
+    for label in list(columns)[:MOST_LABELS]:
+        for name, values in columns[label].items():
+            tell(f"{name}, {label}: {bars(values)} {_range(values)}")
+    if len(columns) > MOST_LABELS:
+        tell(f"... and {len(columns) - MOST_LABELS} more labels")
+    for line in _others(config, found):
+        tell(line)
     problems = [*found.problems, *(p for one in looks.values() for p in one.problems)]
     counts = f"{len(problems)} networks cannot be used"
-    console.print(f"{counts}; an import leaves them out" if problems else counts)
+    tell(f"{counts}; an import leaves them out" if problems else counts)
     for problem in problems[:SHOWN]:
-        console.print(f"{problem.name}: {problem.why}", highlight=False, markup=False)
-    plot(found, config.picture)
-    console.print(f"drawn in {config.picture}", highlight=False)
+        tell(f"{problem.name}: {problem.why}")
+    try:
+        zoo.check_runs(found)
+    except ValueError as error:
+        tell(f"an import refuses these splits: {error}")
+    for line in _damage(config, found, wrong):
+        tell(line)
+    if columns:
+        plot(columns, config.picture)
+    tell(f"drawn in {config.picture}" if columns else "no labels: nothing is drawn")
     return looks
 
 
-def listed(config: Inspect) -> zoo.Found:
-    """Returns the networks of a prepared zoo, or of a directory in a public format."""
+def listed(config: Inspect) -> tuple[dict[str, dict[str, str]], zoo.Found]:
+    """Returns what there is: a prepared zoo, or a directory in a public format.
+
+    Returns:
+        By bucket, files of a prepared zoo that are not as they were written, with what
+        is wrong; and the networks of all others.
+    """
     if (Path(config.address) / "manifest.json").is_file():
-        return zoo.list_prepared(config.address)
+        wrong = zoo.wrong_files(config.address)
+        return wrong, zoo.list_whole(config.address, wrong)
     address = zoo.formats.complete(config.address)
-    return zoo.formats.list_networks(address, **config.given())
+    return {}, zoo.formats.list_networks(address, **config.given())
+
+
+def _shown(found: zoo.Found) -> list[str]:
+    """The buckets that are shown one by one; of many, the largest."""
+    listings = found.listings
+    if len(listings) <= MOST_BUCKETS:
+        return list(listings)
+    return sorted(listings, key=lambda name: -len(listings[name]))[:SHOWN]
+
+
+def _splits(found: zoo.Found) -> str:
+    """How the networks of all buckets are split."""
+    listings = found.listings.values()
+    runs = len({run for one in listings for run in one.runs.tolist()})
+    parts = [
+        f"{name} {sum(int((one.split == code).sum()) for one in listings):,}"
+        for name, code in zoo.SPLITS.items()
+    ]
+    total = sum(map(len, listings))
+    return (
+        f"{total:,} networks of {runs:,} training runs; split {found.protocol!r}: "
+        f"{', '.join(parts)}"
+    )
+
+
+def _others(config: Inspect, found: zoo.Found) -> list[str]:
+    """The columns that are no labels, and which would be."""
+    names = list(dict.fromkeys(k for x in found.listings.values() for k in x.hyper))
+    if not names:
+        return []
+    lines = [f"columns that are no labels: {few(names, MOST_NAMES)}"]
+    folder = config.address.partition(":")[2] or config.address
+    if any((Path(place) / TABLE).is_file() for place in (folder, config.address)):
+        lines.append(f"labels of {TABLE} are {RULE}")
+    return lines
+
+
+def _damage(
+    config: Inspect, found: zoo.Found, wrong: dict[str, dict[str, str]]
+) -> list[str]:
+    """What is not whole of a prepared zoo."""
+    lines = [why for files in wrong.values() for why in files.values()]
+    if not lines:
+        return []
+    entries = [zoo.notes(config.address, k) for k in zoo.buckets(config.address)]
+    total = sum(entry["count"] for entry in entries)
+    lost = total - sum(map(len, found.listings.values()))
+    count = (
+        f"{len(lines)} of {sum(len(entry['shards']) for entry in entries)} files are "
+        f"not as they were written; {lost:,} of {total:,} networks are lost with them, "
+        f"what is shown is of the others"
+    )
+    more = len(lines) - MOST_NAMES
+    rest = [f"... and {more} more; `make_zoo verify` names all"] if more > 0 else []
+    return [count, *lines[:MOST_NAMES], *rest]
 
 
 def look(listing: zoo.Listing, deadline: float) -> Look:
@@ -145,71 +237,42 @@ def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _table(found: zoo.Found, looks: dict[str, Look]) -> Table:
+def _table(found: zoo.Found, looks: dict[str, Look], shown: list[str]) -> Table:
     table = Table(box=box.SIMPLE)
     for heading in ("bucket", "networks", "runs", "weights", "looked into", "bad"):
         left = heading == "bucket"
         table.add_column(heading, justify="left" if left else "right", no_wrap=True)
-    for name, one in found.listings.items():
-        seen = looks[name]
+    for name in shown:
+        one, seen = found.listings[name], looks[name]
         table.add_row(
             name,
             f"{len(one):,}",
             f"{len(np.unique(one.runs)):,}",
-            f"{_sizes(one)}, |w| to {seen.largest:.3g}",
+            f"{_sizes([one])}, |w| to {seen.largest:.3g}",
             f"{seen.read:,}",
             f"{len(seen.problems):,}",
+        )
+    rest = [name for name in found.listings if name not in shown]
+    if rest:
+        ones = [found.listings[name] for name in rest]
+        largest = max(looks[name].largest for name in rest)
+        table.add_row(
+            f"... {len(rest)} more",
+            f"{sum(map(len, ones)):,}",
+            f"{len({run for one in ones for run in one.runs.tolist()}):,}",
+            f"{_sizes(ones)}, |w| to {largest:.3g}",
+            f"{sum(looks[name].read for name in rest):,}",
+            f"{sum(len(looks[name].problems) for name in rest):,}",
         )
     return table
 
 
-def _sizes(listing: zoo.Listing) -> str:
-    low, high = listing.sizes.min(), listing.sizes.max()
+def _sizes(listings: list[zoo.Listing]) -> str:
+    low = min(int(one.sizes.min()) for one in listings)
+    high = max(int(one.sizes.max()) for one in listings)
     return f"{high:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def bars(values: np.ndarray) -> str:
-    """Returns a histogram as a line of text, from the least value to the largest.
-
-    Example:
-        >>> bars(np.array([0.0, 0.0, 0.0, 1.0]))[::19]
-        '█▃'
-    """
-    counts, _ = np.histogram(values, bins=BINS)
-    high = max(int(counts.max()), 1)
-    heights = np.ceil(counts / high * (len(BARS) - 1)).astype(int)
-    return "".join(BARS[height] for height in heights)
 
 
 def _range(values: np.ndarray) -> str:
     low, middle, high = (float(q) for q in np.quantile(values, (0, 0.5, 1)))
     return f"{low:.3g} to {high:.3g}, median {middle:.3g}"
-
-
-def plot(found: zoo.Found, path: Path) -> None:
-    """Draws a histogram of every label, buckets side by side."""
-    # Imported here: --help needs no plotting library.
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    labels = list(
-        dict.fromkeys(name for one in found.listings.values() for name in one.labels)
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure, axes = plt.subplots(
-        1, max(len(labels), 1), figsize=(4 * max(len(labels), 1), 3), squeeze=False
-    )
-    for axis, label in zip(axes[0], labels, strict=False):
-        columns = {
-            name: one.labels[label]
-            for name, one in found.listings.items()
-            if label in one.labels
-        }
-        axis.hist(list(columns.values()), bins=BINS, label=list(columns))
-        axis.set_xlabel(label)
-        axis.set_ylabel("networks")
-        axis.legend()
-    figure.savefig(path, dpi=120, bbox_inches="tight")
-    plt.close(figure)

@@ -49,7 +49,8 @@ def run(config: Verify, console: Console) -> dict[str, Verified]:
     """
     if config.zoo == Path():
         raise ValueError("ZOO: expected the folder of a prepared zoo, got none.")
-    found = zoo.list_prepared(config.zoo)
+    _check_files(config, console)
+    found = zoo.list_prepared(config.zoo, verify=False)
     files = sum(len(zoo.notes(config.zoo, name)["shards"]) for name in found.listings)
     total = sum(map(len, found.listings.values()))
     console.print(f"{files} files with their checksums, {total:,} networks as listed")
@@ -65,6 +66,22 @@ def run(config: Verify, console: Console) -> dict[str, Verified]:
         else:
             done[name] = _scored(name, parts, config, console)
     return done
+
+
+def _check_files(config: Verify, console: Console) -> None:
+    """Names every file that is not as it was written, before it raises."""
+    wrong = zoo.wrong_files(config.zoo)
+    lines = [why for files in wrong.values() for why in files.values()]
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
+    if lines:
+        names = zoo.buckets(config.zoo)
+        total = sum(len(zoo.notes(config.zoo, name)["shards"]) for name in names)
+        raise ValueError(
+            f"{config.zoo}: expected {total} files as they were written, got "
+            f"{len(lines)} that are not, named above. `make_zoo inspect` shows what is "
+            f"whole."
+        )
 
 
 def _some(listing: zoo.Listing, count: int) -> zoo.Listing:

@@ -44,9 +44,14 @@ def list_whole(root: str | Path, wrong: Mapping[str, Collection[str]]) -> Found:
             problems.append(Problem(name, why))
             continue
         try:
-            listings[name] = _bucket(root, entry, without)
+            listing = _bucket(root, entry, without)
         except ValueError as error:
             problems.append(Problem(name, str(error)))
+            continue
+        if len(listing):
+            listings[name] = listing
+        else:
+            problems.append(Problem(name, "no file that has networks is whole"))
     protocol = "; ".join(sorted(protocols))
     return Found(listings, tuple(problems), protocol, "make the zoo again")
 

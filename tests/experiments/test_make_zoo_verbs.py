@@ -177,7 +177,8 @@ BAD = {
     "inspect nowhere": "or a directory, found none",
     "verify": "ZOO: expected the folder of a prepared zoo",
     "verify nowhere": "expected a prepared zoo with a file manifest.json",
-    "export": "expected ZOO and FORMAT:DIR",
+    "export": "ZOO: expected the folder of a prepared zoo",
+    "export nowhere": "expected FORMAT:DIR behind nowhere, what to write and where",
 }
 
 
