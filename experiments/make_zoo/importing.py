@@ -37,6 +37,8 @@ def run(config: Import, console: Console) -> Path:
         raise ValueError(f"--memory: expected MiB from 1, got {config.memory}.")
     kind, _, folder = address.partition(":")
     found = zoo.formats.list_networks(address, **config.given())
+    if config.mixed:
+        found = zoo.joined(found)
     options = {name: _plain(value) for name, value in sorted(config.given().items())}
     recipe = {
         "import": {
@@ -62,7 +64,11 @@ def run(config: Import, console: Console) -> Path:
         total = sum(map(len, found.listings.values()))
         task = bars.add_task("importing", total=total, speed="")
 
+        new = False
+
         def tell(report: zoo.ImportProgress) -> None:
+            nonlocal new
+            new = True
             seconds = time.perf_counter() - start
             speed = f"{report.networks / seconds:,.0f}/s, {report.left_out} left out"
             bars.update(task, completed=report.networks, speed=speed, refresh=True)
@@ -75,6 +81,8 @@ def run(config: Import, console: Console) -> Path:
             memory=config.memory << 20,
             progress=tell,
         )
+    if not new:
+        console.print(f"{root} is there already, of these files; nothing was written")
     show(root, console)
     return root
 

@@ -57,11 +57,13 @@ class Import(Options):
     Attributes:
         address: FORMAT:DIR, or DIR alone if one format fits.
         out: folder of the prepared zoo.
+        mixed: makes one bucket of all architectures, which one metanetwork reads.
         memory: MiB for weights and what is made of them while they are read.
     """
 
     address: Address = ""
     out: Place = Path()
+    mixed: bool = False
     memory: int = 256
 
 

@@ -19,6 +19,7 @@ from qejax.zoo._generate import generate as generate
 from qejax.zoo._import import ImportProgress as ImportProgress
 from qejax.zoo._import import check_runs as check_runs
 from qejax.zoo._import import import_zoo as import_zoo
+from qejax.zoo._joined import joined as joined
 from qejax.zoo._listing import Found as Found
 from qejax.zoo._listing import Listing as Listing
 from qejax.zoo._listing import Problem as Problem
@@ -101,6 +102,7 @@ __all__ = [
     "generate",
     "import_zoo",
     "in_memory_mixed",
+    "joined",
     "keep_accurate",
     "list_prepared",
     "list_whole",

@@ -8,7 +8,7 @@ stopped, to the same bytes. `OUT` appears when everything is there.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,7 +72,8 @@ def import_zoo(
         out: the folder; read it with `read` or `stream`.
         recipe: where it comes from, of JSON types; written into the manifest.
         files: that the networks are read from. If their names, sizes or times change
-            before the zoo is finished, it is not gone on with.
+            before the zoo is finished, it is not gone on with; if what is in them does
+            afterwards, the zoo is another one.
         memory: bytes for weights and what is made of them; what lists the networks
             (ids, labels, hyper-parameters: about 1 kB each) comes on top.
         progress: called after every shard.
@@ -85,7 +86,8 @@ def import_zoo(
     Raises:
         ValueError: if there is no network that can be used; if a training run is in two
             splits; if `out` or its unfinished form are of something else; says what.
-        FileExistsError: if `out` holds something that is no zoo.
+        FileExistsError: if `out` holds something that is no zoo, or is inside of one.
+        NotADirectoryError: if `out`, or what it is in, is a file.
     """
     out = Path(out)
     for name in found.listings:
@@ -94,9 +96,11 @@ def import_zoo(
     found = found._replace(
         listings={name: _with_runs(one) for name, one in found.listings.items()}
     )
+    files = sorted(files)
     recipe = recipe | {
         "protocol": found.protocol,
         "listing_sha256": listing_digest(found),
+        "contents_sha256": _contents_digest(files),
     }
     if found_before(out, recipe):
         return out
@@ -270,6 +274,20 @@ def listing_digest(found: Found) -> str:
             total.update(f"{key}:{column.dtype.str}:".encode())
             total.update(np.ascontiguousarray(column).tobytes())
     total.update(named(problem.name for problem in found.problems).encode())
+    return total.hexdigest()
+
+
+def _contents_digest(files: Sequence[Path]) -> str:
+    """The SHA-256 of all that is in the files; their names are in the listing.
+
+    Reading is cheap beside importing, and tells networks that were trained again.
+    """
+    total = hashlib.sha256()
+    for path in files:
+        try:
+            total.update(sha256(path).encode())
+        except OSError:  # its network is one of those that cannot be used
+            total.update(b"cannot be read")
     return total.hexdigest()
 
 

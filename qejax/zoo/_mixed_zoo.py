@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from qejax.nets import Network, PadSize
-from qejax.zoo._listing import Listing, check_which, chunks
+from qejax.zoo._joined import MIXED_BUCKET, joined
+from qejax.zoo._listing import Found, Listing, check_which, chunks, listed
 from qejax.zoo._mixed import MixedBatch, mixed_batches
 from qejax.zoo._mixed_normal import MixedNormal
 from qejax.zoo._prepared import list_prepared
@@ -181,11 +182,10 @@ def mixed_of(zoos: Mapping[str, Zoo]) -> MixedZoo:
     """Returns zoos of one architecture each as one of mixed architectures.
 
     Args:
-        zoos: by name, such as `read_all` returns them; names of networks begin with
-            that of their zoo. Labels and hyper-parameters are those that all have.
+        zoos: by name, such as `read_all` returns them; see `joined`.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none; as `joined`.
 
     Example:
         >>> from qejax import nets
@@ -199,20 +199,6 @@ def mixed_of(zoos: Mapping[str, Zoo]) -> MixedZoo:
     """
     if not zoos:
         raise ValueError("mixed_of: expected at least one zoo, got none.")
-    every = list(zoos.values())
-
-    def joined(columns: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        names = [name for name in columns[0] if all(name in x for x in columns)]
-        return {name: np.concatenate([x[name] for x in columns]) for name in names}
-
-    ids = [f"{name}/{one}" for name, zoo in zoos.items() for one in zoo.ids.tolist()]
-    return MixedZoo(
-        networks=tuple(zoo.network for zoo in every),
-        which=np.repeat(np.arange(len(every)), [len(zoo) for zoo in every]),
-        vectors=[vector for zoo in every for vector in zoo.vectors()],
-        labels=joined([zoo.labels for zoo in every]),
-        hyper=joined([zoo.hyper for zoo in every]),
-        split=np.concatenate([zoo.split for zoo in every]),
-        source="; ".join(dict.fromkeys(zoo.source for zoo in every)),
-        ids=np.array(ids),
-    )
+    listings = {name: listed(one) for name, one in zoos.items()}
+    found = joined(Found(listings, (), "stored", ""))
+    return in_memory_mixed(found.listings[MIXED_BUCKET])

@@ -57,6 +57,9 @@ def test_import_inspect_verify_export(
     assert status == 0
     assert "1 more could not even be listed" in text
     assert "left out: run_3: " in text
+    assert "nothing was written" not in text
+    status, text = call(f"import small_cnn_zoo:{cnns} {out}", capsys)
+    assert (status, "is there already, of these files; nothing" in text) == (0, True)
     assert zoo.buckets(out) == ("relu", "tanh")
     assert sorted(zoo.read(out, "relu").ids) == ["run_0", "run_2"]
     assert zoo.recipe(out)["import"] == {
@@ -81,6 +84,18 @@ def test_import_inspect_verify_export(
         assert set(one.hyper) == set(want.hyper)
     status, text = call(f"export {out} small_cnn_zoo:{back}", capsys)
     assert (status, "expected a new or empty folder to export" in text) == (2, True)
+
+
+def test_all_architectures_may_be_one_bucket(
+    tmp_path: Path, cnns: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "zoo"
+    status, text = call(f"import {cnns} {out} --mixed", capsys)
+    assert (status, "mixed" in text) == (0, True), text
+    found = zoo.read_mixed(out)
+    assert [net.config.activation[0] for net in found.networks] == ["relu", "tanh"]
+    (batch,) = zoo.stream_mixed(out, "test", len(found.rows("test")))
+    assert np.all(batch.there)
 
 
 def test_every_checkpoint_is_imported_and_runs_stay_together(

@@ -229,11 +229,29 @@ def test_another_zoo_is_never_gone_on_with(
     other, source = tmp_path / "other", tmp_path / "file"
     source.write_text("a")
     unfinished(other, monkeypatch, files=[source])
-    source.write_text("ab")
+    os.utime(source, (1, 1))
     with pytest.raises(ValueError, match="holds another zoo: files_sha256"):
+        zoo.import_zoo(some(), other, RECIPE, files=[source])
+    source.write_text("ab")
+    with pytest.raises(ValueError, match="holds another zoo: contents_sha256"):
         zoo.import_zoo(some(), other, RECIPE, files=[source])
     shutil.rmtree(tmp_path / "other.partial")
     assert zoo.import_zoo(some(), other, RECIPE, files=[source]) == other
+
+
+def test_a_finished_zoo_is_that_of_its_files(tmp_path: Path) -> None:
+    """Networks that were trained again are others, however they are named."""
+    out, source = tmp_path / "zoo", tmp_path / "file"
+    source.write_text("a")
+    zoo.import_zoo(some(), out, RECIPE, files=[source])
+    os.utime(source, (1, 1))
+    assert zoo.import_zoo(some(), out, RECIPE, files=[source]) == out
+    moved = source.rename(tmp_path / "elsewhere")
+    assert zoo.import_zoo(some(), out, RECIPE, files=[moved]) == out
+    for text in ("b", None):
+        moved.unlink() if text is None else moved.write_text(text)
+        with pytest.raises(ValueError, match="holds another zoo: contents_sha256"):
+            zoo.import_zoo(some(), out, RECIPE, files=[moved])
 
 
 def test_what_cannot_be_imported(tmp_path: Path) -> None:
