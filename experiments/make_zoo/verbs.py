@@ -31,6 +31,7 @@ class Options:
         prefix: of the folders of fits, NFN SIREN.
         network: JSON file of a `NetConfig`, for files that do not say what they are.
         activation: of networks whose files do not say.
+        part: of a checkpoint that holds several networks, such as `ema`.
     """
 
     protocol: str | None = None
@@ -42,6 +43,7 @@ class Options:
     prefix: str | None = None
     network: Path | None = None
     activation: str | None = None
+    part: str | None = None
 
     def given(self) -> dict[str, Any]:
         """Returns what was given, by name."""

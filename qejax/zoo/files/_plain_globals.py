@@ -24,6 +24,13 @@ def _dictionary(arguments: tuple[Any, ...]) -> dict[Any, Any]:
     raise Unfit("a dictionary that is made empty", arguments)
 
 
+def _counter(arguments: tuple[Any, ...]) -> dict[Any, Any]:
+    match arguments:
+        case () | (dict(),):  # counts of a schedule, which no field has
+            return {}
+    raise Unfit("a counter that is made of a dictionary", arguments)
+
+
 def _encode(arguments: tuple[Any, ...]) -> bytes:
     match arguments:
         case (str(text), str(encoding)) if encoding in ("latin1", "latin-1"):
@@ -66,11 +73,21 @@ def _part(key: str) -> Callable[[tuple[Any, ...]], Built]:
 
 _NODES = "Any String Path Integer Bytes Float Boolean Enum"
 _TYPES = "object bool int long float str unicode bytes list tuple dict"
+_LIGHTNING = (
+    "pytorch_lightning.utilities.parsing",
+    "lightning.pytorch.utilities.parsing",
+    "lightning_fabric.utilities.data",
+    "lightning.fabric.utilities.data",
+)
 _TYPING = "Any Dict List Optional Tuple Union"
 
 PLAIN: dict[str, Make | None] = {
     "collections OrderedDict": _dictionary,
     "collections defaultdict": _dictionary,
+    "collections Counter": _counter,
+    "argparse Namespace": record,
+    **{f"{module} AttributeDict": _dictionary for module in _LIGHTNING},
+    "torch device": _dropped,
     "_codecs encode": _encode,
     **{f"{m} bytes": _bytes for m in ("builtins", "__builtin__")},
     **{f"{m} bytearray": _bytes for m in ("builtins", "__builtin__")},

@@ -47,7 +47,13 @@ class Records:
                 f"{path}: expected records of different names, got {len(names)} with "
                 f"{len(self._sizes)} names. Do not use the file."
             )
-        packed = [n.filename for n in infos if n.compress_type != zipfile.ZIP_STORED]
+        # Of a stored record both sizes are one, and `zipfile` makes room for the other.
+        packed = [
+            info.filename
+            for info in infos
+            if info.compress_type != zipfile.ZIP_STORED
+            or info.compress_size != info.file_size
+        ]
         total = sum(self._sizes.values())
         if packed or total > size:
             raise ValueError(

@@ -102,6 +102,7 @@ def column(texts: list[str]) -> np.ndarray:
 
 
 def _open(path: Path) -> IO[str]:
+    # Excel begins a table with a mark of the order of bytes: it is no part of a name.
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", newline="", encoding="utf-8")
-    return path.open(newline="", encoding="utf-8")
+        return gzip.open(path, "rt", newline="", encoding="utf-8-sig")
+    return path.open(newline="", encoding="utf-8-sig")

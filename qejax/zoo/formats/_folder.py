@@ -23,9 +23,11 @@ import numpy as np
 from qejax import nets
 from qejax.nets import NetConfig, Network
 from qejax.zoo._listing import Found, Listing, Problem, Weights, vectors_of
-from qejax.zoo.files import FILES, Stored, find_files
+from qejax.zoo.files import FILES, find_files
 from qejax.zoo.formats._checkpoints import ALL, asked
 from qejax.zoo.formats._infer import STATED, network_of, stated_network, to_vector
+from qejax.zoo.formats._part import choices, weights_of
+from qejax.zoo.formats._runs import runs_of
 from qejax.zoo.formats._table import Known, codes_of, known_of
 
 KINDS: dict[str, tuple[str, ...]] = {
@@ -55,6 +57,7 @@ def list_folder(
     split_seed: int = 0,
     cut_off: float = 0.0,
     protocol: str | None = None,
+    part: str | None = None,
 ) -> Found:
     """Lists the networks in a folder of files of one kind.
 
@@ -67,12 +70,15 @@ def list_folder(
         network: JSON file of the configuration of all networks, where the folder does
             not say.
         activation: of networks whose configuration is nowhere.
-        checkpoint: number of the folder of a checkpoint (`RUN/NUMBER`); `None` takes
-            the last of every run, "all" every one.
+        checkpoint: number of a checkpoint, see `_runs`, and for orbax of its folder
+            (`RUN/NUMBER`); "all" takes every one. `None` takes the last of every run
+            by orbax, and all other files.
         split_seed: of the protocol "clean".
         cut_off: networks below this `test_accuracy` are left out before the split.
         protocol: "clean" splits runs of the whole folder at random; "stored" is what
             the table says, and the default where it says so.
+        part: dotted name of the network in files that hold several; by default what
+            is left of a file without optimizers, random numbers and counts.
 
     Returns:
         Buckets `networks`, or `KIND_DIGEST` by configuration if there are several.
@@ -93,7 +99,7 @@ def list_folder(
     for at, place in enumerate(known.kept):
         file = files[place]
         try:
-            found = _network(directory, file, given, activation)
+            found = _network(directory, file, given, activation, part)
         except ValueError as error:
             problems.append(Problem(file.name, str(error)))
             continue
@@ -104,7 +110,7 @@ def list_folder(
     protocol, codes = codes_of(directory, known, protocol, split_seed)
     listings = {
         (_bucket(key) if len(configs) > 1 else "networks"): _listing(
-            kind, directory, files, known, found, rows, codes
+            kind, directory, files, known, found, rows, codes, part
         )
         for key, (found, rows) in sorted(configs.items())
     }
@@ -115,23 +121,25 @@ def list_folder(
 def _files(kind: str, directory: Path, checkpoint: str | int | None) -> list[_File]:
     """The files of a kind by name; of a run the checkpoints that are asked for."""
     found: list[_File] = []
-    for path, own in find_files(directory).items():
-        if own not in KINDS[kind]:
-            continue
-        name = _name(path, own, directory)
+    paths = {p: own for p, own in find_files(directory).items() if own in KINDS[kind]}
+    names = [_name(path, own, directory) for path, own in paths.items()]
+    runs = runs_of(names, directory.name)
+    for (path, own), name, (run, step) in zip(paths.items(), names, runs, strict=True):
         parts = name.split("/")
         # A numbered folder, with perhaps one item in it, is a checkpoint of a run.
-        numbers = [at for at, part in enumerate(parts) if part.isdecimal()]
-        at = numbers[-1] if numbers and own == "orbax" else len(parts)
-        run, step = "/".join(parts[:at]) or directory.name, -1
-        if at < len(parts):
-            step = int(parts[at])
+        numbers = [at for at, p in enumerate(parts) if p.isdecimal() and len(p) < 19]
+        if numbers and own == "orbax":
+            run = "/".join(parts[: numbers[-1]]) or directory.name
+            step = int(parts[numbers[-1]])
         found.append(_File(path, own, name, run, step))
     if not found:
         raise FileNotFoundError(
             f"{directory}: expected networks in files of kind {kind!r}, found none."
         )
     wanted = asked("a folder", checkpoint)
+    if wanted is None and kind != "orbax":
+        # A name may say `step` of what is no checkpoint: it leaves nothing out.
+        wanted = ALL
     if wanted == ALL:
         return found
     last: dict[str, int] = {}
@@ -140,7 +148,8 @@ def _files(kind: str, directory: Path, checkpoint: str | int | None) -> list[_Fi
     kept = [
         file
         for file in found
-        if file.step in ((last[file.run],) if wanted is None else (-1, wanted))
+        if file.step == (last[file.run] if wanted is None else wanted)
+        or last[file.run] < 0
     ]
     if not kept:
         raise ValueError(
@@ -192,28 +201,37 @@ def _given(path: Path) -> NetConfig:
 
 
 def _network(
-    directory: Path, file: _File, given: NetConfig | None, activation: str | None
+    directory: Path,
+    file: _File,
+    given: NetConfig | None,
+    activation: str | None,
+    part: str | None,
 ) -> Network:
     """Which network a file holds, whose weights have been seen to fit it."""
     stored, config = FILES[file.kind].read(file.path), given
+    tensors = weights_of(str(file.path), stored.tensors, part)
     for folder in file.path.relative_to(directory).parents:
         config = config or stated_network(directory / folder / STATED, stored.fields)
     ordered = FILES[file.kind].ordered
     options = {} if activation is None else {"activation": activation}
-    found = network_of(
-        stored.tensors,
-        network=None if config is None else nets.build(config.to_dict()),
-        ordered=ordered,
-        where=str(file.path),
-        **options,
-    )
-    _vector(found, stored, file)
+    try:
+        found = network_of(
+            tensors,
+            network=None if config is None else nets.build(config.to_dict()),
+            ordered=ordered,
+            where=str(file.path),
+            **options,
+        )
+        to_vector(found, tensors, ordered=ordered, where=str(file.path))
+    except ValueError as error:
+        several = choices(tensors)
+        if not several:
+            raise
+        raise ValueError(
+            f"{error} If a part of {several[:8]} is the network, choose it with --part "
+            f"NAME."
+        ) from error
     return found
-
-
-def _vector(network: Network, stored: Stored, file: _File) -> np.ndarray:
-    ordered = FILES[file.kind].ordered
-    return to_vector(network, stored.tensors, ordered=ordered, where=str(file.path))
 
 
 def _bucket(key: str) -> str:
@@ -228,13 +246,16 @@ def _listing(
     network: Network,
     rows: list[int],
     codes: np.ndarray,
+    part: str | None,
 ) -> Listing:
     own = [files[known.kept[at]] for at in rows]
     by_path = {file.path: file for file in own}
 
     def vector(path: Path) -> np.ndarray:
         file = by_path[path]
-        return _vector(network, FILES[file.kind].read(path), file)
+        row, where = FILES[file.kind], str(path)
+        tensors = weights_of(where, row.read(path).tensors, part)
+        return to_vector(network, tensors, ordered=row.ordered, where=where)
 
     def read(asked: np.ndarray) -> Weights:
         paths = [own[at].path for at in asked]
@@ -248,7 +269,7 @@ def _listing(
         ids=np.array([file.name for file in own], str),
         runs=known.runs[rows],
         labels={name: x[rows] for name, x in known.labels.items()},
-        hyper={name: x[rows] for name, x in known.hyper.items()} | dict(steps),
+        hyper=dict(steps) | {name: x[rows] for name, x in known.hyper.items()},
         split=codes[rows],
         source=f"{kind}:{directory.name}",
         read=read,

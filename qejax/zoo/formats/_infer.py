@@ -12,6 +12,9 @@ from qejax.nets import CNNConfig, CoordinateConfig, MLPConfig, NetConfig, Networ
 from qejax.spaces import Leaf
 from qejax.zoo.files._bounds import MAX_TEXT, open_file
 from qejax.zoo.formats._layer_order import (
+    STATED as GIVEN,
+)
+from qejax.zoo.formats._layer_order import (
     FileLayer,
     Kernel,
     grouped,
@@ -56,8 +59,9 @@ def network_of(
 
     Dense layers make an `mlp`, convolutions and one dense layer a `cnn`. What weights
     cannot tell is asked for: the activation, and strides, padding and head of
-    convolutions, `image=(height, width)` as well where maps are flattened. Pooling,
-    branches and norms are no part of these networks: pass `network`.
+    convolutions, `image=(height, width)` as well where maps are flattened. Pools and
+    hidden dense layers behind convolutions, and networks of other kinds, are read where
+    `network` says them.
 
     Args:
         tensors: by name, as PyTorch, Flax, Keras or this package names them.
@@ -97,7 +101,7 @@ def network_of(
     if missing:
         raise ValueError(
             f"{where}: tensors of a network of kind {found['kind']!r} do not tell its "
-            f"{missing}, got none. Pass {', '.join(f'{name}=...' for name in missing)}."
+            f"{missing}, got none. {_ask(missing)}"
         )
     try:
         return nets.build({**found, **fields})
@@ -106,6 +110,16 @@ def network_of(
             f"{where}: tensors of shapes {found} should make a network with {fields}, "
             f"got: {error}"
         ) from error
+
+
+def _ask(missing: list[str]) -> str:
+    """How to tell what is missing."""
+    alone = "Give --activation NAME, or " if missing == ["activation"] else "Give "
+    python = ", ".join(f"{name}=..." for name in missing)
+    return (
+        f"{alone}the whole network with --network FILE, or network.json beside the "
+        f"file: nets.NetConfig.to_dict() in JSON; to network_of in Python {python}."
+    )
 
 
 def _known(where: str, kernels: list[Kernel]) -> dict[str, Any]:
@@ -117,8 +131,9 @@ def _known(where: str, kernels: list[Kernel]) -> dict[str, Any]:
     if len(kernels) - len(convolutions) != 1:
         raise ValueError(
             f"{where}: expected convolutions and one dense layer, got "
-            f"{len(convolutions)} and {len(kernels) - len(convolutions)}. No kind of "
-            f"network here has these: see qejax.nets."
+            f"{len(convolutions)} and {len(kernels) - len(convolutions)}. Pools and "
+            f"hidden dense layers (pools, hidden of nets.cnn) are told by no tensor: "
+            f"give the network with --network FILE, or network.json beside the file."
         )
     return {
         "kind": "cnn",
@@ -212,14 +227,15 @@ def to_vector(
         order = [layers.get(names.get(layer, layer)) for layer in wanted]
         order = [layer or FileLayer("", {}) for layer in order]
     elif isinstance(network.config, _CHAINS):
-        order = in_order(where, layers, style, ordered)
+        order = in_order(where, layers, style, ordered, GIVEN)
     elif ordered:
         order = list(layers.values())
     else:
         raise ValueError(
             f"{where}: expected tensors that are named as those of the network, "
             f"{list(wanted)[:3]}..., since the file keeps no order, got "
-            f"{list(layers)[:3]}... Pass names={{ours: theirs}}."
+            f"{list(layers)[:3]}... Rename them as nets.build(config).spec does; "
+            f"to_vector in Python takes names={{ours: theirs}}."
         )
     placed = {layer.name for layer in order[: len(wanted)]}
     over = [name for name in layers if name not in placed]
@@ -252,7 +268,8 @@ def _placed(
         raise ValueError(
             f"{where}: layer {layer.name!r} should have {list(own)}, got "
             f"{list(layer.tensors)}: {over or short} has no place or is not there. "
-            f"Give the network that has these weights, or names={{ours: theirs}}."
+            f"Give the network that has these weights with --network FILE; to_vector "
+            f"in Python takes names={{ours: theirs}}."
         )
     return [
         (leaf, layer.tensors.get(kind), f"{layer.name}.{kind}")

@@ -14,6 +14,16 @@ from qejax.zoo.formats._naming import (
     split_name,
 )
 
+STATE = (
+    "Say what the network is: --network FILE, or network.json beside the file, with "
+    "what nets.NetConfig.to_dict() returns, in JSON."
+)
+STATED = (
+    "The network that is given has such layers alone: see that it is the right one, "
+    "and save its weights alone, or name their part with --part NAME."
+)
+"""What to do about a layer, before and after somebody said what the network is."""
+
 MAX_FAMILIES = 7
 """Of layers that are named differently, in files that keep no order."""
 
@@ -47,8 +57,14 @@ def grouped(tensors: Mapping[str, np.ndarray]) -> dict[str, FileLayer]:
     return layers
 
 
-def kernel_of(where: str, layer: FileLayer, style: str) -> Kernel:
+def kernel_of(where: str, layer: FileLayer, style: str, advice: str = STATE) -> Kernel:
     """Returns the sizes of a dense or convolution layer.
+
+    Args:
+        where: the file, for messages.
+        layer: of it.
+        style: of its names.
+        advice: what to do if it is none.
 
     Raises:
         ValueError: if it is none, or has further tensors; says what to do.
@@ -73,8 +89,7 @@ def kernel_of(where: str, layer: FileLayer, style: str) -> Kernel:
     shapes = {kind: tensor.shape for kind, tensor in layer.tensors.items()}
     raise ValueError(
         f"{where}: expected dense layers and convolutions, with or without bias, got "
-        f"{layer.name!r} with {shapes}. Say what the network is: put network.json, a "
-        f"configuration as nets.NetConfig.to_dict() returns it, beside the file."
+        f"{layer.name!r} with {shapes}. {advice}"
     )
 
 
@@ -93,18 +108,25 @@ def chained(kernels: Sequence[Kernel]) -> bool:
 
 
 def in_order(
-    where: str, layers: Mapping[str, FileLayer], style: str, ordered: bool
+    where: str,
+    layers: Mapping[str, FileLayer],
+    style: str,
+    ordered: bool,
+    advice: str = STATE,
 ) -> list[FileLayer]:
     """Returns the layers of a chain as they are computed.
 
     Layers that differ in their numbers alone come in the order of these: `Dense_2`
     before `Dense_10`. Beyond that, a file that keeps the order of the model is
     believed; of one that does not, the only order in which shapes fit is taken.
+    `advice` is what to do about a layer that is none of a chain.
 
     Raises:
         ValueError: if a layer is none of a chain, or there is not one such order.
     """
-    kernels = {name: kernel_of(where, layer, style) for name, layer in layers.items()}
+    kernels = {
+        name: kernel_of(where, layer, style, advice) for name, layer in layers.items()
+    }
     families: dict[str, list[str]] = {}
     for name in layers:
         families.setdefault(family(name), []).append(name)
@@ -121,8 +143,7 @@ def in_order(
         found = f"{len(fitting)} orders" if len(orders) != 1 else _break(kernels)
         raise ValueError(
             f"{where}: expected layers of which each reads what the one before it "
-            f"writes, in one order only, got {found}. Number the layers, or say what "
-            f"the network is with network.json beside the file."
+            f"writes, in one order only, got {found}. Number the layers. {advice}"
         )
     return [layers[name] for name in fitting[0]]
 

@@ -22,6 +22,7 @@ from qejax.zoo.formats._peft_files import (
     read_peft,
     write_peft,
 )
+from qejax.zoo.formats._runs import runs_of
 from qejax.zoo.formats._table import TABLE, codes_of, known_of, write_table
 
 
@@ -60,7 +61,8 @@ def list_peft(
             f"{directory}: expected folders with {CONFIG}, as PEFT saves adapters, "
             f"found none."
         )
-    known, problems = known_of(directory, names, names)
+    runs = [run.name for run in runs_of(names, directory.name)]
+    known, problems = known_of(directory, names, runs)
     buckets: dict[str, tuple[Lora, list[int], list[PeftFolder]]] = {}
     for at, place in enumerate(known.kept):
         try:

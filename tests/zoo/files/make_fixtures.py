@@ -5,6 +5,7 @@ says what must be read.
 """
 
 import argparse
+import collections
 import datetime
 import importlib
 import io
@@ -141,10 +142,37 @@ def with_torch() -> None:
         (FIXTURES / "wild_park_plain.pt").write_bytes(content.getvalue())
 
 
+def with_training() -> None:
+    """Checkpoints that training goes on from, with and without averaged weights."""
+    torch = importlib.import_module("torch")
+    net = torch.nn.Sequential(
+        torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2)
+    )
+    optimizer = torch.optim.Adam(net.parameters())
+    net(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(numbers(17)), net.parameters())
+    saved = {
+        "epoch": 3,
+        "model_state_dict": net.state_dict(),
+        "optimizer_state_dict": optimizer.state_dict(),
+        "scheduler": {"milestones": collections.Counter([5, 9])},
+        "loss": torch.tensor(0.5),
+        "rng_state": torch.get_rng_state()[:8].clone(),
+        "args": argparse.Namespace(lr=0.125, device=torch.device("cpu"), layers=[3]),
+    }
+    torch.save(saved, FIXTURES / "training.pt")
+    averaged = {name: 2 * x for name, x in net.state_dict().items()}
+    torch.save({"model": net.state_dict(), "ema": averaged}, FIXTURES / "averaged.pt")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("software", choices=["numpy", "torch"])
-    if parser.parse_args().software == "torch":
-        with_torch()
-    else:
-        with_numpy(f"numpy{np.__version__.split('.')[0]}")
+    parser.add_argument("software", choices=["numpy", "torch", "training"])
+    match parser.parse_args().software:
+        case "torch":
+            with_torch()
+        case "training":
+            with_training()
+        case _:
+            with_numpy(f"numpy{np.__version__.split('.')[0]}")

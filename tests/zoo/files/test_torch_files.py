@@ -318,6 +318,12 @@ def test_archives_that_grow_are_not_read(path: Path) -> None:
         ValueError, match=r"are not compressed and fit into .* got 1000"
     ):
         read_state(path)
+    # Nor is one whose two sizes differ, for which room would be made.
+    whole = bytearray(write(path, {"a": tensor()}, ONES).read_bytes())
+    whole[whole.index(b"PK\x01\x02") + 20 + 3] = 64
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match=r"not compressed and fit into .* got"):
+        read_state(path)
     # Not compressed, it says, but of a size that the file does not have.
     whole = bytearray(write(path, {"a": tensor()}, ONES).read_bytes())
     entry = whole.rindex(b"PK\x01\x02")

@@ -205,7 +205,7 @@ def zeros(**shapes: tuple[int, ...]) -> dict[str, np.ndarray]:
         (zeros(a__weight=(3, 3), b__weight=(3, 3)), "one order only, got 2 orders"),
         (zeros(a__weight=(3, 2), b__kernel=(3, 2)), "weights that are called 'weight'"),
         (zeros(a__data=(3, 2)), "weights that are called 'weight'"),
-        (zeros(a__weight=(3, 2, 1, 1)), "one dense layer, got 1 and 0. No kind"),
+        (zeros(a__weight=(3, 2, 1, 1)), "one dense layer, got 1 and 0. Pools"),
         (
             zeros(**{f"{c}__weight": (3, 3) for c in "abcdefgh"}),
             "one order only, got 0",
