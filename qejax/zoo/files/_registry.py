@@ -24,7 +24,7 @@ class FileKind(NamedTuple):
     """How files of a kind are found, read and written.
 
     Attributes:
-        suffixes: ends of the names of its files.
+        suffixes: ends of the names of its files, in small letters or capitals.
         markers: for kinds that are folders, files in them of which one is there.
         read: `path -> Stored`.
         write: `(path, tensors, fields)`, or `None`.
@@ -49,7 +49,9 @@ FILES: dict[str, FileKind] = {
     "npz": FileKind((".npz",), (), read_npz, write_npz, True),
     "msgpack": FileKind((".msgpack",), (), read_msgpack, write_msgpack, False),
     "orbax": FileKind((), (METADATA, STORE), read_orbax, write_orbax, False),
-    "torch": FileKind((".pt", ".pth", ".bin"), (), read_torch, write_torch, True),
+    "torch": FileKind(
+        (".pt", ".pth", ".bin", ".ckpt", ".pth.tar"), (), read_torch, write_torch, True
+    ),
 }
 """Kinds by name; the first whose suffix or marker fits is taken."""
 
@@ -57,7 +59,7 @@ FILES: dict[str, FileKind] = {
 def kind_of(path: Path) -> str | None:
     """Returns the name of the kind of a file or folder, or `None`."""
     for name, row in FILES.items():
-        if row.suffixes and path.name.endswith(row.suffixes) and not path.is_dir():
+        if path.name.lower().endswith(row.suffixes) and not path.is_dir():
             return name
         if any((path / marker).is_file() for marker in row.markers):
             return name
@@ -104,7 +106,7 @@ def find_files(folder: str | Path, limit: int = MAX_ENTRIES) -> dict[Path, str]:
         for name in [name for name in folders if kind_of(Path(root, name))]:
             folders.remove(name)
             inside.append(Path(root, name))
-        sharded = any(name.endswith(INDEX) for name in names)
+        sharded = any(name.lower().endswith(INDEX) for name in names)
         for path in inside:
             kind = kind_of(path)
             if kind is None or path.is_symlink():

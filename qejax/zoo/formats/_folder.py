@@ -13,7 +13,9 @@ Networks of one architecture are a bucket.
 """
 
 import hashlib
+import itertools
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +40,10 @@ KINDS: dict[str, tuple[str, ...]] = {
     "torch": ("torch",),
 }
 """Kinds of files by the name of the format."""
+
+
+MAX_LOOKED_AT = 10_000
+"""Files of a folder without a network, to tell what is there."""
 
 
 class _File(NamedTuple):
@@ -121,8 +127,14 @@ def list_folder(
 def _files(kind: str, directory: Path, checkpoint: str | int | None) -> list[_File]:
     """The files of a kind by name; of a run the checkpoints that are asked for."""
     found: list[_File] = []
+    if not directory.is_dir():
+        what = "a file: give the folder that it is in" if directory.exists() else "none"
+        raise FileNotFoundError(
+            f"{directory}: expected a folder of networks, found {what}. Check the path."
+        )
     paths = {p: own for p, own in find_files(directory).items() if own in KINDS[kind]}
-    names = [_name(path, own, directory) for path, own in paths.items()]
+    names = _names(paths, directory)
+    often = Counter(names)
     runs = runs_of(names, directory.name)
     for (path, own), name, (run, step) in zip(paths.items(), names, runs, strict=True):
         parts = name.split("/")
@@ -131,10 +143,14 @@ def _files(kind: str, directory: Path, checkpoint: str | int | None) -> list[_Fi
         if numbers and own == "orbax":
             run = "/".join(parts[: numbers[-1]]) or directory.name
             step = int(parts[numbers[-1]])
+        if often[name] > 1:  # with another suffix
+            name = path.relative_to(directory).as_posix()
         found.append(_File(path, own, name, run, step))
     if not found:
+        ends = [end for own in KINDS[kind] for end in FILES[own].suffixes]
         raise FileNotFoundError(
-            f"{directory}: expected networks in files of kind {kind!r}, found none."
+            f"{directory}: expected networks in files of kind {kind!r}"
+            f"{f' ({chr(32).join(ends)})' if ends else ''}, {found_in(directory)}."
         )
     wanted = asked("a folder", checkpoint)
     if wanted is None and kind != "orbax":
@@ -159,15 +175,34 @@ def _files(kind: str, directory: Path, checkpoint: str | int | None) -> list[_Fi
     return kept
 
 
-def _name(path: Path, kind: str, directory: Path) -> str:
-    """The path without its suffix; of a shard index, of its folder."""
-    relative = path.relative_to(directory)
-    if kind == "safetensors_shards":
-        relative = relative.parent
-    elif kind != "orbax":
-        relative = relative.with_suffix("")
-    name = relative.as_posix()
-    return directory.name if name == "." else name
+def found_in(directory: Path) -> str:
+    """Returns what is in a folder, in words: ends of names, and links."""
+    ends: dict[str, int] = {}
+    links = 0
+    for path in itertools.islice(directory.rglob("*"), MAX_LOOKED_AT):
+        if path.is_symlink():
+            links += 1
+        elif path.is_file():
+            end = path.suffix or path.name
+            ends[end] = ends.get(end, 0) + 1
+    often = sorted(ends, key=lambda end: -ends[end])[:4]
+    told = ", ".join(f"{ends[end]} x {end[:40]}" for end in often)
+    linked = f", and {links} links, which are not followed" if links else ""
+    return f"found {told or 'none'}{linked}"
+
+
+def _names(paths: Mapping[Path, str], directory: Path) -> list[str]:
+    """Paths without their suffix; of a shard index, of its folder."""
+    found = []
+    for path, kind in paths.items():
+        name = path.relative_to(directory).as_posix()
+        if kind == "safetensors_shards":
+            name = path.relative_to(directory).parent.as_posix()
+        else:
+            ends = [e for e in FILES[kind].suffixes if name.lower().endswith(e)]
+            name = name[: len(name) - max(map(len, ends), default=0)]
+        found.append(directory.name if name == "." else name)
+    return found
 
 
 def _accurate(directory: Path, known: Known, cut_off: float) -> Known:

@@ -14,7 +14,7 @@ from qejax.zoo._zoo import Zoo
 from qejax.zoo.files import FILES
 from qejax.zoo.formats._dws_inr import DWS_INR, list_dws_inr
 from qejax.zoo.formats._fits_writer import write_dws_inr, write_nfn_siren
-from qejax.zoo.formats._folder import KINDS, list_folder
+from qejax.zoo.formats._folder import KINDS, found_in, list_folder
 from qejax.zoo.formats._folder_writer import write_folder
 from qejax.zoo.formats._infer import STATED
 from qejax.zoo.formats._modelzoos import MODELZOOS, list_modelzoos
@@ -68,7 +68,7 @@ class Format:
 def _folder(kind: str) -> Format:
     """The format of folders of files of one kind."""
     rows = [FILES[name] for name in KINDS[kind]]
-    ends = [f"**/*{suffix}" for row in rows for suffix in row.suffixes]
+    ends = [f"**/*{_any_case(end)}" for row in rows for end in row.suffixes]
     inside = [f"**/{marker}" for row in rows for marker in row.markers]
     return Format(
         partial(list_folder, kind),
@@ -78,6 +78,11 @@ def _folder(kind: str) -> Format:
         beside=(TABLE, f"**/{STATED}"),
         general=True,
     )
+
+
+def _any_case(text: str) -> str:
+    """A pattern of a text in small letters or capitals."""
+    return "".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in text)
 
 
 FORMATS: dict[str, Format] = {
@@ -140,6 +145,9 @@ FORMATS: dict[str, Format] = {
 }
 """Formats by name."""
 
+LOOKED_INTO = 100
+"""Folders of a directory without a zoo, in search of one."""
+
 CLASSIFIERS = tuple(name for name, row in FORMATS.items() if row.accuracy)
 """Formats whose networks have a test accuracy."""
 
@@ -189,24 +197,47 @@ def complete(address: str) -> str:
     if address.partition(":")[0] in FORMATS:
         return address
     directory = Path(address)
-    if not address or not directory.is_dir():
+    if not address or not directory.exists():
         raise FileNotFoundError(
             f"{address or 'address'}: expected FORMAT:DIRECTORY with a format of "
-            f"{list(FORMATS)}, or a directory, found none."
+            f"{list(FORMATS)}, or a directory, found none. Check the path."
         )
+    if not directory.is_dir():
+        raise FileNotFoundError(
+            f"{address}: expected a directory of networks, found a file. Give the one "
+            f"that it is in, {directory.parent}."
+        )
+    fitting = _fitting(directory)
+    if not fitting:
+        raise ValueError(
+            f"{address}: expected files of one format of {list(FORMATS)}, "
+            f"{found_in(directory)}. {_below(directory)}"
+        )
+    if len(fitting) > 1:
+        raise ValueError(
+            f"{address}: expected files of a single format, found those of {fitting}. "
+            f"Say which: {fitting[0]}:{address}."
+        )
+    return f"{fitting[0]}:{address}"
+
+
+def _fitting(directory: Path) -> list[str]:
+    """Formats whose files are in a directory; of general ones only if no other is."""
     every = [
         name
         for name, row in FORMATS.items()
         if any(next(directory.glob(rule), None) for rule in row.files)
     ]
-    special = [name for name in every if not FORMATS[name].general]
-    fitting = special or every
-    if len(fitting) != 1:
-        raise ValueError(
-            f"{address}: expected files of one format of {list(FORMATS)}, found those "
-            f"of {fitting or 'none'}. Say which: FORMAT:DIRECTORY."
-        )
-    return f"{fitting[0]}:{address}"
+    return [name for name in every if not FORMATS[name].general] or every
+
+
+def _below(directory: Path) -> str:
+    """What to give instead of a directory without a zoo."""
+    inner = sorted(path for path in directory.iterdir() if path.is_dir())[:LOOKED_INTO]
+    zoos = [f"{kind}:{path}" for path in inner for kind in _fitting(path)]
+    if not zoos:
+        return "Give the directory of the networks, as FORMAT:DIRECTORY."
+    return f"There are zoos below: give {' or '.join(zoos[:4])}."
 
 
 def files_of(address: str) -> Sequence[Path]:

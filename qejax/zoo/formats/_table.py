@@ -16,7 +16,8 @@ import numpy as np
 from qejax.zoo._listing import Listing, Problem
 from qejax.zoo._splits import split_runs
 from qejax.zoo._zoo import SPLITS
-from qejax.zoo.formats._csv import column, read_csv
+from qejax.zoo.files import FILES
+from qejax.zoo.formats._csv import Table, column, read_csv
 from qejax.zoo.formats._protocols import CLEAN, check_protocol
 
 TABLE = "labels.csv"
@@ -63,8 +64,8 @@ def known_of(
         runs: of the networks, where the table does not say.
 
     Raises:
-        ValueError: if the table cannot be read, has no column `file`, or names a
-            network twice.
+        ValueError: if the table cannot be read, has no column `file`, names a network
+            twice, or has accuracies in percent.
     """
     path = directory / TABLE
     if not path.is_file():
@@ -83,6 +84,7 @@ def known_of(
                 f"{path}, row {row}: expected every network once, got {line[FILE]!r} a "
                 f"second time."
             )
+    _check_shares(path, table)
     kept: list[int] = []
     lines: list[dict[str, str]] = []
     problems: list[Problem] = []
@@ -95,6 +97,27 @@ def known_of(
         kept.append(place)
         lines.append(line or {})
     return _columns(table.names, lines, kept, [runs[at] for at in kept]), problems
+
+
+def _check_shares(path: Path, table: Table) -> None:
+    """Raises if accuracies seem to be in percent: those up to 1 would pass for shares.
+
+    Raises:
+        ValueError: names the column.
+    """
+    for name in table.names:
+        if not name.endswith("accuracy"):
+            continue
+        numbers = column([line[name] or "nan" for line in table])
+        beyond = (
+            numbers[(numbers > 1) & (numbers <= 100)] if numbers.dtype == float else ()
+        )
+        if len(beyond):
+            raise ValueError(
+                f"{path}: column {name!r} should be shares from 0 to 1, got "
+                f"{len(beyond)} beyond, up to {max(beyond):g}: percent? Divide the "
+                f"column by 100, or rename it so that it is no label."
+            )
 
 
 def codes_of(
@@ -135,7 +158,12 @@ def _line(lines: Mapping[str, dict[str, str]], name: str) -> dict[str, str] | No
     return lines[ends[0]] if ends else None
 
 
-SUFFIXES = (".safetensors", ".npz", ".msgpack", ".pt", ".pth", ".bin")
+SUFFIXES = tuple(
+    spelt
+    for row in FILES.values()
+    for end in row.suffixes
+    for spelt in (end, end.upper())
+)
 
 
 LARGEST = float(np.finfo(np.float32).max)

@@ -163,11 +163,11 @@ def root(tmp_path: Path) -> Path:
 
 def test_damaged_files_and_lines_stop_no_other(root: Path) -> None:
     (root / "mlp" / "net_0.npz").write_bytes(b"PK\x03\x04")
-    edited(root, 1, test_accuracy="1.5")
+    edited(root, 1, test_accuracy="-0.5")
     edited(root, 2, file="mlp/another")
     listing = formats.list_networks(f"npz:{root}")
     whys = "\n".join(problem.why for problem in listing.problems)
-    assert "'mlp/net_1' has test_accuracy 1.5, expected a finite number" in whys
+    assert "'mlp/net_1' has test_accuracy -0.5, expected a finite number" in whys
     assert "'mlp/net_2' has no line for it" in whys
     assert "net_0.npz" in whys
     one = listing.listings["networks"]
@@ -197,6 +197,25 @@ def test_tables_that_cannot_be_read(root: Path) -> None:
     (root / "labels.csv").write_text("name,class\na,3\n")
     with pytest.raises(ValueError, match="expected a column 'file' and others"):
         formats.list_networks(f"npz:{root}")
+
+
+def test_tables_by_excel(root: Path) -> None:
+    path = root / "labels.csv"
+    want = formats.list_networks(f"npz:{root}").listings["networks"]
+    text = path.read_text().replace("\r\n", "\n").replace("\n", "\r\n")
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    got = formats.list_networks(f"npz:{root}").listings["networks"]
+    assert list(got.labels) == list(want.labels)
+    assert got.hyper["step"].tolist() == want.hyper["step"].tolist()
+
+
+def test_percent_is_no_share(root: Path) -> None:
+    edited(root, 1, test_accuracy="88.5")
+    message = r"'test_accuracy' should be .* got 1 beyond, up to 88.5: percent\? Divide"
+    with pytest.raises(ValueError, match=message):
+        formats.list_networks(f"npz:{root}")
+    edited(root, 1, test_accuracy="inf")
+    assert "test_accuracy inf" in formats.list_networks(f"npz:{root}").problems[0].why
 
 
 def test_cut_offs(root: Path) -> None:
@@ -263,6 +282,69 @@ def test_adapters_there_and_back(tmp_path: Path) -> None:
         (root / folder / "adapter_config.json").write_text("{")
     with pytest.raises(ValueError, match="There is no other adapter"):
         formats.list_networks(f"peft:{root}")
+
+
+@pytest.mark.parametrize("end", [".ckpt", ".pth.tar", ".PT", ".Pth"])
+def test_other_ends_of_names(tmp_path: Path, end: str) -> None:
+    want = some()
+    root = formats.export(found(a=want), f"torch:{tmp_path / 'out'}")
+    for path in root.rglob("*.pt"):
+        path.rename(path.with_suffix(end))
+    table = root / "labels.csv"
+    table.write_text(table.read_text().replace("mlp/net_1,", f"mlp/net_1{end},"))
+    assert formats.complete(str(root)) == f"torch:{root}"
+    assert len(formats.files_of(f"torch:{root}")) == 6
+    got = formats.list_networks(f"torch:{root}")
+    assert len(got.problems) == (end == ".Pth")  # the table has known ends alone
+    ids = got.listings["networks"].ids.tolist()
+    assert ids[0] == "mlp/net_0"
+
+
+def test_files_of_equal_names_keep_their_ends(tmp_path: Path) -> None:
+    tensors = formats.from_vector(NETS["mlp"], some(count=1).vectors()[0])
+    for name in ("a.pt", "a.ckpt", "b.pt"):
+        files.write_torch(tmp_path / name, tensors)
+    one = formats.list_networks(f"torch:{tmp_path}", activation="tanh")
+    listing = one.listings["networks"]
+    assert listing.ids.tolist() == ["a.ckpt", "a.pt", "b"]
+    assert listing.runs.tolist() == ["a", "a", "b"]
+
+
+def test_why_nothing_is_found(root: Path, tmp_path: Path) -> None:
+    message = r"expected a folder of networks, found none\. Check"
+    with pytest.raises(FileNotFoundError, match=message):
+        formats.list_networks(f"npz:{tmp_path / 'no'}")
+    with pytest.raises(FileNotFoundError, match="found a file: give the folder that"):
+        formats.list_networks(f"npz:{root / 'labels.csv'}")
+    with pytest.raises(
+        FileNotFoundError, match=r"\.ckpt \.pth\.tar\), found 4 x \.npz,"
+    ):
+        formats.list_networks(f"torch:{root}")
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for path in root.rglob("*.npz"):
+        (linked / path.name).symlink_to(path)
+    with pytest.raises(FileNotFoundError, match="found none, and 4 links, which are"):
+        formats.list_networks(f"npz:{linked}")
+
+
+def test_a_directory_above_zoos(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "a" / "b" / "c" / "d").mkdir(parents=True)
+    assert formats.complete(str(tmp_path)) == f"npz:{tmp_path}"
+    files.write_torch(root / "mlp" / "a.pt", {"a.weight": np.ones((2, 2))})
+    with pytest.raises(ValueError, match=r"a single format, found those of .* Say wh"):
+        formats.complete(str(root))
+    with pytest.raises(FileNotFoundError, match=r"of networks, found a file\. Give"):
+        formats.complete(str(root / "labels.csv"))
+    with pytest.raises(ValueError, match=r"found none\. Give the directory of"):
+        formats.complete(str(tmp_path / "a"))
+    published = tmp_path / "a" / "small"
+    published.mkdir()
+    (published / "weights.npy").write_bytes(b"")
+    message = rf"1 x .npy. There are zoos below: give small_cnn_zoo:{published}"
+    with pytest.raises(ValueError, match=message):
+        formats.complete(str(tmp_path / "a"))
 
 
 def test_files_of_a_folder_are_all_that_is_read(root: Path) -> None:
