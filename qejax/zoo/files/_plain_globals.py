@@ -1,4 +1,4 @@
-"""What the names of Python and of OmegaConf in a pickle stand for: values, not objects.
+"""What the names of Python, OmegaConf and Lightning in a pickle stand for: values.
 
 Protocol 2 has the module names of Python 2, and no bytes: they are text that is encoded
 in `latin1`.

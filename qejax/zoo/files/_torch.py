@@ -53,9 +53,9 @@ def read_torch(
     Nested dictionaries are flattened, `{"net": {"bias": b}}` to `{"net.bias": b}`, and
     so are lists of anything but plain values, by position. Arrays are contiguous and of
     the type in the file; bfloat16 is read as float32, without loss. Numbers of NumPy
-    are numbers; an OmegaConf configuration is what it holds. Bytes, dates, paths and
-    names of classes are left out. Nothing in the file is imported or run, whatever it
-    holds.
+    are numbers; an OmegaConf configuration and an `argparse.Namespace` are what they
+    hold. Bytes, dates, paths, devices, counters and names of classes are left out.
+    Nothing in the file is imported or run, whatever it holds.
 
     Args:
         path: of a file by `torch.save`, of any version from 0.4 on and of any name.
