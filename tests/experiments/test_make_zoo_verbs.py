@@ -93,7 +93,8 @@ def test_all_architectures_may_be_one_bucket(
     status, text = call(f"import {cnns} {out} --mixed", capsys)
     assert (status, "mixed" in text) == (0, True), text
     found = zoo.read_mixed(out)
-    assert [net.config.activation[0] for net in found.networks] == ["relu", "tanh"]
+    configs = [network.config.to_dict() for network in found.networks]
+    assert [config["activation"][0] for config in configs] == ["relu", "tanh"]
     (batch,) = zoo.stream_mixed(out, "test", len(found.rows("test")))
     assert np.all(batch.there)
 
