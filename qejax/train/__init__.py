@@ -8,6 +8,7 @@ or zoos: experiments bring those together.
 from qejax.train._checkpoint import Checkpoint as Checkpoint
 from qejax.train._checkpoint import Checkpointer as Checkpointer
 from qejax.train._checkpoint import CheckpointError as CheckpointError
+from qejax.train._checkpoint import CheckpointWarning as CheckpointWarning
 from qejax.train._config import FitConfig as FitConfig
 from qejax.train._config import check_config as check_config
 from qejax.train._loop import fit as fit
@@ -27,6 +28,7 @@ __all__ = [
     "Batches",
     "Checkpoint",
     "CheckpointError",
+    "CheckpointWarning",
     "Checkpointer",
     "FitConfig",
     "FitResult",

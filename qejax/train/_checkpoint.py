@@ -3,12 +3,17 @@
 A checkpoint is one directory, named by its step, that appears whole or not at all. It
 holds some named trees and a JSON object. Trees are stored as nested dicts with string
 keys (never modules, optimiser tuples or lists) and come back in the structure of a
-template that the caller gives; keys, shapes, dtypes and a checksum of the values are
-compared first. orbax itself notices truncated files, but not a flipped byte.
+template that the caller gives; keys, shapes, dtypes and checksums of the values and of
+the JSON object are compared first. orbax itself notices truncated files, but not a
+flipped byte.
 """
 
+import hashlib
+import json
+import warnings
 import zlib
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -19,12 +24,29 @@ import orbax.checkpoint as ocp
 
 from qejax._trees import check_tree, flatten, nest
 
-_META = "meta"
+_META, _DIGEST = "meta", "sha256"
 _COMPLETE = "_CHECKPOINT_METADATA"
 
 
 class CheckpointError(Exception):
-    """A checkpoint cannot be read; the message names it and says what to do."""
+    """A checkpoint cannot be read; the message names it and says what to do.
+
+    Attributes:
+        path: of the checkpoint.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(
+            f"{path} is damaged: expected the checkpoint of step {path.name}, got an "
+            f"error ({reason}). No older one is whole: delete {path.parent} to begin "
+            f"again."
+        )
+
+
+class CheckpointWarning(UserWarning):
+    """A damaged checkpoint was set aside, and an older one is gone on with."""
 
 
 class Checkpoint(NamedTuple):
@@ -141,7 +163,7 @@ class Checkpointer:
             for name, leaves in host.items()
             if leaves
         }
-        items[_META] = ocp.args.JsonSave(meta)
+        items[_META] = ocp.args.JsonSave(meta | {_DIGEST: _digest(meta)})
         # force: a stray directory of a higher step must not stop the saving.
         self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
@@ -150,7 +172,11 @@ class Checkpointer:
         self._manager.wait_until_finished()
 
     def restore(self, templates: Mapping[str, Any]) -> Checkpoint | None:
-        """Returns the newest checkpoint, or None if there is none.
+        """Returns the newest intact checkpoint, or None if there is none at all.
+
+        Newer ones that are damaged (a file is missing or truncated, or a byte is not as
+        it was saved) are renamed to `STEP.damaged`, each with a `CheckpointWarning`:
+        they are never read, counted or deleted.
 
         Args:
             templates: for each tree to read, one with its structure, shapes and
@@ -158,21 +184,47 @@ class Checkpointer:
                 are not read.
 
         Raises:
-            CheckpointError: if the checkpoint is damaged: a file is missing or
-                truncated, or values differ from those that were saved.
+            CheckpointError: if there are checkpoints and all are damaged; all stay.
             ValueError: if a tree does not fit its template.
         """
-        steps = self.steps()
-        if not steps:
+        found, damaged = None, list[CheckpointError]()
+        for step in reversed(self.steps()):
+            try:
+                found = self._restored(step, templates)
+                break
+            except CheckpointError as error:
+                damaged.append(error)
+        if found is None:
+            if damaged:
+                raise damaged[0]
             return None
-        step = steps[-1]
+        for error in damaged:
+            self._set_aside(error, found.step)
+        return found
+
+    def _set_aside(self, error: CheckpointError, step: int) -> None:
+        """Renames a damaged checkpoint: its step can be saved again."""
+        path = error.path
+        others = (path.with_name(f"{path.name}.damaged{n or ''}") for n in count())
+        aside = path.rename(next(other for other in others if not other.exists()))
+        self._manager.reload()
+        warnings.warn(
+            f"{path} is damaged ({error.reason}): set aside as {aside.name}, going on "
+            f"from step {step}. What came after that step is trained again.",
+            CheckpointWarning,
+            stacklevel=3,
+        )
+
+    def _restored(self, step: int, templates: Mapping[str, Any]) -> Checkpoint:
         meta = self._read(step, {_META: ocp.args.JsonRestore()})[_META]
         try:
             tables, checksums = meta["trees"], meta["checksums"]
             stored = {name: _structs(tables[name]) for name in templates}
-            metadata = meta["metadata"]
+            metadata, digest = meta["metadata"], meta.pop(_DIGEST)
         except (KeyError, TypeError) as err:
             raise self._damaged(step, f"its metadata lack {err}") from err
+        if _digest(meta) != digest:
+            raise self._damaged(step, "its metadata were changed")
         for name, template in templates.items():
             check_tree(_abstract(template), stored[name], f"{name!r} of step {step}")
         args = {
@@ -200,12 +252,7 @@ class Checkpointer:
             raise self._damaged(step, f"{type(err).__name__}: {err}") from err
 
     def _damaged(self, step: int, reason: str) -> CheckpointError:
-        steps = self.steps()
-        older = f"go on from step {steps[-2]}" if len(steps) > 1 else "begin again"
-        return CheckpointError(
-            f"{self.directory / str(step)} is damaged: expected the checkpoint of step "
-            f"{step}, got an error ({reason}). Delete that directory to {older}."
-        )
+        return CheckpointError(self.directory / str(step), reason)
 
 
 class _Latest:
@@ -282,6 +329,12 @@ def _to_template(template: Any, leaves: dict[str, np.ndarray]) -> Any:
         else:
             filled.append(leaves[path])
     return jax.tree.unflatten(jax.tree.structure(template), filled)
+
+
+def _digest(meta: Mapping[str, Any]) -> str:
+    """The SHA-256 of a JSON object, however its keys are ordered."""
+    text = json.dumps(meta, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _table(leaves: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -86,7 +86,8 @@ def fit(
         TypeError: if `loss_fn` does not return a scalar and a dict of scalars.
         FloatingPointError: at the first training loss that is not finite, or if the
             selected metric never was.
-        CheckpointError: if the newest checkpoint is damaged.
+        CheckpointError: if all checkpoints are damaged; one that is intact is gone on
+            with, with a `CheckpointWarning`.
         Interrupted: after a signal, with the state saved.
 
     Example:

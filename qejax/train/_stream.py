@@ -90,7 +90,8 @@ def fit_stream(
         TypeError: as `fit`.
         FloatingPointError: as `fit`; in a batch some steps before the one that was
             read last.
-        CheckpointError: if the newest checkpoint is damaged.
+        CheckpointError: if all checkpoints are damaged; one that is intact is gone on
+            with, with a `CheckpointWarning`.
         Interrupted: after a signal, with the state saved.
     """
     check_select("fit_stream", config, evaluate)

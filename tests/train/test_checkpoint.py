@@ -4,6 +4,7 @@ import gc
 import json
 import shutil
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,12 @@ import numpy as np
 import optax
 import pytest
 
-from qejax.train import Checkpoint, Checkpointer, CheckpointError
+from qejax.train import (
+    Checkpoint,
+    Checkpointer,
+    CheckpointError,
+    CheckpointWarning,
+)
 
 
 def tree(seed: float = 0.0) -> dict[str, Any]:
@@ -182,6 +188,13 @@ def change_value(path: Path) -> None:
     (path / "meta" / "metadata").write_text(json.dumps(meta))
 
 
+def change_note(path: Path) -> None:
+    """Of the best so far, say."""
+    meta = json.loads((path / "meta" / "metadata").read_text())
+    meta["metadata"]["note"] = [21, None]
+    (path / "meta" / "metadata").write_text(json.dumps(meta))
+
+
 def drop_state(path: Path) -> None:
     shutil.rmtree(path / "state")
 
@@ -193,34 +206,67 @@ def drop_meta(path: Path) -> None:
 # orbax closes its event loop while other reads of the broken file still report to it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
-    "damage", [truncate, flip, change_value, drop_state, drop_meta]
+    "damage", [truncate, flip, change_value, change_note, drop_state, drop_meta]
 )
-def test_damage_is_named_and_the_older_one_is_left(tmp_path: Path, damage: Any) -> None:
+def test_the_newest_intact_one_is_gone_on_with(tmp_path: Path, damage: Any) -> None:
     save(tmp_path, 10, 20)
     damage(tmp_path / "20")
-    with (
-        Checkpointer(tmp_path) as store,
-        pytest.raises(
-            CheckpointError, match=r"/20 is damaged: .* Delete .* to go on from step 10"
-        ),
-    ):
-        store.restore({"state": tree()})
+    message = r"/20 is damaged \(.*set aside as 20\.damaged, going on from step 10"
+    with Checkpointer(tmp_path) as store:
+        with pytest.warns(CheckpointWarning, match=message):
+            found = store.restore({"state": tree()})
+        assert found is not None
+        assert_same(found.trees["state"], tree(10.0))
+        assert found.metadata == {"note": [10, None]}
+        # The step can be saved again.
+        assert store.steps() == [10]
+        store.save(20, {"state": tree(20.0)}, {})
     time.sleep(0.1)
     gc.collect()
-    shutil.rmtree(tmp_path / "20")
-    assert_same(restore(tmp_path, state=tree()).trees["state"], tree(10.0))
+    assert_same(restore(tmp_path, state=tree()).trees["state"], tree(20.0))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["10", "20", "20.damaged"]
+    # Once more: the name is taken.
+    damage(tmp_path / "20")
+    with pytest.warns(CheckpointWarning, match=r"set aside as 20\.damaged1"):
+        assert restore(tmp_path, state=tree()).step == 10
+    time.sleep(0.1)
+    gc.collect()
 
 
-def test_changed_values_are_found_by_the_checksum(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_no_flipped_byte_restores_a_wrong_number(tmp_path: Path) -> None:
+    """One byte of any file: the same values, or those of the checkpoint before."""
+    save(tmp_path / "good", 10, 20)
+    files = sorted(p for p in (tmp_path / "good" / "20").rglob("*") if p.is_file())
+    draw, seen = np.random.default_rng(0), set()
+    for number in range(2 * len(files)):
+        here = tmp_path / f"run_{number}"
+        shutil.copytree(tmp_path / "good", here)
+        path = here / files[number % len(files)].relative_to(tmp_path / "good")
+        data = bytearray(path.read_bytes())
+        if data:
+            data[draw.integers(len(data))] ^= 1 << int(draw.integers(8))
+        path.write_bytes(bytes(data))
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            found = restore(here, state=tree())
+        assert_same(found.trees["state"], tree(float(found.step)))
+        assert found.metadata == {"note": [found.step, None]}
+        assert any(w.category is CheckpointWarning for w in told) == (found.step == 10)
+        seen.add(found.step)
+    assert seen == {10, 20}
+    time.sleep(0.1)
+    gc.collect()
+
+
+def test_without_an_intact_one_everything_stays(tmp_path: Path) -> None:
     save(tmp_path, 1)
     change_value(tmp_path / "1")
-    with (
-        Checkpointer(tmp_path) as store,
-        pytest.raises(
-            CheckpointError, match=r"values of 'state' were changed.*begin again"
-        ),
-    ):
+    message = r"/1 is damaged: .*were changed.*No older one is whole: delete"
+    with Checkpointer(tmp_path) as store, pytest.raises(CheckpointError, match=message):
         store.restore({"state": tree()})
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
 def test_metadata_of_something_else_are_named(tmp_path: Path) -> None:
