@@ -249,7 +249,7 @@ class Checkpointer:
         try:
             return dict(self._manager.restore(step, args=ocp.args.Composite(**args)))
         except Exception as err:
-            raise self._damaged(step, f"{type(err).__name__}: {err}") from err
+            raise self._damaged(step, f"a file cannot be read, {_short(err)}") from err
 
     def _damaged(self, step: int, reason: str) -> CheckpointError:
         return CheckpointError(self.directory / str(step), reason)
@@ -329,6 +329,10 @@ def _to_template(template: Any, leaves: dict[str, np.ndarray]) -> Any:
         else:
             filled.append(leaves[path])
     return jax.tree.unflatten(jax.tree.structure(template), filled)
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _digest(meta: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Checkpoints come back to the bit, and damage is named instead of read."""
 
 import gc
+import hashlib
 import json
 import shutil
 import time
@@ -195,6 +196,17 @@ def change_note(path: Path) -> None:
     (path / "meta" / "metadata").write_text(json.dumps(meta))
 
 
+def flip_value(path: Path) -> None:
+    """As if another value had been read, with metadata that are whole."""
+    file = path / "meta" / "metadata"
+    meta = json.loads(file.read_text())
+    del meta["sha256"]
+    meta["checksums"]["state"] = "00000000"
+    text = json.dumps(meta, sort_keys=True)
+    meta["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    file.write_text(json.dumps(meta))
+
+
 def drop_state(path: Path) -> None:
     shutil.rmtree(path / "state")
 
@@ -260,12 +272,24 @@ def test_no_flipped_byte_restores_a_wrong_number(tmp_path: Path) -> None:
     gc.collect()
 
 
-def test_without_an_intact_one_everything_stays(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (change_note, "its metadata were changed.*No older one is whole: delete"),
+        (flip_value, "the values of 'state' were changed"),
+        (drop_state, "a file cannot be read, "),
+    ],
+)
+def test_without_an_intact_one_everything_stays(
+    tmp_path: Path, damage: Any, message: str
+) -> None:
     save(tmp_path, 1)
-    change_value(tmp_path / "1")
-    message = r"/1 is damaged: .*were changed.*No older one is whole: delete"
+    damage(tmp_path / "1")
     with Checkpointer(tmp_path) as store, pytest.raises(CheckpointError, match=message):
         store.restore({"state": tree()})
+    time.sleep(0.1)
+    gc.collect()
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
