@@ -12,6 +12,10 @@ from qejax.train._checkpoint import CheckpointWarning as CheckpointWarning
 from qejax.train._config import FitConfig as FitConfig
 from qejax.train._config import check_config as check_config
 from qejax.train._loop import fit as fit
+from qejax.train._mesh import batch_sharding as batch_sharding
+from qejax.train._mesh import make_mesh as make_mesh
+from qejax.train._mesh import replicated as replicated
+from qejax.train._mesh import state_shardings as state_shardings
 from qejax.train._metrics import accuracy as accuracy
 from qejax.train._metrics import kendall_tau as kendall_tau
 from qejax.train._metrics import mae as mae
@@ -36,11 +40,15 @@ __all__ = [
     "Progress",
     "StopRequest",
     "accuracy",
+    "batch_sharding",
     "catch_signals",
     "check_config",
     "fit",
     "fit_stream",
     "kendall_tau",
     "mae",
+    "make_mesh",
     "r2",
+    "replicated",
+    "state_shardings",
 ]

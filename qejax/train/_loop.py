@@ -20,10 +20,12 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from qejax._trees import flatten
 from qejax.train._checkpoint import Checkpointer
 from qejax.train._config import FitConfig, check_config
+from qejax.train._mesh import check_batch, replicated, state_shardings
 from qejax.train._progress import Progress
 from qejax.train._run import FitResult, Run
 from qejax.train._selection import Evaluate, check_select
@@ -54,6 +56,7 @@ def fit(
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
     save_seconds: float = 60.0,
+    mesh: Mesh | None = None,
 ) -> FitResult:
     """Trains `params` on in-RAM examples and returns the best ones.
 
@@ -79,10 +82,14 @@ def fit(
             JSON values; compared on resume.
         progress: called after every evaluation and dispatch (about every second).
         save_seconds: least seconds between two saves; has no effect on the numbers.
+        mesh: devices to train on, see `make_mesh`: batches are cut over `data`,
+            parameters and optimiser over `model`. The numbers are those of one device
+            up to rounding; a run may go on on another mesh.
 
     Raises:
-        ValueError: if `data`, `evaluate` and `config` do not fit together, or `out`
-            belongs to a run with other settings or data (names the fields).
+        ValueError: if `data`, `evaluate` and `config` do not fit together, batches
+            cannot be cut over the mesh, or `out` belongs to a run with other settings
+            or data (names the fields).
         TypeError: if `loss_fn` does not return a scalar and a dict of scalars.
         FloatingPointError: at the first training loss that is not finite, or if the
             selected metric never was.
@@ -103,6 +110,8 @@ def fit(
     """
     check_select("fit", config, evaluate)
     shapes = check_loss(loss_fn, params, data, config.batch_size)
+    if mesh is not None:
+        check_batch("fit(mesh=...)", mesh, config.batch_size)
     state = init_state(params, optimizer, config, shapes)
     if out is not None:
         stored = {"loop": dataclasses.asdict(config), "data": _fingerprint(data)}
@@ -113,22 +122,29 @@ def fit(
         if out is not None:
             store = stack.enter_context(Checkpointer(out / "ckpt"))
             stop = stack.enter_context(catch_signals())
-        run = Run(config, evaluate, state, store, out, progress, save_seconds)
+        run = Run(
+            config, evaluate, state, store, out, progress, save_seconds, mesh=mesh
+        )
         if run.ended is None:
-            advance = make_advance(loss_fn, optimizer, config, num)
-            _train_in_memory(run, advance, data, stop)
+            advance = make_advance(loss_fn, optimizer, config, num, mesh)
+            _train_in_memory(run, advance, data, stop, mesh)
         return run.result()
 
 
 def _train_in_memory(
-    run: Run, advance: Advance, data: Batch, stop: StopRequest | None
+    run: Run,
+    advance: Advance,
+    data: Batch,
+    stop: StopRequest | None,
+    mesh: Mesh | None,
 ) -> None:
     """Compiles the training program and runs it to the end of the run."""
-    data = jax.device_put(data)
+    data = jax.device_put(data, None if mesh is None else replicated(mesh))
     begin = time.perf_counter()
-    program = (
-        jax.jit(advance, donate_argnums=0).lower(run.state, data, np.int32(0)).compile()
-    )
+    # Where the state lies is where the next call expects it.
+    out = None if mesh is None else state_shardings(mesh, run.state)
+    jitted = jax.jit(advance, donate_argnums=0, out_shardings=out)
+    program = jitted.lower(run.state, data, np.int32(0)).compile()
     run.compile_seconds = time.perf_counter() - begin
     train(run, program, data, stop)
 

@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from qejax.train._checkpoint import Checkpointer
 from qejax.train._config import FitConfig
 from qejax.train._log import Log, Row
+from qejax.train._mesh import state_shardings
 from qejax.train._progress import Clock, Progress
 from qejax.train._selection import Evaluate, Metrics, Selection, call_evaluate
 from qejax.train._signals import Interrupted, StopRequest
@@ -66,14 +68,15 @@ class Run:
         progress: Callable[[Progress], None] | None,
         save_seconds: float,
         place: Any = None,
+        mesh: Mesh | None = None,
     ) -> None:
         """Goes on from the newest checkpoint, or begins.
 
         A `place`, such as a stream, has `get_state` and `set_state`: what it returns is
-        saved with the state.
+        saved with the state. On a `mesh` the state lies as `state_shardings` says.
         """
-        self._place = place
-        self.config, self.state = config, state
+        self._place, self._mesh = place, mesh
+        self.config, self.state = config, self._put(state)
         self._evaluate, self._store, self._out = evaluate, store, out
         self._progress, self._save_seconds = progress, save_seconds
         self.compile_seconds = 0.0
@@ -86,10 +89,10 @@ class Run:
         )
         if found:
             meta = found.metadata
-            self.state = own(found.trees["state"])
+            self.state = self._put(own(found.trees["state"]))
             self.step = self.resumed_from = found.step
             self.ended = meta["ended"]
-            best = own(found.trees["best"]["params"])
+            best = self._put(own(found.trees["best"]["params"]))
             self.selection = Selection.from_json(best, meta["selection"])
             self.clock = Clock(meta["seconds"])
             if place is not None:
@@ -97,6 +100,12 @@ class Run:
         self._saved_at = time.perf_counter()
         log = out / "log.jsonl" if out is not None else None
         self.log = Log(log, self.resumed_from)
+
+    def _put(self, tree: Any) -> Any:
+        """Returns a tree where it should lie; nothing moves that is there."""
+        if self._mesh is None:
+            return tree
+        return jax.device_put(tree, state_shardings(self._mesh, tree))
 
     def shown_params(self) -> Params:
         """Returns the parameters that are evaluated: the average if there is one."""
@@ -134,7 +143,7 @@ class Run:
                 "seconds": self.clock.seconds(),
             }
         )
-        self.state = empty_window(self.state)
+        self.state = self._put(empty_window(self.state))
         # A copy: the state's own buffers are donated to the next dispatch.
         best = self.selection.update(config, self.step, params, metrics)
         if best:

@@ -20,9 +20,11 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from qejax._typing import Array, Int, PRNGKeyArray
 from qejax.train._config import FitConfig
+from qejax.train._mesh import batch_sharding
 
 Params: TypeAlias = Any
 Batch: TypeAlias = Any
@@ -188,12 +190,14 @@ def make_advance(
     optimizer: optax.GradientTransformation,
     config: FitConfig,
     num: int,
+    mesh: Mesh | None = None,
 ) -> Advance:
     """Returns the pure function that `fit` compiles once; see the module's text.
 
-    An epoch has `num // batch_size` steps; the examples left over are others in every
-    epoch. It stops early at the first step whose loss is not finite, with "finite"
-    false and "step" just after that step.
+    On a mesh every device takes its share of each batch; the gradients of all are
+    summed. An epoch has `num // batch_size` steps; the examples left over are others
+    in every epoch. It stops early at the first step whose loss is not finite, with
+    "finite" false and "step" just after that step.
     """
     per_epoch = num // config.batch_size
     one_step = make_step(loss_fn, optimizer, config)
@@ -210,6 +214,9 @@ def make_advance(
             rows = jax.lax.dynamic_slice_in_dim(
                 order, position * config.batch_size, config.batch_size
             )
+            if mesh is not None:
+                # Every device has all examples and takes its own of them.
+                rows = jax.lax.with_sharding_constraint(rows, batch_sharding(mesh))
             batch = jax.tree.map(
                 lambda a: a.at[rows].get(mode="promise_in_bounds"), data
             )

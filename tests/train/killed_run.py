@@ -55,6 +55,8 @@ def run(
     steps: int = STEPS,
     progress=None,
     save_seconds: float = 0.0,
+    batch_size: int = 10,
+    mesh=None,
 ):
     train, val = make_data()
     jitted = jax.jit(predict)
@@ -74,7 +76,7 @@ def run(
         train,
         FitConfig(
             steps=steps,
-            batch_size=10,
+            batch_size=batch_size,
             eval_every=EVAL_EVERY,
             seed=3,
             select="r2",
@@ -86,6 +88,7 @@ def run(
         out=out,
         progress=wait,
         save_seconds=save_seconds,
+        mesh=mesh,
     )
 
 
