@@ -117,4 +117,33 @@ def show(root: Path, console: Console) -> None:
         console.print(f"{unlisted} more could not even be listed")
     for name, why in problems[:SHOWN]:
         console.print(f"left out: {name}: {why}", highlight=False, markup=False)
-    console.print(f"read it with --zoo {root}", highlight=False)
+    if len(problems) > SHOWN:
+        console.print(f"... {len(problems) - SHOWN} more are named in manifest.json")
+    console.print(_next(root), highlight=False, markup=False)
+
+
+FEW = 2
+"""Networks of a split that a reader needs at least."""
+
+
+def _next(root: Path) -> str:
+    """What can be done with a zoo."""
+    entries = {name: zoo.notes(root, name) for name in zoo.buckets(root)}
+    mixed = [name for name, entry in entries.items() if "networks" in entry]
+    if mixed:
+        return (
+            f"read it with zoo.stream_mixed({str(root)!r}, 'train', ...) and "
+            f"models.MixedPredictor"
+        )
+    few = [
+        name
+        for name, entry in entries.items()
+        if min(len(ids) for ids in entry["splits"].values()) < FEW
+    ]
+    if few:
+        return (
+            f"{len(few)} of {len(entries)} buckets have fewer than {FEW} networks in "
+            f"a split, too few to train a reader of them alone: use --mixed for one "
+            f"of all, or another --split-seed. Read the others with --zoo {root}"
+        )
+    return f"read it with --zoo {root}"

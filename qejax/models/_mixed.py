@@ -69,11 +69,14 @@ class MixedPredictor(nnx.Module):
     normal form, units permute, and features of units with signs are odd or even, so
     that no sign is chosen. Compiled once for each size.
 
-    One network, no batch axis: batch chains of one size with `jax.vmap`.
+    One network, no batch axis: batch chains of one size with `jax.vmap`, inside of
+    `jax.jit`. Of a zoo on disk, `read` takes what is stored there: for a batch of
+    `zoo.stream_mixed`, `jax.vmap(predictor.read)(Measured(*batch.normal))`.
 
     Args:
-        size: the largest to be read; of it, windows, inputs and outputs count, while
-            depths and widths are free.
+        size: holds every network to be read; of it, windows, inputs, head and outputs
+            count, while depths and widths are free. Of a ladder of several sizes,
+            `functools.reduce(nets.PadSize.joined, ladder)`.
         channels: odd and even features of a unit, `C` each.
         config: everything else.
         rngs: `params` is used.
@@ -136,8 +139,11 @@ class MixedPredictor(nnx.Module):
     def calibrate(self, statistics: Float[np.ndarray, "B F"]) -> None:
         """Stores how the statistics of the training split are spread.
 
+        Call it once, before training; without it their sizes stay as they are.
+
         Args:
-            statistics: `Measured.statistics` of its networks, of any sizes.
+            statistics: `Measured.statistics` of its networks, of any sizes; of a zoo on
+                disk `zoo.read_mixed(root).select("train").normal.statistics`.
         """
         scores = _calibration.fit_scores(statistics)
         for frozen, new in ((self.knots, scores.knots), (self.levels, scores.levels)):

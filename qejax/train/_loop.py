@@ -82,14 +82,12 @@ def fit(
             JSON values; compared on resume.
         progress: called after every evaluation and dispatch (about every second).
         save_seconds: least seconds between two saves; has no effect on the numbers.
-        mesh: devices to train on, see `make_mesh`: batches are cut over `data`,
-            parameters and optimiser over `model`. The numbers are those of one device
-            up to rounding; a run may go on on another mesh.
+        mesh: see `make_mesh`: batches are cut over `data`, the state over `model`. The
+            numbers are those of one device up to rounding; any mesh goes on.
 
     Raises:
-        ValueError: if `data`, `evaluate` and `config` do not fit together, batches
-            cannot be cut over the mesh, or `out` belongs to a run with other settings
-            or data (names the fields).
+        ValueError: if `data`, `evaluate`, `config` and `mesh` do not fit together, or
+            `out` belongs to a run with other settings or data (names the fields).
         TypeError: if `loss_fn` does not return a scalar and a dict of scalars.
         FloatingPointError: at the first training loss that is not finite, or if the
             selected metric never was.
@@ -110,23 +108,20 @@ def fit(
     """
     check_select("fit", config, evaluate)
     shapes = check_loss(loss_fn, params, data, config.batch_size)
-    if mesh is not None:
-        check_batch("fit(mesh=...)", mesh, config.batch_size)
+    check_batch("fit(mesh=...)", mesh, config.batch_size)
     state = init_state(params, optimizer, config, shapes)
     if out is not None:
         stored = {"loop": dataclasses.asdict(config), "data": _fingerprint(data)}
         check_config(out / "fit.json", {**stored, "settings": dict(settings or {})})
-    num = num_examples(data)
     with ExitStack() as stack:
         store = stop = None
         if out is not None:
             store = stack.enter_context(Checkpointer(out / "ckpt"))
             stop = stack.enter_context(catch_signals())
-        run = Run(
-            config, evaluate, state, store, out, progress, save_seconds, mesh=mesh
-        )
+        save = (store, out, progress, save_seconds, None)
+        run = Run(config, evaluate, state, *save, mesh)
         if run.ended is None:
-            advance = make_advance(loss_fn, optimizer, config, num, mesh)
+            advance = make_advance(loss_fn, optimizer, config, num_examples(data), mesh)
             _train_in_memory(run, advance, data, stop, mesh)
         return run.result()
 

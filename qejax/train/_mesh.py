@@ -100,13 +100,13 @@ def state_shardings(mesh: Mesh, state: Any) -> Any:
     return jax.tree.map(place, state)
 
 
-def check_batch(what: str, mesh: Mesh, size: int) -> None:
+def check_batch(what: str, mesh: Mesh | None, size: int) -> None:
     """Raises unless batches can be cut evenly over the devices of `data`.
 
     Raises:
         ValueError: says what to do.
     """
-    if size % mesh.shape[DATA]:
+    if mesh is not None and size % mesh.shape[DATA]:
         raise ValueError(
             f"{what}: expected batches of a multiple of the {mesh.shape[DATA]} devices "
             f"of the axis {DATA!r}, got {size}. Change the batch size, or the mesh."

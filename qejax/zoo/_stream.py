@@ -22,9 +22,9 @@ T = TypeVar("T")
 class Stream(Iterator[T], Generic[T]):
     """Batches one after the other, and the place that a later process goes on from.
 
-    Iterate over it; `get_state` and `set_state` are those of a grain iterator, so that
-    it is checkpointed with a run. Batches that were prepared and not handed out yet are
-    not counted.
+    Iterate over it, and `close` one that is not at its end; `get_state` and `set_state`
+    are those of a grain iterator, so that it is checkpointed with a run. Batches that
+    were prepared and not handed out yet are not counted.
 
     Args:
         dataset: grain's, of batches.
@@ -40,6 +40,12 @@ class Stream(Iterator[T], Generic[T]):
     def __next__(self) -> T:
         """Returns the next batch."""
         return next(self._iterator)
+
+    def close(self) -> None:
+        """Stops reading ahead; nothing can be asked for afterwards."""
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            close()
 
     def get_state(self) -> dict[str, Any]:
         """Returns the place, of JSON types."""

@@ -43,7 +43,7 @@ def stream_mixed(
     Deterministic: epoch `e` has the batches of
     `read_mixed(root).select(split).batches(ladder, batch_size, (seed, e))`. Batch `i`
     depends on the arguments and on `i` alone. All batches have `batch_size` networks of
-    one size of the ladder; see `MixedBatch.there`.
+    one size; see `MixedBatch.there`. What a predictor reads is in `MixedBatch.normal`.
 
     Args:
         root: a folder made by `import_zoo`.

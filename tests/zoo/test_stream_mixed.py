@@ -63,8 +63,9 @@ def test_a_stream_goes_on_from_any_place(root: Path) -> None:
         assert head + rows(second) == want
     endless = opened(root, seed=1, epochs=None)
     assert [next(endless).rows.tolist() for _ in want] == want
+    endless.close()
     with pytest.raises(ValueError, match="expected a place in the batches"):
-        opened(root, seed=2).set_state(endless.get_state())
+        opened(root, seed=2).set_state(first.get_state())
 
 
 def test_what_training_needs_is_put_on_the_device(root: Path) -> None:
