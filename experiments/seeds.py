@@ -4,6 +4,7 @@ Every seed has a share of its own of every epoch, and the gradient that it would
 alone. The step that is kept is the one where the mean over seeds is best on validation.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,13 +177,9 @@ def fit_seeds(
         begun.append((report.step - 1) / report.steps)
         tell(report.step / report.steps, max(begun[0], 0.0))
 
-    def starts(key: PRNGKeyArray) -> Any:
-        keys = jax.random.split(jax.random.fold_in(key, INIT_KEY), schedule.seeds)
-        return lax.map(lambda one: init(cheap_key(one)), keys)
-
     result = train.fit(
         _total(loss, schedule.seeds),
-        compiled_once(starts)(jax.random.key(schedule.seed)),
+        starts(init, schedule.seed, schedule.seeds),
         data,
         train.FitConfig(
             steps=schedule.steps,
@@ -193,7 +190,7 @@ def fit_seeds(
             mode=schedule.mode,
             ema=0.99,
         ),
-        optimizer=_optimizer(schedule),
+        optimizer=optimizer(schedule),
         evaluate=evaluate,
         out=out,
         settings=settings,
@@ -201,6 +198,16 @@ def fit_seeds(
     )
     tell(1.0, 0.0 if begun else 1.0)
     return result
+
+
+def starts(init: Callable[[PRNGKeyArray], Any], seed: int, count: int) -> Any:
+    """Returns the parameters that seeds start from, leaves `[S, ...]`."""
+
+    def draw(key: PRNGKeyArray) -> Any:
+        keys = jax.random.split(jax.random.fold_in(key, INIT_KEY), count)
+        return lax.map(lambda one: init(cheap_key(one)), keys)
+
+    return compiled_once(draw)(jax.random.key(seed))
 
 
 def _total(
@@ -260,7 +267,8 @@ def num_params(params: Any) -> int:
     return sum(leaf[0].size for leaf in jax.tree.leaves(params))
 
 
-def _optimizer(schedule: Schedule) -> optax.GradientTransformation:
+def optimizer(schedule: Schedule) -> optax.GradientTransformation:
+    """Returns AdamW for parameters `[S, ...]`; every seed clips by itself."""
     warmup = max(schedule.steps // 10, 1)
     top, steps = schedule.learning_rate, max(schedule.steps, warmup + 1)
     rate = optax.warmup_cosine_decay_schedule(0.0, top, warmup, steps, 0.02 * top)
@@ -278,10 +286,17 @@ def _optimizer(schedule: Schedule) -> optax.GradientTransformation:
     )
 
 
-def scores_of(reader: Reader) -> Callable[[Any, Any], np.ndarray]:
-    """Returns `(params [S, ...], prepared) -> scores [S, B, K]`, in their dtype."""
+def scores_of(
+    reader: Reader, options: dict[str, str] | None = None
+) -> Callable[[Any, Any], np.ndarray]:
+    """Returns `(params [S, ...], prepared) -> scores [S, B, K]`, in their dtype.
 
-    @jax.jit
+    Args:
+        reader: of the row.
+        options: of the compiler.
+    """
+
+    @functools.partial(jax.jit, compiler_options=options)
     def chunk(params: Any, prepared: Any) -> Array:
         one = lax.map(lambda p: reader.scores(p, prepared, None), params)
         return one.swapaxes(0, 1)

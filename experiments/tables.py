@@ -24,6 +24,7 @@ from experiments import attention, cut_offs, inr_curve, recipes, speed
 from experiments.classify_inr import table as classify_inr
 from experiments.edit_inr import table as edit_inr
 from experiments.predict_accuracy.lines import lines as _predict_accuracy
+from experiments.predict_mixed import table as predict_mixed
 from experiments.read_adapters import table as read_adapters
 
 ROOT = Path(__file__).parent.parent
@@ -94,6 +95,10 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]
     "fit_speed": lambda result: (speed.fit_lines(result), speed.fit_note(result)),
     "inr_curve": lambda result: (inr_curve.lines(result), inr_curve.note(result)),
     "predict_accuracy": _run,
+    "predict_mixed": lambda r: (
+        predict_mixed.lines(r["metrics"]),
+        predict_mixed.note(r),
+    ),
     "read_adapters": lambda r: (
         read_adapters.lines(r["metrics"]),
         read_adapters.note(r),

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jax.scipy.stats import norm
 
-from qejax._typing import Array, Float, Scalar
+from qejax._typing import Array, Bool, Float, Scalar
 
 TEMPERATURE = 2.0
 """Scores are multiplied by it before the logistic."""
@@ -24,7 +24,10 @@ FLOOR = 1e-4
 
 
 def pairwise_loss(
-    scores: Float[Array, " B"], accuracy: Float[Array, " B"], images: int
+    scores: Float[Array, " B"],
+    accuracy: Float[Array, " B"],
+    images: int,
+    there: Bool[Array, " B"] | None = None,
 ) -> Scalar:
     """Returns the cross-entropy of "i is better than j" over all pairs of a batch.
 
@@ -35,12 +38,15 @@ def pairwise_loss(
         scores: of the metanetwork.
         accuracy: measured, in `[0, 1]`.
         images: over which each accuracy was measured.
+        there: which networks count; all by default.
     """
     variance = accuracy * (1 - accuracy) / images
     error = FLOOR + jnp.sqrt(variance[:, None] + variance[None, :])
     target = norm.cdf((accuracy[:, None] - accuracy[None, :]) / error)
     logits = TEMPERATURE * (scores[:, None] - scores[None, :])
-    return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, target))
+    losses = optax.sigmoid_binary_cross_entropy(logits, target)
+    pairs = None if there is None else there[:, None] & there[None, :]
+    return jnp.mean(losses, where=pairs)
 
 
 class Scale(NamedTuple):

@@ -1,0 +1,1 @@
+"""Does one metanetwork rank networks of many architectures by test accuracy?"""
