@@ -84,13 +84,13 @@ class Config:
     channels: int = 8
     rounds: int = 1
     hidden: int = 32
-    steps: int = 200
+    steps: int = 300
     batch: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.1
     dropout: float = 0.3
     anchor: float = 0.5
-    evaluate_every: int = 40
+    evaluate_every: int = 50
     trees: int = 400
 
     def __post_init__(self) -> None:

@@ -57,9 +57,9 @@ def run(
         return before
     with Bars(console) as bars:
         _plan(config, bars)
-        log = Log(out / "log.jsonl", about_run["fingerprint"])
         with bars.work("zoo", "zoo") as piece:
             columns = dict(zip(COLUMNS, zoos.load(config, piece.advance), strict=True))
+        log = Log(out / "log.jsonl", about_run["fingerprint"])
         write_json(out / "config.json", about_run)
         about = _about(config, *columns.values())
         log.write("zoo", **about)

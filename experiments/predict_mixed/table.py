@@ -35,6 +35,6 @@ def note(result: Mapping[str, Any]) -> str:
         f"architectures of the tau among the networks of one; unseen: other models, "
         f"trained without {' and '.join(result['config']['unseen'])} and tested on "
         f"{zoo['unseen']} networks of these; {result['seeds']} seeds from seed "
-        f"{result['seed']}, {metrics['seconds'] / 60:.1f} minutes on "
-        f"{machine['cpus']} CPUs, jax {result['versions']['jax']}.\n"
+        f"{result['seed']}, {metrics['seconds'] / 60:.1f} minutes "
+        f"beside the zoo on {machine['cpus']} CPUs, jax {result['versions']['jax']}.\n"
     )

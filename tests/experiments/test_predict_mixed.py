@@ -174,7 +174,7 @@ def test_a_config_is_frozen_keyword_only_and_small():
         ({"zoo_rates": (0.0, 1.0)}, r"--zoo-rates should be a range .*above 0"),
         ({"steps": 5, "evaluate_every": 6}, r"at most --steps \(5\), got 6"),
         ({"learning_rate": 0.0}, r"--learning-rate should be positive"),
-        ({"dropout": 1.0}, r"--dropout in \[0, 1\), got 0.002 and 1.0"),
+        ({"dropout": 1.0}, r"--dropout in \[0, 1\), got 0.003 and 1.0"),
     ],
 )
 def test_an_impossible_config_is_refused(fields, message):
