@@ -207,7 +207,10 @@ def _fit(
     def total(params: Any, batch: Any, key: Any) -> tuple[Array, dict[str, Array]]:
         # In turn, so that what fills up a batch is shared out as well.
         parts = jax.tree.map(
-            lambda x: x.reshape(-1, config.seeds, *x.shape[1:]).swapaxes(0, 1), batch
+            lambda x: x.reshape(config.batch, config.seeds, *x.shape[1:]).swapaxes(
+                0, 1
+            ),
+            batch,
         )
         keys = jax.random.split(cheap_key(key), config.seeds)
         losses = each(params, parts, keys)
