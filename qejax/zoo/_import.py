@@ -97,7 +97,8 @@ def import_zoo(
         listings={name: _with_runs(one) for name, one in found.listings.items()}
     )
     files = sorted(files)
-    recipe = recipe | {
+    recipe = json.loads(json.dumps(recipe))  # as it is read again: no tuples
+    recipe |= {
         "protocol": found.protocol,
         "listing_sha256": listing_digest(found),
         "contents_sha256": _contents_digest(files),

@@ -239,6 +239,13 @@ def test_another_zoo_is_never_gone_on_with(
     assert zoo.import_zoo(some(), other, RECIPE, files=[source]) == other
 
 
+def test_a_recipe_is_compared_as_it_is_stored(tmp_path: Path) -> None:
+    recipe = {"options": {"of": (1, 2)}}
+    out = zoo.import_zoo(some(), tmp_path / "zoo", recipe)
+    assert zoo.import_zoo(some(), out, recipe) == out
+    assert recipe == {"options": {"of": (1, 2)}}
+
+
 def test_a_finished_zoo_is_that_of_its_files(tmp_path: Path) -> None:
     """Networks that were trained again are others, however they are named."""
     out, source = tmp_path / "zoo", tmp_path / "file"
