@@ -14,10 +14,12 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from qejax.train._checkpoint import Checkpointer
 from qejax.train._config import FitConfig, check_config
 from qejax.train._loop import train
+from qejax.train._mesh import batch_sharding, check_batch, state_shardings
 from qejax.train._progress import Progress
 from qejax.train._run import FitResult, Run
 from qejax.train._selection import Evaluate, check_select
@@ -62,6 +64,7 @@ def fit_stream(
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
     save_seconds: float = 60.0,
+    mesh: Mesh | None = None,
 ) -> FitResult:
     """Trains `params` on batches that are read while it trains; returns the best ones.
 
@@ -83,6 +86,8 @@ def fit_stream(
             resume.
         progress: as in `fit`.
         save_seconds: as in `fit`.
+        mesh: as in `fit`; batches lie there at once if they are put on
+            `batch_sharding(mesh)` ahead of time.
 
     Raises:
         ValueError: if a batch has another size, the stream ends before the last step,
@@ -99,6 +104,7 @@ def fit_stream(
     example = next(batches)
     batches.set_state(begin)
     _check_size(example, config)
+    check_batch("fit_stream(mesh=...)", mesh, config.batch_size)
     shapes = check_loss(loss_fn, params, example, config.batch_size)
     state = init_state(params, optimizer, config, shapes)
     if out is not None:
@@ -110,10 +116,11 @@ def fit_stream(
         if out is not None:
             store = stack.enter_context(Checkpointer(out / "ckpt"))
             stop = stack.enter_context(catch_signals())
-        run = Run(config, evaluate, state, store, out, progress, save_seconds, batches)
+        save = (store, out, progress, save_seconds, batches)
+        run = Run(config, evaluate, state, *save, mesh)
         if run.ended is None:
-            programs = _Programs(make_step(loss_fn, optimizer, config), run)
-            programs.of(example)
+            programs = _Programs(make_step(loss_fn, optimizer, config), run, mesh)
+            programs.of(programs.put(example))
             train(run, _advance(programs, config), batches, stop)
         return run.result()
 
@@ -124,17 +131,30 @@ class _Programs:
     One step, or none once a loss was not finite: the state stays as it was then.
     """
 
-    def __init__(self, one_step: Callable[[State, Batch], State], run: Run) -> None:
+    def __init__(
+        self,
+        one_step: Callable[[State, Batch], State],
+        run: Run,
+        mesh: Mesh | None,
+    ) -> None:
         def step(state: State, batch: Batch) -> State:
             return jax.lax.cond(state["finite"], one_step, lambda s, _: s, state, batch)
 
-        self._step, self._run = jax.jit(step, donate_argnums=0), run
+        out = None if mesh is None else state_shardings(mesh, run.state)
+        self._step = jax.jit(step, donate_argnums=0, out_shardings=out)
+        self._run, self._mesh = run, mesh
         # Later the state's own buffers may have been donated.
         self._state = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
             run.state,
         )
         self._found: dict[Any, Callable[[State, Batch], State]] = {}
+
+    def put(self, batch: Batch) -> Batch:
+        """Returns a batch where a program expects it."""
+        if self._mesh is None:
+            return batch
+        return jax.device_put(batch, batch_sharding(self._mesh))
 
     def of(self, batch: Batch) -> Callable[[State, Batch], State]:
         """Returns the program for batches of this shape."""
@@ -163,6 +183,7 @@ def _advance(
                     f"{number}. Let the stream go on for ever (epochs=None)."
                 ) from None
             _check_size(batch, config)
+            batch = programs.put(batch)
             state = programs.of(batch)(state, batch)
         return state
 

@@ -8,13 +8,23 @@ can hit it in the middle, and saves at every dispatch. Prints the last step.
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from qejax.train import FitConfig, Progress, fit, mae, r2
+from qejax.train import (
+    FitConfig,
+    Progress,
+    batch_sharding,
+    fit,
+    fit_stream,
+    mae,
+    r2,
+)
 
 STEPS, EVAL_EVERY = 120, 10
 
@@ -47,6 +57,16 @@ def loss_fn(params, batch, key):
     return jnp.mean(error**2), {"abs": jnp.mean(jnp.abs(error))}
 
 
+def streamed(data, batch_size, mesh):
+    """The same examples batch by batch, in an order of their own."""
+    rows = [{name: x[row] for name, x in data.items()} for row in range(64)]
+    found = grain.MapDataset.source(rows).seed(0).shuffle().repeat(None)
+    found = found.batch(batch_size).to_iter_dataset()
+    if mesh is not None:
+        found = grain.experimental.device_put(found, batch_sharding(mesh))
+    return iter(found)
+
+
 def run(
     out: Path | None,
     *,
@@ -57,6 +77,7 @@ def run(
     save_seconds: float = 0.0,
     batch_size: int = 10,
     mesh=None,
+    stream: bool = False,
 ):
     train, val = make_data()
     jitted = jax.jit(predict)
@@ -70,10 +91,11 @@ def run(
         if progress is not None:
             progress(report)
 
-    return fit(
+    data: Any = streamed(train, batch_size, mesh) if stream else train
+    return (fit_stream if stream else fit)(
         loss_fn,
         init(jax.random.key(1)),
-        train,
+        data,
         FitConfig(
             steps=steps,
             batch_size=batch_size,

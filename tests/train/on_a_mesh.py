@@ -16,6 +16,7 @@ parser.add_argument("result", type=Path)
 parser.add_argument("--devices", type=int, default=1)
 parser.add_argument("--mesh", default=None)
 parser.add_argument("--stop", type=int, default=0)
+parser.add_argument("--stream", action="store_true")
 args = parser.parse_args()
 flag = f"--xla_force_host_platform_device_count={args.devices}"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
@@ -39,7 +40,12 @@ def stop(report: train.Progress) -> None:
 mesh = args.mesh and train.make_mesh(args.mesh)
 try:
     found = killed_run.run(
-        args.out, steps=50, batch_size=16, mesh=mesh or None, progress=stop
+        args.out,
+        steps=50,
+        batch_size=16,
+        mesh=mesh or None,
+        progress=stop,
+        stream=args.stream,
     )
 except Stop:
     raise SystemExit(3) from None

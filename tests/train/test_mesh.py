@@ -20,13 +20,19 @@ STOPPED = 3
 
 
 def run(
-    tmp_path: Path, name: str, devices: int, mesh: str | None, stop: int = 0
+    tmp_path: Path,
+    name: str,
+    devices: int,
+    mesh: str | None,
+    stop: int = 0,
+    stream: bool = False,
 ) -> dict[str, Any]:
     """A run in `name`, or what is left of one there; empty if it was stopped."""
     result = tmp_path / f"{name}.json"
     line = [sys.executable, "-m", "tests.train.on_a_mesh", str(tmp_path / name)]
     line += [str(result), "--devices", str(devices), "--stop", str(stop)]
     line += [] if mesh is None else ["--mesh", mesh]
+    line += ["--stream"] * stream
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == (STOPPED if stop else 0), done.stderr
     return {} if stop else json.loads(result.read_text())
@@ -74,6 +80,14 @@ def test_another_mesh_goes_on(tmp_path: Path, one: dict[str, Any]) -> None:
     last = run(tmp_path, "cut", 1, None)
     assert last["resumed_from"] >= 20
     assert gap(last, one) < 1e-5
+
+
+def test_streams_train_on_a_mesh(tmp_path: Path) -> None:
+    one = run(tmp_path, "one", 1, None, stream=True)
+    run(tmp_path, "cut", 4, "data=2,model=2", stop=12, stream=True)
+    got = run(tmp_path, "cut", 4, "data=-1", stream=True)
+    assert got["resumed_from"]
+    assert gap(got, one) < 1e-5
 
 
 def test_meshes_that_are_none_are_named() -> None:
