@@ -95,7 +95,7 @@ def test_a_bucket_that_nothing_can_be_read_of(root: Path) -> None:
 
 def test_mixed_architectures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_shards, "SHARD_NETWORKS", 2)
-    other = nets.mlp((3, 2))
+    other = nets.mlp((3, 2, 2))
     one = listed(random_zoo(NET, 12))
     which = np.arange(12) % 2
     sizes = np.array([NET.spec.num_parameters, other.spec.num_parameters])[which]

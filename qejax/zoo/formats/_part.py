@@ -61,9 +61,10 @@ def weights_of(where: str, tensors: Tensors, part: str | None = None) -> Tensors
 
     Example:
         >>> tensors = {"model.0.weight": np.zeros((2, 3)), "loss": np.zeros(())}
+        >>> tensors |= {"model.2.weight": np.zeros((1, 2))}
         >>> tensors |= {"optimizer.state.0.exp_avg": np.zeros((2, 3))}
         >>> list(weights_of("a.pt", tensors))
-        ['0.weight']
+        ['0.weight', '2.weight']
     """
     if part is not None:
         inner = _inside(tensors, part)
