@@ -1,6 +1,8 @@
 """A prepared zoo as a listing: all but the weights in memory, these read by row."""
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,13 +49,42 @@ def list_prepared(root: str | Path, *, verify: bool = True) -> Found:
 def _bucket(root: Path, name: str, verify: bool) -> Listing:
     _, entry = open_bucket(root, name, verify)
     small, split = fetch_all(root, name, entry, SMALL)
-    configs = entry.get("networks", [entry["network"]])
-    network, *others = (nets.build(config) for config in configs)
-    sources = {
-        code: Records(root, entry, part)
+    return listing_of(entry, sources_of(root, entry), small, split)
+
+
+def sources_of(
+    root: Path, entry: dict[str, Any], without: Collection[str] = ()
+) -> dict[int, Records]:
+    """Returns the records of a bucket by the code of their split.
+
+    Args:
+        root: of the zoo.
+        entry: of the bucket in the manifest.
+        without: paths of files that are not looked into.
+    """
+    return {
+        code: Records(root, entry, part, without)
         for part, code in SPLITS.items()
         if entry["splits"][part]
     }
+
+
+def listing_of(
+    entry: dict[str, Any],
+    sources: dict[int, Records],
+    small: dict[str, Any],
+    split: np.ndarray,
+) -> Listing:
+    """Returns the listing of a bucket.
+
+    Args:
+        entry: of the bucket in the manifest.
+        sources: its records by the code of their split.
+        small: the fields `SMALL` of all records, those of a split in its order.
+        split: `[B]`, codes.
+    """
+    configs = entry.get("networks", [entry["network"]])
+    network, *others = (nets.build(config) for config in configs)
     # Where a network is among the records of its split.
     places = np.zeros(len(split), np.int64)
     for code in sources:

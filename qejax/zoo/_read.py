@@ -149,13 +149,13 @@ def fetch_all(
                 check_id(what, expected, str(found))
         split += [split_code(part)] * len(source)
     order = np.argsort(np.concatenate([part["row"] for part in parts]), kind="stable")
-    return _joined(parts, order), np.array(split, np.int8)[order]
+    return joined_records(parts, order), np.array(split, np.int8)[order]
 
 
-def _joined(parts: list[dict[str, Any]], order: np.ndarray) -> dict[str, Any]:
-    """One after the other, then in this order; columns by name as well."""
+def joined_records(parts: list[dict[str, Any]], order: np.ndarray) -> dict[str, Any]:
+    """Returns records one after the other, then in this order; columns as well."""
     return {
-        name: _joined([part[name] for part in parts], order)
+        name: joined_records([part[name] for part in parts], order)
         if isinstance(parts[0][name], dict)
         else np.concatenate([part[name] for part in parts])[order]
         for name in parts[0]

@@ -6,14 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from qejax import nets
-from qejax.zoo._fetch import Records
-from qejax.zoo._listing import Found, Listing, Problem, Weights
+from qejax.zoo._listing import Found, Listing, Problem
 from qejax.zoo._manifest import read_manifest
-from qejax.zoo._normal import WHICH
-from qejax.zoo._prepared import RUN, SMALL
+from qejax.zoo._prepared import SMALL, listing_of, sources_of
+from qejax.zoo._read import joined_records
 from qejax.zoo._store import DESCRIPTIONS
-from qejax.zoo._zoo import SPLITS
 
 
 def list_whole(root: str | Path, wrong: Mapping[str, Collection[str]]) -> Found:
@@ -25,7 +22,6 @@ def list_whole(root: str | Path, wrong: Mapping[str, Collection[str]]) -> Found:
 
     Returns:
         Its buckets; `problems` has those of which no network can be read, and why.
-        Normal forms are left out.
 
     Raises:
         FileNotFoundError: if the folder has no manifest.
@@ -57,44 +53,8 @@ def list_whole(root: str | Path, wrong: Mapping[str, Collection[str]]) -> Found:
 
 
 def _bucket(root: Path, entry: dict[str, Any], without: Collection[str]) -> Listing:
-    sources = {
-        code: Records(root, entry, part, without)
-        for part, code in SPLITS.items()
-        if entry["splits"][part]
-    }
-    counts = [len(source) for source in sources.values()]
-    split = np.repeat(np.array(list(sources), np.int8), counts)
-    # Where a network is among the records of its split.
-    places = np.concatenate([np.arange(count) for count in counts])
-    small = [source.fetch(range(len(source)), SMALL) for source in sources.values()]
-    networks = [nets.build(x) for x in entry.get("networks", [entry["network"]])]
-    width = max(network.spec.num_parameters for network in networks)
-
-    def read(rows: np.ndarray) -> Weights:
-        vectors = np.zeros((len(rows), width), np.float32)
-        for code, source in sources.items():
-            at = np.flatnonzero(split[rows] == code)
-            if len(at):
-                vectors[at] = source.fetch(places[rows[at]], ("theta",))["theta"]
-        return Weights(vectors, {})
-
-    def column(name: str) -> np.ndarray:
-        return np.concatenate([part[name] for part in small])
-
-    def columns(group: str) -> dict[str, np.ndarray]:
-        names = small[0][group]
-        return {key: np.concatenate([x[group][key] for x in small]) for key in names}
-
-    ids, hyper = column("id"), columns("hyper")
-    return Listing(
-        network=networks[0],
-        ids=ids,
-        runs=hyper[RUN].astype(str) if RUN in hyper else ids,
-        labels={key: x.astype(np.float32) for key, x in columns("labels").items()},
-        hyper=hyper,
-        split=split,
-        source=entry["source"],
-        read=read,
-        others=tuple(networks[1:]),
-        which=column(WHICH) if len(networks) > 1 else None,
-    )
+    sources = sources_of(root, entry, without)
+    parts = [source.fetch(range(len(source)), SMALL) for source in sources.values()]
+    split = np.repeat(list(sources), [len(source) for source in sources.values()])
+    small = joined_records(parts, np.arange(len(split)))
+    return listing_of(entry, sources, small, split.astype(np.int8))

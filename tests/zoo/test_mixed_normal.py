@@ -99,6 +99,6 @@ def test_a_predictor_reads_them_as_it_measures(tmp_path: Path) -> None:
     )
 
 
-def test_zoos_of_one_architecture_are_joined() -> None:
+def test_no_zoo_is_no_mixed_zoo() -> None:
     with pytest.raises(ValueError, match="mixed_of: expected at least one zoo"):
         zoo.mixed_of({})

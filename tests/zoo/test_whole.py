@@ -113,6 +113,8 @@ def test_mixed_architectures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (got,) = zoo.list_whole(root, zoo.wrong_files(root)).listings.values()
     assert len(got) == 10
     assert got.mixed
+    assert got.mixed_normal is not None
+    assert len(got.mixed_normal(np.arange(10)).vectors) == 10
     rows = [one.ids.tolist().index(name) for name in got.ids.tolist()]
     np.testing.assert_array_equal(got.places, which[rows])
     np.testing.assert_array_equal(
