@@ -18,6 +18,8 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments import flags
+
 COMPARED = (
     "signed",
     "canonical",
@@ -114,16 +116,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be run, before anything is read or written."""
-        for name in (
-            "seeds copies channels waves depth heads attention_channels layer_channels "
-            "relative_channels graph_channels probes hidden steps layer_steps "
-            "probe_steps batch evaluate_every"
-        ).split():
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"--{name.replace('_', '-')} should be at least 1, got "
-                    f"{getattr(self, name)}."
-                )
+        flags.check_positive(self, _POSITIVE)
         if self.attention_channels % self.heads:
             raise ValueError(
                 f"--heads should divide --attention-channels, got {self.heads} and "
@@ -139,12 +132,14 @@ class Config:
                 raise ValueError(
                     f"--{name} should be at least 0, got {getattr(self, name)}."
                 )
-        if not self.learning_rate > 0 or not 0 <= self.dropout < 1:
-            raise ValueError(
-                f"--learning-rate should be positive and --dropout in [0, 1), got "
-                f"{self.learning_rate} and {self.dropout}."
-            )
+        flags.check_rates(self)
 
+
+_POSITIVE = (
+    "seeds copies channels waves depth heads attention_channels layer_channels "
+    "relative_channels graph_channels probes hidden steps layer_steps "
+    "probe_steps batch evaluate_every"
+).split()
 
 _DIGITS = Config(out=Path("runs/classify_inr/digits"))
 _MIXERS = dataclasses.replace(

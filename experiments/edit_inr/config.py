@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from experiments import flags
 from experiments.edit_inr.edits import EDITS
 
 ROWS = ("strict", "gauge", "relative", "signed", "canonical")
@@ -84,28 +85,15 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuses what cannot run, before anything is trained."""
-        for name in _POSITIVE:
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"--{_flag(name)} should be at least 1, got {getattr(self, name)}."
-                )
+        flags.check_positive(self, _POSITIVE)
         for name, known in (("edits", tuple(EDITS)), ("rows", ROWS)):
-            got = getattr(self, name)
-            if not got or len(set(got)) < len(got) or not set(got) <= set(known):
-                raise ValueError(
-                    f"--{name} should be some of {list(known)}, each once, got "
-                    f"{list(got)}."
-                )
+            flags.check_some(self, name, known)
         if len(self.channels) != len(ROWS) or min(self.channels) < 1:
             raise ValueError(
                 f"--channels should be one number above 0 for each of {list(ROWS)}, "
                 f"got {list(self.channels)}."
             )
-        if self.evaluate_every > self.steps:
-            raise ValueError(
-                f"--evaluate-every should be at most --steps ({self.steps}), got "
-                f"{self.evaluate_every}: the model would never be selected."
-            )
+        flags.check_selected(self)
         if self.learning_rate <= 0:
             raise ValueError(
                 f"--learning-rate should be positive, got {self.learning_rate}."
@@ -117,10 +105,6 @@ class Config:
 
 
 _POSITIVE = "seeds depth fit_steps steps batch evaluate_every moved spread".split()
-
-
-def _flag(name: str) -> str:
-    return name.replace("_", "-")
 
 
 _DIGITS = Config(out=Path("runs/edit_inr_digits"))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from experiments import flags
 from qejax import nets
 
 Quasi = Literal["strict", "gauge", "relative", "canonical", "learned_gauge"]
@@ -102,12 +103,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuses what cannot run, before anything is trained."""
-        for name in _POSITIVE:
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"--{name.replace('_', '-')} should be at least 1, got "
-                    f"{getattr(self, name)}."
-                )
+        flags.check_positive(self, _POSITIVE)
         for name, low, high in _RANGES:
             if not low <= getattr(self, name) < high:
                 raise ValueError(
@@ -118,11 +114,7 @@ class Config:
             raise ValueError(
                 f"--learning-rate should be positive, got {self.learning_rate}."
             )
-        if self.evaluate_every > self.steps:
-            raise ValueError(
-                f"--evaluate-every should be at most --steps ({self.steps}), got "
-                f"{self.evaluate_every}: the model would never be selected."
-            )
+        flags.check_selected(self)
         self._check_model()
         if self.zoo in GENERATED:
             self._check_generated()

@@ -15,6 +15,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments import flags
 from qejax.nets import CNNConfig, MLPConfig, NetConfig
 
 
@@ -95,23 +96,14 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuses what cannot run, before anything is trained."""
-        for name in _POSITIVE:
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"--{_flag(name)} should be at least 1, got {getattr(self, name)}."
-                )
+        flags.check_positive(self, _POSITIVE)
         known = {
             "architectures": tuple(ARCHITECTURES),
             "unseen": self.architectures,
             "rows": ROWS,
         }
         for name, names in known.items():
-            got = getattr(self, name)
-            if not got or len(set(got)) < len(got) or not set(got) <= set(names):
-                raise ValueError(
-                    f"--{name} should be some of {list(names)}, each once, got "
-                    f"{list(got)}."
-                )
+            flags.check_some(self, name, names)
         if len(self.unseen) == len(self.architectures):
             raise ValueError(
                 f"--unseen should leave an architecture to train on, got all "
@@ -122,32 +114,14 @@ class Config:
                 f"--networks should be at least 20, so that the validation split of a "
                 f"tenth has two of each architecture, got {self.networks}."
             )
-        for name in ("zoo_steps", "zoo_rates"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(
-                    f"--{_flag(name)} should be a range (low, high) above 0, got "
-                    f"{(low, high)}."
-                )
-        if self.evaluate_every > self.steps:
-            raise ValueError(
-                f"--evaluate-every should be at most --steps ({self.steps}), got "
-                f"{self.evaluate_every}: the model would never be selected."
-            )
-        if self.learning_rate <= 0 or not 0 <= self.dropout < 1:
-            raise ValueError(
-                f"--learning-rate should be positive and --dropout in [0, 1), got "
-                f"{self.learning_rate} and {self.dropout}."
-            )
+        flags.check_ranges(self, ("zoo_steps", "zoo_rates"))
+        flags.check_selected(self)
+        flags.check_rates(self)
 
 
 _POSITIVE = (
     "seeds sizes channels rounds hidden steps batch evaluate_every trees".split()
 )
-
-
-def _flag(name: str) -> str:
-    return name.replace("_", "-")
 
 
 _FULL = Config()

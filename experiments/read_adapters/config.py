@@ -16,6 +16,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments import flags
 from experiments.read_adapters.tasks import TASKS
 
 ROWS = tuple(
@@ -86,51 +87,24 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuses what cannot run, before anything is trained."""
-        for name in _POSITIVE:
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"--{_flag(name)} should be at least 1, got {getattr(self, name)}."
-                )
+        flags.check_positive(self, _POSITIVE)
         for name, known in (("tasks", tuple(TASKS)), ("rows", ROWS)):
-            got = getattr(self, name)
-            if not got or len(set(got)) < len(got) or not set(got) <= set(known):
-                raise ValueError(
-                    f"--{name} should be some of {list(known)}, each once, got "
-                    f"{list(got)}."
-                )
-        for name in ("zoo_steps", "zoo_rates"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(
-                    f"--{_flag(name)} should be a range (low, high) above 0, got "
-                    f"{(low, high)}."
-                )
+            flags.check_some(self, name, known)
+        flags.check_ranges(self, ("zoo_steps", "zoo_rates"))
         if self.adapters < 20 * len(self.tasks):
             raise ValueError(
                 f"--adapters should be at least 20 per task, so that the validation "
                 f"split of a tenth has two of each, got {self.adapters} for "
                 f"{len(self.tasks)} tasks."
             )
-        if self.evaluate_every > self.steps:
-            raise ValueError(
-                f"--evaluate-every should be at most --steps ({self.steps}), got "
-                f"{self.evaluate_every}: the model would never be selected."
-            )
-        if self.learning_rate <= 0 or not 0 <= self.dropout < 1:
-            raise ValueError(
-                f"--learning-rate should be positive and --dropout in [0, 1), got "
-                f"{self.learning_rate} and {self.dropout}."
-            )
+        flags.check_selected(self)
+        flags.check_rates(self)
 
 
 _POSITIVE = (
     "seeds adapters dim depth base_steps rank channels layers canonical_channels "
     "rounds steps batch evaluate_every trees spread"
 ).split()
-
-
-def _flag(name: str) -> str:
-    return name.replace("_", "-")
 
 
 _FULL = Config()
