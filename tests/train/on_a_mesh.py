@@ -1,44 +1,37 @@
 """A training run on so many devices of the host, in a process of its own.
 
-`python on_a_mesh.py OUT RESULT --devices N --mesh data=-1,model=1 [--stop STEP]`: the
-run of `killed_run`, 50 steps; writes losses, parameters and the collectives of the
-compiled program as JSON.
+`python -m tests.train.on_a_mesh OUT RESULT --devices N --mesh data=-1,model=1 [--stop
+STEP]`: the run of `killed_run`, 50 steps; writes losses, parameters and where they lie
+as JSON. JAX is imported late: the number of devices comes first.
 """
 
 import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
-parser = argparse.ArgumentParser()
-parser.add_argument("out", type=Path)
-parser.add_argument("result", type=Path)
-parser.add_argument("--devices", type=int, default=1)
-parser.add_argument("--mesh", default=None)
-parser.add_argument("--stop", type=int, default=0)
-parser.add_argument("--stream", action="store_true")
-args = parser.parse_args()
-flag = f"--xla_force_host_platform_device_count={args.devices}"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
-
-import jax  # noqa: E402  (flags come first)
-import numpy as np  # noqa: E402
-
-from qejax import train  # noqa: E402
-from tests.train import killed_run  # noqa: E402
+STOPPED = 3
+"""The exit status of a run that ended at `--stop` without saving."""
 
 
 class Stop(Exception):
     """Stands for whatever ends a process without saving."""
 
 
-def stop(report: train.Progress) -> None:
-    if args.stop and report.step >= args.stop:
-        raise Stop
+def main(args: argparse.Namespace) -> dict[str, Any]:
+    """Trains, and returns what is told of the run."""
+    import jax
+    import numpy as np
 
+    from qejax import train
+    from tests.train import killed_run
 
-mesh = args.mesh and train.make_mesh(args.mesh)
-try:
+    def stop(report: train.Progress) -> None:
+        if args.stop and report.step >= args.stop:
+            raise Stop
+
+    mesh = args.mesh and train.make_mesh(args.mesh)
     found = killed_run.run(
         args.out,
         steps=50,
@@ -47,15 +40,29 @@ try:
         progress=stop,
         stream=args.stream,
     )
-except Stop:
-    raise SystemExit(3) from None
-told = {
-    "devices": len(jax.devices()),
-    "losses": [row["train"]["loss"] for row in found.history[1:]],
-    "params": [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(found.params)],
-    "over": [str(leaf.sharding.spec) for leaf in jax.tree.leaves(found.params)]
-    if mesh
-    else [],
-    "resumed_from": found.resumed_from,
-}
-args.result.write_text(json.dumps(told))
+    leaves = jax.tree.leaves(found.params)
+    return {
+        "devices": len(jax.devices()),
+        "losses": [row["train"]["loss"] for row in found.history[1:]],
+        "params": [np.asarray(leaf).tolist() for leaf in leaves],
+        "over": [str(leaf.sharding.spec) for leaf in leaves] if mesh else [],
+        "resumed_from": found.resumed_from,
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=Path)
+    parser.add_argument("result", type=Path)
+    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--mesh", default=None)
+    parser.add_argument("--stop", type=int, default=0)
+    parser.add_argument("--stream", action="store_true")
+    options = parser.parse_args()
+    flag = f"--xla_force_host_platform_device_count={options.devices}"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
+    try:
+        told = main(options)
+    except Stop:
+        raise SystemExit(STOPPED) from None
+    options.result.write_text(json.dumps(told))

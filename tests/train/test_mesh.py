@@ -14,9 +14,9 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from qejax import train
+from tests.train.on_a_mesh import STOPPED
 
 ROOT = Path(__file__).parents[2]
-STOPPED = 3
 
 
 def run(
