@@ -22,6 +22,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from qejax._devices import fetch
+from qejax._processes import agree, on_first
 from qejax._trees import check_tree, flatten, nest
 
 _META, _DIGEST = "meta", "sha256"
@@ -73,6 +75,10 @@ class Checkpointer:
 
     Saving copies the values to the host before it returns, so arrays may be donated
     afterwards; writing goes on in the background. Leaving the block waits for it.
+
+    Many processes call every method alike, on a directory that all of them see; the
+    first one writes. Values are stored whole, so any number of processes and devices
+    reads them.
     """
 
     def __init__(self, directory: Path, keep: int = 2) -> None:
@@ -89,14 +95,12 @@ class Checkpointer:
         if keep < 1:
             raise ValueError(f"Checkpointer(keep=...): expected >= 1, got {keep}.")
         self.directory = directory.resolve()
-        self.directory.mkdir(parents=True, exist_ok=True)
-        strays: set[int] = set()
-        for path in self.directory.iterdir():
-            if path.name.isdigit() and path.is_dir() and not _is_complete(path):
-                if any(path.iterdir()):
-                    strays.add(int(path.name))
-                else:
-                    path.rmdir()
+        strays = set(on_first(self._opened))
+        if not agree(self.directory.is_dir()).all():
+            raise ValueError(
+                f"{directory}: expected a directory that every process sees, got one "
+                f"that only some do. Use storage that all hosts share."
+            )
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -104,6 +108,18 @@ class Checkpointer:
                 cleanup_tmp_directories=True,
             ),
         )
+
+    def _opened(self) -> list[int]:
+        """Makes the directory; returns steps whose directories hold something else."""
+        strays: list[int] = []
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for path in self.directory.iterdir():
+            if path.name.isdigit() and path.is_dir() and not _is_complete(path):
+                if any(path.iterdir()):
+                    strays.append(int(path.name))
+                else:
+                    path.rmdir()
+        return strays
 
     def __enter__(self) -> "Checkpointer":
         return self
@@ -118,8 +134,12 @@ class Checkpointer:
 
     def steps(self) -> list[int]:
         """Returns the steps of the complete checkpoints, in rising order."""
-        found = self._manager.all_steps()
-        return sorted(s for s in found if _is_complete(self.directory / str(s)))
+
+        def complete() -> list[int]:
+            found = self._manager.all_steps()
+            return sorted(s for s in found if _is_complete(self.directory / str(s)))
+
+        return on_first(complete)
 
     def save(
         self, step: int, trees: Mapping[str, Any], metadata: Mapping[str, Any]
@@ -147,7 +167,7 @@ class Checkpointer:
         if step in self.steps():
             return
         path = self.directory / str(step)
-        if path.exists():
+        if on_first(path.exists):
             raise ValueError(
                 f"{path}: expected no such directory before step {step} is saved, got "
                 f"one without a checkpoint in it. Move it away, then run again."
@@ -189,11 +209,15 @@ class Checkpointer:
         """
         found, damaged = None, list[CheckpointError]()
         for step in reversed(self.steps()):
+            error = None
             try:
                 found = self._restored(step, templates)
+            except CheckpointError as caught:
+                error = caught
+            if agree(error is None).all():
                 break
-            except CheckpointError as error:
-                damaged.append(error)
+            found = None
+            damaged.append(error or self._damaged(step, "another process says so"))
         if found is None:
             if damaged:
                 raise damaged[0]
@@ -205,11 +229,15 @@ class Checkpointer:
     def _set_aside(self, error: CheckpointError, step: int) -> None:
         """Renames a damaged checkpoint: its step can be saved again."""
         path = error.path
-        others = (path.with_name(f"{path.name}.damaged{n or ''}") for n in count())
-        aside = path.rename(next(other for other in others if not other.exists()))
+
+        def rename() -> str:
+            others = (path.with_name(f"{path.name}.damaged{n or ''}") for n in count())
+            return path.rename(next(one for one in others if not one.exists())).name
+
+        aside = on_first(rename)
         self._manager.reload()
         warnings.warn(
-            f"{path} is damaged ({error.reason}): set aside as {aside.name}, going on "
+            f"{path} is damaged ({error.reason}): set aside as {aside}, going on "
             f"from step {step}. What came after that step is trained again.",
             CheckpointWarning,
             stacklevel=3,
@@ -310,8 +338,8 @@ def _to_host(tree: Any) -> dict[str, np.ndarray]:
         else leaves[path]
         for path in _abstract(tree)
     }
-    # A copy: on the CPU `device_get` may share the memory of the array.
-    return {path: np.array(leaf) for path, leaf in jax.device_get(data).items()}
+    # A copy: on the CPU what is fetched may share the memory of the array.
+    return {path: np.array(leaf) for path, leaf in fetch(data).items()}
 
 
 def _to_template(template: Any, leaves: dict[str, np.ndarray]) -> Any:

@@ -22,10 +22,12 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from qejax._devices import replicated, spread
+from qejax._processes import on_first
 from qejax._trees import flatten
 from qejax.train._checkpoint import Checkpointer
 from qejax.train._config import FitConfig, check_config
-from qejax.train._mesh import check_batch, replicated, state_shardings
+from qejax.train._mesh import check_batch, state_shardings
 from qejax.train._progress import Progress
 from qejax.train._run import FitResult, Run
 from qejax.train._selection import Evaluate, check_select
@@ -83,7 +85,9 @@ def fit(
         progress: called after every evaluation and dispatch (about every second).
         save_seconds: least seconds between two saves; has no effect on the numbers.
         mesh: see `make_mesh`: batches are cut over `data`, the state over `model`. The
-            numbers are those of one device up to rounding; any mesh goes on.
+            numbers are those of one device up to rounding; any mesh goes on. Of many
+            processes (`start_processes`) all call this with the same arguments, `out`
+            on storage that they share; the first one writes.
 
     Raises:
         ValueError: if `data`, `evaluate`, `config` and `mesh` do not fit together, or
@@ -93,7 +97,8 @@ def fit(
             selected metric never was.
         CheckpointError: if all checkpoints are damaged; one that is intact is gone on
             with, with a `CheckpointWarning`.
-        Interrupted: after a signal, with the state saved.
+        Interrupted: after a signal to any process, with the state saved.
+        PeerError: if another process of this program has ended.
 
     Example:
         >>> import jax.numpy as jnp
@@ -112,7 +117,8 @@ def fit(
     state = init_state(params, optimizer, config, shapes)
     if out is not None:
         stored = {"loop": dataclasses.asdict(config), "data": _fingerprint(data)}
-        check_config(out / "fit.json", {**stored, "settings": dict(settings or {})})
+        stored["settings"] = dict(settings or {})
+        on_first(lambda: check_config(out / "fit.json", stored))
     with ExitStack() as stack:
         store = stop = None
         if out is not None:
@@ -134,7 +140,7 @@ def _train_in_memory(
     mesh: Mesh | None,
 ) -> None:
     """Compiles the training program and runs it to the end of the run."""
-    data = jax.device_put(data, None if mesh is None else replicated(mesh))
+    data = jax.device_put(data) if mesh is None else spread(data, replicated(mesh))
     begin = time.perf_counter()
     # Where the state lies is where the next call expects it.
     out = None if mesh is None else state_shardings(mesh, run.state)
@@ -159,18 +165,22 @@ def train(run: Run, program: Advance, data: Any, stop: StopRequest | None) -> No
     config = run.config
     if run.resumed_from is None:
         run.evaluate()
-    while not (stop or run.ended):
+    while not run.ended:
         next_evaluation = (run.step // config.eval_every + 1) * config.eval_every
         until = min(
             run.step + run.clock.dispatch_steps(_DISPATCH_SECONDS),
             next_evaluation,
             config.steps,
         )
+        until, due, stopped = run.agreed(until, stop)
+        if stopped:
+            run.leave(stop)
+        if due:
+            run.save()
         run.dispatch(program, data, until)
         if until in (next_evaluation, config.steps):
             run.evaluate()
-        run.save_if_due()
-    if stop:
+    if run.agreed(config.steps, stop)[2]:
         run.leave(stop)
     run.save()
 

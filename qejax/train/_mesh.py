@@ -16,8 +16,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-DATA, MODEL = "data", "model"
-"""Axes: of batches, and of parameters."""
+from qejax._devices import DATA, MODEL, replicated
 
 
 def make_mesh(text: str = "data=-1", devices: Sequence[Any] | None = None) -> Mesh:
@@ -33,7 +32,8 @@ def make_mesh(text: str = "data=-1", devices: Sequence[Any] | None = None) -> Me
         A mesh with the axes `data` and `model`, both Auto.
 
     Raises:
-        ValueError: if an axis or a size is none, or there is another number of devices.
+        ValueError: if an axis or a size is none, there is another number of devices,
+            or `model` is larger than the devices of a process.
 
     Example:
         >>> mesh = make_mesh("data=-1,model=1", jax.devices()[:1])
@@ -61,20 +61,17 @@ def make_mesh(text: str = "data=-1", devices: Sequence[Any] | None = None) -> Me
             f"mesh {text!r}: expected sizes whose product is the number of devices, "
             f"{len(devices)}, and -1 once at most, got {sizes}. Such as data=-1."
         )
+    processes = len({device.process_index for device in devices})
+    if sizes[DATA] % processes:
+        raise ValueError(
+            f"mesh {text!r}: expected {DATA!r} to be a multiple of the {processes} "
+            f"processes, so that each has batches of its own, got {sizes}. Make "
+            f"{MODEL!r} no larger than the devices of a process."
+        )
     shape = tuple(sizes.values())
     return Mesh(
         np.array(devices).reshape(shape), tuple(sizes), axis_types=(AxisType.Auto,) * 2
     )
-
-
-def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Returns where batches lie: the leading axis is cut over `data`."""
-    return NamedSharding(mesh, P(DATA))
-
-
-def replicated(mesh: Mesh) -> NamedSharding:
-    """Returns where lies what every device has whole."""
-    return NamedSharding(mesh, P())
 
 
 def state_shardings(mesh: Mesh, state: Any) -> Any:

@@ -10,6 +10,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from qejax._devices import fetch, spread
+from qejax._processes import agree, gather_json, is_first, peers
 from qejax.train._checkpoint import Checkpointer
 from qejax.train._config import FitConfig
 from qejax.train._log import Log, Row
@@ -96,16 +98,16 @@ class Run:
             self.selection = Selection.from_json(best, meta["selection"])
             self.clock = Clock(meta["seconds"])
             if place is not None:
-                place.set_state(meta["place"])
-        self._saved_at = time.perf_counter()
-        log = out / "log.jsonl" if out is not None else None
+                place.set_state(_own_place(meta["places"]))
+        self._saved_at, self._saved = time.perf_counter(), self.step
+        log = out / "log.jsonl" if out is not None and is_first() else None
         self.log = Log(log, self.resumed_from)
 
     def _put(self, tree: Any) -> Any:
         """Returns a tree where it should lie; nothing moves that is there."""
         if self._mesh is None:
             return tree
-        return jax.device_put(tree, state_shardings(self._mesh, tree))
+        return spread(tree, state_shardings(self._mesh, tree))
 
     def shown_params(self) -> Params:
         """Returns the parameters that are evaluated: the average if there is one."""
@@ -115,8 +117,9 @@ class Run:
     def dispatch(self, program: Advance, data: Batch, until: int) -> None:
         """Runs the program to step `until`, and waits for it."""
         begin, compiled = time.perf_counter(), self.compile_seconds
-        self.state = program(self.state, data, np.int32(until))
-        done, finite = jax.device_get((self.state["step"], self.state["finite"]))
+        with peers():
+            self.state = program(self.state, data, np.int32(until))
+            done, finite = fetch((self.state["step"], self.state["finite"]))
         seconds = time.perf_counter() - begin - (self.compile_seconds - compiled)
         self.clock.add_steps(int(done) - self.step, seconds)
         self.step = int(done)
@@ -154,10 +157,14 @@ class Run:
             self.ended = "patience"
         self._report()
 
-    def save_if_due(self) -> None:
-        """Saves unless the last save was too short a time ago."""
-        if time.perf_counter() - self._saved_at >= self._save_seconds:
-            self.save()
+    def agreed(self, until: int, stop: StopRequest | None) -> tuple[int, bool, bool]:
+        """Returns the next dispatch, whether to save before, and whether to stop.
+
+        What the first process says about time, and what any says about a signal.
+        """
+        due = time.perf_counter() - self._saved_at >= self._save_seconds
+        told = agree(until, due and self.step > self._saved, bool(stop))
+        return int(told[0, 0]), bool(told[0, 1]), bool(told[:, 2].any())
 
     def save(self) -> None:
         """Begins to save everything that a later process needs."""
@@ -170,21 +177,22 @@ class Run:
                 "selection": self.selection.to_json(),
                 "ended": self.ended,
                 "seconds": self.clock.seconds(),
-                "place": self._place and self._place.get_state(),
+                "places": _places(self._place),
             },
         )
-        self._saved_at = time.perf_counter()
+        self._saved_at, self._saved = time.perf_counter(), self.step
 
-    def leave(self, stop: StopRequest) -> None:
+    def leave(self, stop: StopRequest | None) -> None:
         """Saves and raises `Interrupted`."""
         assert self._store is not None
         self.save()
         self._store.wait()
+        name = stop.name if stop else "a signal to another process"
         raise Interrupted(
-            f"Stopped by {stop.name} after step {self.step} of {self.config.steps}; "
+            f"Stopped by {name} after step {self.step} of {self.config.steps}; "
             f"the state is saved in {self._store.directory}. Run the same command "
             f"again to go on from there.",
-            str(stop.name),
+            str(name),
         )
 
     def result(self) -> FitResult:
@@ -211,7 +219,7 @@ class Run:
         )
 
     def _window_means(self) -> dict[str, float] | None:
-        window = jax.device_get(self.state["window"])
+        window = fetch(self.state["window"])
         count = int(window["count"])
         if count == 0:
             return None
@@ -235,3 +243,24 @@ class Run:
                 ),
             )
         )
+
+
+def _places(place: Any) -> list[Any]:
+    """Returns where the streams of all processes are; one if all say the same."""
+    found = gather_json(place and place.get_state())
+    return found[:1] if all(one == found[0] for one in found) else found
+
+
+def _own_place(places: list[Any]) -> Any:
+    """Returns where the stream of this process goes on.
+
+    Raises:
+        ValueError: if there were other processes, each with a place of its own.
+    """
+    if len(places) not in (1, jax.process_count()):
+        raise ValueError(
+            f"fit_stream: expected as many processes as before, {len(places)}, each "
+            f"with a place of its own in its stream, got {jax.process_count()}. Go on "
+            f"with {len(places)}, or begin again in another directory."
+        )
+    return places[jax.process_index() if len(places) > 1 else 0]

@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from qejax._devices import batch_sharding
 from qejax._typing import Array, Int, PRNGKeyArray
 from qejax.train._config import FitConfig
-from qejax.train._mesh import batch_sharding
 
 Params: TypeAlias = Any
 Batch: TypeAlias = Any

@@ -16,10 +16,12 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from qejax._devices import batch_sharding
+from qejax._processes import on_first
 from qejax.train._checkpoint import Checkpointer
 from qejax.train._config import FitConfig, check_config
 from qejax.train._loop import train
-from qejax.train._mesh import batch_sharding, check_batch, state_shardings
+from qejax.train._mesh import check_batch, state_shardings
 from qejax.train._progress import Progress
 from qejax.train._run import FitResult, Run
 from qejax.train._selection import Evaluate, check_select
@@ -74,7 +76,8 @@ def fit_stream(
     Args:
         loss_fn: as in `fit`.
         params: as in `fit`.
-        batches: endless, or long enough; all of `config.batch_size` examples. They may
+        batches: endless, or long enough; all of `config.batch_size` examples, of which
+            each of `P` processes on a mesh hands out its own `1 / P`. They may
             be of a few shapes, such as those of `zoo.stream_mixed`: a program is
             compiled for each. To keep the device busy, let them be put on it ahead of
             time (`zoo.stream(..., device=...)`).
@@ -103,14 +106,16 @@ def fit_stream(
     begin = batches.get_state()
     example = next(batches)
     batches.set_state(begin)
-    _check_size(example, config)
+    _check_size(example, config, mesh)
     check_batch("fit_stream(mesh=...)", mesh, config.batch_size)
-    shapes = check_loss(loss_fn, params, example, config.batch_size)
+    whole = _whole(example, config)
+    shapes = check_loss(loss_fn, params, whole, config.batch_size)
     state = init_state(params, optimizer, config, shapes)
     if out is not None:
-        about = {"batch": _shapes(example)}
+        about = {"batch": _shapes(whole)}
         stored = {"loop": dataclasses.asdict(config), "data": about}
-        check_config(out / "fit.json", {**stored, "settings": dict(settings or {})})
+        stored["settings"] = dict(settings or {})
+        on_first(lambda: check_config(out / "fit.json", stored))
     with ExitStack() as stack:
         store = stop = None
         if out is not None:
@@ -142,7 +147,7 @@ class _Programs:
 
         out = None if mesh is None else state_shardings(mesh, run.state)
         self._step = jax.jit(step, donate_argnums=0, out_shardings=out)
-        self._run, self._mesh = run, mesh
+        self._run, self.mesh = run, mesh
         # Later the state's own buffers may have been donated.
         self._state = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
@@ -152,9 +157,16 @@ class _Programs:
 
     def put(self, batch: Batch) -> Batch:
         """Returns a batch where a program expects it."""
-        if self._mesh is None:
+        if self.mesh is None:
             return batch
-        return jax.device_put(batch, batch_sharding(self._mesh))
+        sharding = batch_sharding(self.mesh)
+
+        def join(leaf: Any) -> Any:
+            if _is_whole(leaf) or jax.process_count() == 1:
+                return jax.device_put(leaf, sharding)
+            return jax.make_array_from_process_local_data(sharding, np.asarray(leaf))
+
+        return jax.tree.map(join, batch)
 
     def of(self, batch: Batch) -> Callable[[State, Batch], State]:
         """Returns the program for batches of this shape."""
@@ -182,7 +194,7 @@ def _advance(
                     f"fit_stream(batches=...): expected {config.steps} batches, got "
                     f"{number}. Let the stream go on for ever (epochs=None)."
                 ) from None
-            _check_size(batch, config)
+            _check_size(batch, config, programs.mesh)
             batch = programs.put(batch)
             state = programs.of(batch)(state, batch)
         return state
@@ -190,13 +202,31 @@ def _advance(
     return advance
 
 
-def _check_size(batch: Batch, config: FitConfig) -> None:
+def _is_whole(leaf: Any) -> bool:
+    """Whether it is of the examples of all processes."""
+    return isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+
+
+def _check_size(batch: Batch, config: FitConfig, mesh: Mesh | None) -> None:
+    whole = mesh is None or _is_whole(jax.tree.leaves(batch)[0])
+    processes = 1 if whole else jax.process_count()
     found = num_examples(batch)
-    if found != config.batch_size:
+    if found * processes != config.batch_size:
         raise ValueError(
             f"fit_stream(batches=...): expected batches of {config.batch_size} "
-            f"examples, got one of {found}. Leave the last one out (whole=True)."
+            f"examples in {processes} pieces, got a piece of {found}. Leave the last "
+            f"one out (whole=True), and give every process its shard."
         )
+
+
+def _whole(batch: Batch, config: FitConfig) -> Batch:
+    """Returns the shapes of the batch of all processes."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            (config.batch_size, *leaf.shape[1:]), leaf.dtype
+        ),
+        batch,
+    )
 
 
 def _shapes(batch: Batch) -> dict[str, str]:

@@ -9,23 +9,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from qejax import nets
+from qejax._processes import agree, on_first
 from qejax.zoo._data import digest_of_data
 from qejax.zoo._fit_config import FitConfig
 from qejax.zoo._fit_many import fit_program
-from qejax.zoo._parts import (
-    begin,
-    found_before,
-    load_part,
-    partial_of,
-    save_part,
-    sweep,
-)
+from qejax.zoo._parts import begun, load_part, partial_of, save_part, sweep
 from qejax.zoo._splits import split_networks
 from qejax.zoo._store import store
+from qejax.zoo._workers import Workers, is_own
 from qejax.zoo._zoo import Zoo, from_vectors, to_vectors
 
 BUCKET = "fits"
@@ -71,6 +66,7 @@ def fit(
     signals: Signals,
     out: str | Path,
     progress: Callable[[FitProgress], None] | None = None,
+    mesh: Mesh | None = None,
 ) -> Path:
     """Makes a zoo of fits in the folder `out`, or finds it there.
 
@@ -82,6 +78,7 @@ def fit(
         signals: what they are fitted to.
         out: the folder; read it with `read` or `stream`.
         progress: called after every chunk.
+        mesh: as in `generate`.
 
     Returns:
         `out`. The labels of its only bucket, "fits", are `class` (of the signal),
@@ -101,13 +98,17 @@ def fit(
     recipe: dict[str, Any] = {"fit": config.to_dict(), "data_sha256": digest}
     if config.copies > 1:
         recipe["order"] = ORDER
-    if found_before(out, recipe):
+    if begun(out, recipe):
         return out
     partial = partial_of(out)
-    begin(partial, recipe)
-    zoo, notes = _gathered(config, signals, _fits(config, signals, partial, progress))
-    store(out, {BUCKET: zoo}, config=recipe, notes={BUCKET: notes})
-    sweep(out)
+    _fit_chunks(config, signals, partial, progress, mesh)
+    zoo, notes = _gathered(config, signals, _fits(config, signals, partial))
+
+    def finish() -> None:
+        store(out, {BUCKET: zoo}, config=recipe, notes={BUCKET: notes})
+        sweep(out)
+
+    on_first(finish)
     return out
 
 
@@ -151,46 +152,96 @@ def checked_signals(config: FitConfig, signals: Signals) -> Signals:
     return Signals(values, labels.astype(np.int32), split)
 
 
-def _fits(
+class _Chunk(NamedTuple):
+    """Fits that are made together: their numbers, and where they are kept."""
+
+    rows: np.ndarray
+    path: Path
+
+    def load(self, config: FitConfig) -> dict[str, np.ndarray] | None:
+        """Returns what was found of them, if it was."""
+        size = nets.build(config.network()).spec.num_parameters
+        shapes = dict.fromkeys(("psnr", "steps"), self.rows.shape)
+        return load_part(self.path, {"theta": (len(self.rows), size), **shapes})
+
+
+def _chunks(config: FitConfig, signals: Signals, partial: Path) -> list[_Chunk]:
+    """All fits in the order of their numbers, `copy * len(signals) + signal`."""
+    total = len(signals.values) * config.copies
+    return [
+        _Chunk(
+            np.arange(start, min(start + config.chunk, total)),
+            partial / f"{BUCKET}-{start // config.chunk:05d}.npz",
+        )
+        for start in range(0, total, config.chunk)
+    ]
+
+
+def _fit_chunks(
     config: FitConfig,
     signals: Signals,
     partial: Path,
     progress: Callable[[FitProgress], None] | None,
-) -> dict[str, np.ndarray]:
-    """All fits, the copies of a signal side by side: `theta`, `psnr`, `steps`.
-
-    They are fitted in the order of their numbers, `copy * len(signals) + signal`.
-    """
+    mesh: Mesh | None,
+) -> None:
+    """Makes the fits that are not there, those of all processes."""
     net, program = nets.build(config.network()), fit_program(config)
     key = jax.random.key(config.seed)
     count = len(signals.values)
-    total = count * config.copies
-    parts: list[dict[str, np.ndarray]] = []
-    reached = 0
-    for start in range(0, total, config.chunk):
-        rows = np.arange(start, min(start + config.chunk, total))
-        path = partial / f"{BUCKET}-{start // config.chunk:05d}.npz"
-        shape = {"theta": (len(rows), net.spec.num_parameters)}
-        part = load_part(path, shape | dict.fromkeys(("psnr", "steps"), rows.shape))
-        resumed = part is not None
-        if part is None:
-            # The last chunk is filled up, so that all have one shape.
-            full = np.resize(rows, config.chunk).astype(np.int32)
-            found = jax.device_get(
-                program(key, jnp.asarray(full), signals.values[full % count])
-            )
-            part = {
-                "theta": to_vectors(net.spec, found.thetas)[: len(rows)],
-                "psnr": found.psnr[: len(rows)],
-                "steps": found.steps[: len(rows)].astype(np.float32),
-            }
-            save_part(path, part)
-        parts.append(part)
-        reached += int(np.sum(part["psnr"] >= config.psnr))
+    workers = Workers(lambda key, piece: program(key, *piece), mesh)
+    waiting: list[_Chunk] = []
+    done = reached = 0
+
+    def tell(rows: np.ndarray, psnr: Any, resumed: bool) -> None:
+        nonlocal done, reached
+        done, reached = done + len(rows), reached + int(np.sum(psnr >= config.psnr))
         if progress is not None:
-            progress(FitProgress(int(rows[-1]) + 1, total, reached, resumed))
+            progress(FitProgress(done, count * config.copies, reached, resumed))
+
+    def work() -> None:
+        # The last chunk is filled up, so that all have one shape.
+        full = [np.resize(c.rows, config.chunk).astype(np.int32) for c in waiting]
+        pieces = [(rows, signals.values[rows % count]) for rows in full]
+        for chunk, found in zip(
+            waiting, workers(key, pieces, lambda x: x), strict=True
+        ):
+            size = len(chunk.rows)
+            part = {
+                "theta": to_vectors(net.spec, found.thetas)[:size],
+                "psnr": found.psnr[:size],
+                "steps": found.steps[:size].astype(np.float32),
+            }
+            save_part(chunk.path, part)
+            tell(chunk.rows, part["psnr"], False)
+        waiting.clear()
+
+    for number, chunk in enumerate(_chunks(config, signals, partial)):
+        part = chunk.load(config) if is_own(number) else {"psnr": np.zeros(0)}
+        if part is not None:
+            tell(chunk.rows, part["psnr"], True)
+            continue
+        waiting.append(chunk)
+        if len(waiting) == workers.count:
+            work()
+    if waiting:
+        work()
+    agree()
+
+
+def _fits(config: FitConfig, signals: Signals, partial: Path) -> dict[str, np.ndarray]:
+    """All fits, the copies of a signal side by side: `theta`, `psnr`, `steps`."""
+    parts: list[dict[str, np.ndarray]] = []
+    for chunk in _chunks(config, signals, partial):
+        part = chunk.load(config)
+        if part is None:
+            raise ValueError(
+                f"{chunk.path}: expected the fits that were just made, found none that "
+                f"are whole. Use storage that all processes share, and fit again."
+            )
+        parts.append(part)
     # From one copy after the other to one signal after the other.
-    order = np.arange(total).reshape(config.copies, count).T.ravel()
+    total = len(signals.values) * config.copies
+    order = np.arange(total).reshape(config.copies, -1).T.ravel()
     return {name: np.concatenate([p[name] for p in parts])[order] for name in parts[0]}
 
 

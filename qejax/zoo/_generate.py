@@ -11,23 +11,19 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from qejax import nets
+from qejax._processes import agree, on_first
 from qejax.nets import Network
 from qejax.zoo._config import ZooConfig
 from qejax.zoo._data import checked_data, digest_of_data
 from qejax.zoo._hyper import coefficients, draw_hyper, minibatches, schedule, subsets
-from qejax.zoo._parts import (
-    begin,
-    found_before,
-    load_part,
-    partial_of,
-    save_part,
-    sweep,
-)
+from qejax.zoo._parts import begun, load_part, partial_of, save_part, sweep
 from qejax.zoo._splits import split_networks
 from qejax.zoo._store import store
 from qejax.zoo._train_many import LABELS, Chunk, Data, make_program
+from qejax.zoo._workers import Workers, is_own
 from qejax.zoo._zoo import Zoo, from_vectors, to_vectors
 
 
@@ -56,6 +52,7 @@ def generate(
     data: Data,
     out: str | Path,
     progress: Callable[[Progress], None] | None = None,
+    mesh: Mesh | None = None,
 ) -> Path:
     """Makes the zoo of a configuration in the folder `out`, or finds it there.
 
@@ -73,6 +70,8 @@ def generate(
             on `data.test_x`, and on the part of `data.train_x` that a network saw.
         out: the folder; read it with `read` or `stream`.
         progress: called after every chunk.
+        mesh: whose devices train, each a chunk of its own, to the bytes that one makes.
+            Of many processes all call this alike, `out` on storage that they share.
 
     Returns:
         `out`, as a path.
@@ -86,18 +85,24 @@ def generate(
     out = Path(out)
     data = checked_data(config, data)
     recipe = {"zoo": config.to_dict(), "data_sha256": digest_of_data(data)}
-    if found_before(out, recipe):
+    if begun(out, recipe):
         return out
     partial = partial_of(out)
-    begin(partial, recipe)
     report = _Reporter(config, progress)
     zoos, notes = {}, {}
     for number, (name, net_config) in enumerate(config.buckets):
-        trained = _train_bucket(config, data, number, name, partial, report)
+        _train_bucket(config, data, number, name, partial, report, mesh)
+        trained = _trained(config, number, name, partial)
         zoos[name], notes[name] = _gather(config, nets.build(net_config), name, trained)
+    on_first(lambda: _finish(out, zoos, recipe, notes))
+    return out
+
+
+def _finish(
+    out: Path, zoos: dict[str, Zoo], recipe: dict[str, Any], notes: dict[str, Any]
+) -> None:
     store(out, zoos, config=recipe, notes=notes)
     sweep(out)
-    return out
 
 
 class _Trained(NamedTuple):
@@ -156,39 +161,72 @@ def _train_bucket(
     name: str,
     partial: Path,
     report: _Reporter,
-) -> _Trained:
+    mesh: Mesh | None,
+) -> None:
+    """Trains the chunks of a bucket that are not there, those of all processes."""
     net = nets.build(dict(config.buckets)[name])
     hyper = draw_hyper(config, number)
     size = len(data.train_y)
     seen = subsets(config, number, hyper, size)
     key = jax.random.fold_in(jax.random.key(config.seed), number)
     program = make_program(net, with_dropout=bool(hyper["dropout"].any()))
-    vectors = np.zeros((config.count, net.spec.num_parameters), np.float32)
-    labels: dict[str, np.ndarray] = {}
-    for index, rows in enumerate(chunk_rows(config, hyper["step"])):
-        path = partial / f"{name}-{index:05d}.npz"
-        part = load_part(path, _chunk_shapes(len(rows), net.spec.num_parameters))
-        resumed = part is not None
-        if part is None:
-            # The last chunk is filled up, so that all have one shape.
-            full = np.resize(rows, config.chunk)
-            chunk = Chunk(
-                rows=full.astype(np.int32),
-                stop=np.int32(hyper["step"][rows].max()),
-                order=minibatches(config, number, index, size),
-                subset=seen[full],
-                coefficients=coefficients({k: x[full] for k, x in hyper.items()}),
-                factor=schedule(config),
-            )
-            thetas, measured = jax.device_get(program(key, chunk, data))
+    workers = Workers(lambda shared, chunk: program(shared[0], chunk, shared[1]), mesh)
+    waiting: list[tuple[Path, np.ndarray, Chunk]] = []
+
+    def work() -> None:
+        chunks = [chunk for _, _, chunk in waiting]
+        found = workers((key, data), chunks, lambda x: x._replace(stop=np.int32(0)))
+        for (path, rows, _), (thetas, measured) in zip(waiting, found, strict=True):
             part = {"theta": to_vectors(net.spec, thetas), **measured}
-            part = {key: np.asarray(x)[: len(rows)] for key, x in part.items()}
-            save_part(path, part)
+            save_part(path, {k: np.asarray(x)[: len(rows)] for k, x in part.items()})
+            report(name, hyper["step"][rows], False)
+        waiting.clear()
+
+    for index, rows in enumerate(chunk_rows(config, hyper["step"])):
+        path = _part_path(partial, name, index)
+        shapes = _chunk_shapes(len(rows), net.spec.num_parameters)
+        if not is_own(index) or load_part(path, shapes) is not None:
+            report(name, hyper["step"][rows], True)
+            continue
+        # The last chunk is filled up, so that all have one shape.
+        full = np.resize(rows, config.chunk)
+        chunk = Chunk(
+            rows=full.astype(np.int32),
+            stop=np.int32(hyper["step"][rows].max()),
+            order=minibatches(config, number, index, size),
+            subset=seen[full],
+            coefficients=coefficients({k: x[full] for k, x in hyper.items()}),
+            factor=schedule(config),
+        )
+        waiting.append((path, rows, chunk))
+        if len(waiting) == workers.count:
+            work()
+    if waiting:
+        work()
+    agree()
+
+
+def _part_path(partial: Path, name: str, index: int) -> Path:
+    return partial / f"{name}-{index:05d}.npz"
+
+
+def _trained(config: ZooConfig, number: int, name: str, partial: Path) -> _Trained:
+    """Reads the chunks of a bucket, those of all processes."""
+    spec = nets.build(dict(config.buckets)[name]).spec
+    hyper = draw_hyper(config, number)
+    vectors = np.zeros((config.count, spec.num_parameters), np.float32)
+    labels = {label: np.zeros(config.count, np.float32) for label in sorted(LABELS)}
+    for index, rows in enumerate(chunk_rows(config, hyper["step"])):
+        path = _part_path(partial, name, index)
+        part = load_part(path, _chunk_shapes(len(rows), spec.num_parameters))
+        if part is None:
+            raise ValueError(
+                f"{path}: expected the chunk that was just trained, found none that is "
+                f"whole. Use storage that all processes share, and generate again."
+            )
         vectors[rows] = part["theta"]
-        for label in sorted(set(part) - {"theta"}):
-            labels.setdefault(label, np.zeros(config.count, np.float32))
+        for label in labels:
             labels[label][rows] = part[label]
-        report(name, hyper["step"][rows], resumed)
     return _Trained(hyper, vectors, labels)
 
 

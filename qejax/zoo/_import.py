@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from qejax._processes import agree, on_first
 from qejax.zoo._config import check_bucket_name
 from qejax.zoo._listing import Found, Listing, Problem, named
 from qejax.zoo._manifest import sha256, versions, write_manifest
@@ -23,6 +24,7 @@ from qejax.zoo._prepared import RUN
 from qejax.zoo._shards import Part, Written, parts_of, read_at_once, write_part
 from qejax.zoo._splits import split_digest
 from qejax.zoo._store import MEMORY, describe_bucket
+from qejax.zoo._workers import is_own
 
 MOST_PROBLEMS = 100
 """Networks that a bucket's entry names among those that were left out."""
@@ -103,12 +105,10 @@ def import_zoo(
         "listing_sha256": listing_digest(found),
         "contents_sha256": _contents_digest(files),
     }
-    if found_before(out, recipe):
-        return out
     partial = partial_of(out)
-    begin(partial, recipe | {"files_sha256": _files_digest(files)})
-    for left in (partial / ZOO).rglob("*.draft-*"):
-        left.unlink()  # of a write that was killed
+    about = recipe | {"files_sha256": _files_digest(files)}
+    if on_first(lambda: _begun(out, recipe, about)):
+        return out
     total = sum(map(len, found.listings.values()))
     work = _Work(partial, total, memory, progress)
     buckets = {}
@@ -122,9 +122,19 @@ def import_zoo(
             f"{out}: expected at least one network that can be used, got {total} of "
             f"which none can. {first.why} Inspect the directory first."
         )
-    _finish(partial, out, recipe, buckets, found.problems)
-    sweep(out)
+    on_first(lambda: _finish(partial, out, recipe, buckets, found.problems))
     return out
+
+
+def _begun(out: Path, recipe: dict[str, Any], about: dict[str, Any]) -> bool:
+    """Returns whether the zoo is there; else its unfinished form is."""
+    if found_before(out, recipe):
+        return True
+    partial = partial_of(out)
+    begin(partial, about)
+    for left in (partial / ZOO).rglob("*.draft-*"):
+        left.unlink()  # of a write that was killed
+    return False
 
 
 def _finish(
@@ -145,6 +155,7 @@ def _finish(
     if out.is_dir():
         out.rmdir()  # it is empty
     os.replace(partial / ZOO, out)
+    sweep(out)
 
 
 ZOO, RECEIPTS = "zoo", "receipts"
@@ -177,15 +188,29 @@ class _Work:
         bucket = Bucket(root, name, spec, listing.labels, listing.hyper)
         written: list[tuple[Part, Written]] = []
         before = len(self.problems)
-        for part in parts_of(listing):
-            one, resumed = self._part(bucket, name, listing, part)
-            written.append((part, one))
-            self.problems += one.problems
+        parts = parts_of(listing)
+        for number, part in enumerate(parts):
+            resumed = True
+            if is_own(number):
+                one, resumed = self._part(bucket, name, listing, part)
+                self.problems += one.problems
             self._tell(name, listing, part, resumed)
+        agree()
+        for part in parts:
+            one = _receipt(self._receipt_path(name, part))
+            if one is None:
+                raise ValueError(
+                    f"{self._receipt_path(name, part)}: expected the receipt of a "
+                    f"shard that was just written, found none. Use storage that all "
+                    f"processes share, and import again."
+                )
+            written.append((part, one))
+        self.problems = self.problems[:before]
+        self.problems += [problem for _, one in written for problem in one.problems]
         problems = self.problems[before:]
         if not any(one.ids for _, one in written):
             return None
-        entry = describe_bucket(root, bucket, listing, written)
+        entry = on_first(lambda: describe_bucket(root, bucket, listing, written))
         return entry | {
             "split": {"protocol": protocol, "sha256": split_digest(entry["splits"])},
             "left_out": len(problems),
@@ -196,19 +221,20 @@ class _Work:
         self, bucket: Any, name: str, listing: Listing, part: Part
     ) -> tuple[Written, bool]:
         path = bucket.shard(part.split, part.number, part.of)
-        receipt = (
-            self.partial / RECEIPTS / f"{name}-{part.split}-{part.number:05d}.json"
-        )
+        receipt = self._receipt_path(name, part)
         found = _receipt(receipt)
         if found is not None and path.is_file() and sha256(path) == found.sha256:
             return found, True
         at_once = read_at_once(listing, self.memory)
         _, one = write_part(bucket, listing, part, at_once)
-        receipt.parent.mkdir(exist_ok=True)
+        receipt.parent.mkdir(parents=True, exist_ok=True)
         draft = receipt.with_suffix(f".draft-{os.getpid()}")
         draft.write_text(json.dumps(one._asdict()))
         os.replace(draft, receipt)
         return one, False
+
+    def _receipt_path(self, name: str, part: Part) -> Path:
+        return self.partial / RECEIPTS / f"{name}-{part.split}-{part.number:05d}.json"
 
     def _tell(self, name: str, listing: Listing, part: Part, resumed: bool) -> None:
         self.networks += len(part.rows)

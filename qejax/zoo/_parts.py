@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from qejax._processes import on_first
 from qejax.zoo._manifest import MANIFEST, inside_zoo, read_manifest, versions
 
 
@@ -53,6 +54,24 @@ def found_before(out: Path, recipe: dict[str, Any]) -> bool:
             f"zoo {other}. Choose another folder."
         )
     return False
+
+
+def begun(out: Path, recipe: dict[str, Any]) -> bool:
+    """Returns whether `out` is there already; else its unfinished form is.
+
+    Raises:
+        ValueError: if either was made by another recipe; says which part.
+        FileExistsError: as `found_before`.
+        NotADirectoryError: as `found_before`.
+    """
+
+    def found() -> bool:
+        if found_before(out, recipe):
+            return True
+        begin(partial_of(out), recipe)
+        return False
+
+    return on_first(found)
 
 
 def sweep(out: Path) -> None:

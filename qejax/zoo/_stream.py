@@ -3,9 +3,11 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import jax
 import numpy as np
 
 from qejax.nets import Network
@@ -60,7 +62,7 @@ class Stream(Iterator[T], Generic[T]):
         if state.get("of") != self._digest:
             raise ValueError(
                 f"Stream.set_state: expected a place in the batches {self.about}, got "
-                f"one in others. Use the same zoo, split, batch, seed and shards."
+                f"one in others. Use the same zoo, split, batch and seed."
             )
         self._iterator.set_state(state["grain"])
 
@@ -96,12 +98,14 @@ def stream(
         epochs: how often every network comes; `None` for ever.
         shard: `(index, count)`, such as `(jax.process_index(), jax.process_count())`:
             every batch is cut into `count` pieces of equal size, and this stream reads
-            the piece of that index alone. All shards together are the batches of one.
+            the piece of that index alone. All shards together are the batches of one,
+            and a place in one is a place in all, however many there are.
         whole: leave out the last batch if it has fewer networks.
         take: what is made of a batch, in the thread that reads; by default the batch.
         normal: whether normal forms are read.
         device: a JAX device or sharding that batches are put on, ahead of time; what
-            `take` returns has to be arrays then.
+            `take` returns has to be arrays then. On one of many processes
+            (`train.batch_sharding(mesh)`) pieces become whole batches.
         ahead: batches that are ready before they are asked for; 0 for none.
         verify: whether to compare the checksum of every shard first.
 
@@ -123,7 +127,6 @@ def stream(
         "batch": batch,
         "seed": seed,
         "epochs": epochs,
-        "shard": list(shard),
         "whole": whole,
     }
     if not ids:
@@ -177,9 +180,19 @@ def read_ahead(dataset: Any, ahead: int, device: Any) -> Any:
     read = dataset.to_iter_dataset(options)
     if device is None:
         return read
+    if isinstance(device, jax.sharding.Sharding) and not device.is_fully_addressable:
+        # Batches of many processes: each has a piece of all of them.
+        return read.map(partial(_joined_batch, device))
     return grain.experimental.device_put(
         read, device, cpu_buffer_size=max(ahead, 1), device_buffer_size=max(ahead, 1)
     )
+
+
+def _joined_batch(sharding: jax.sharding.Sharding, piece: Any) -> Any:
+    def join(leaf: np.ndarray) -> jax.Array:
+        return jax.make_array_from_process_local_data(sharding, leaf)
+
+    return jax.tree.map(join, piece)
 
 
 class _Load:

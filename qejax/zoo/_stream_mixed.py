@@ -80,7 +80,6 @@ def stream_mixed(
         "ladder": [list(vars(size).values()) for size in plan.ladder],
         "seed": seed,
         "epochs": epochs,
-        "shard": list(shard),
     }
     ids = entry["splits"][split]
     if not ids:

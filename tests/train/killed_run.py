@@ -58,11 +58,14 @@ def loss_fn(params, batch, key):
 
 
 def streamed(data, batch_size, mesh):
-    """The same examples batch by batch, in an order of their own."""
+    """The same examples batch by batch; of many processes each has its own of them."""
     rows = [{name: x[row] for name, x in data.items()} for row in range(64)]
     found = grain.MapDataset.source(rows).seed(0).shuffle().repeat(None)
-    found = found.batch(batch_size).to_iter_dataset()
-    if mesh is not None:
+    piece = batch_size // jax.process_count()
+    own = slice(jax.process_index() * piece, (jax.process_index() + 1) * piece)
+    found = found.batch(batch_size).map(lambda x: {k: v[own] for k, v in x.items()})
+    found = found.to_iter_dataset()
+    if mesh is not None and jax.process_count() == 1:
         found = grain.experimental.device_put(found, batch_sharding(mesh))
     return iter(found)
 

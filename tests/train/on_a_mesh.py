@@ -1,13 +1,15 @@
 """A training run on so many devices of the host, in a process of its own.
 
 `python -m tests.train.on_a_mesh OUT RESULT --devices N --mesh data=-1,model=1 [--stop
-STEP]`: the run of `killed_run`, 50 steps; writes losses, parameters and where they lie
-as JSON. JAX is imported late: the number of devices comes first.
+STEP] [--raise-signal STEP] [--pause SECONDS]`: the run of `killed_run`, 50 steps;
+writes losses, parameters and where they lie as JSON. One of many processes, if the
+environment says so. JAX is imported late: the number of devices comes first.
 """
 
 import argparse
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,21 @@ class Stop(Exception):
 def main(args: argparse.Namespace) -> dict[str, Any]:
     """Trains, and returns what is told of the run."""
     import jax
-    import numpy as np
 
     from qejax import train
+    from qejax._devices import fetch
     from tests.train import killed_run
 
+    print(train.start_processes(args.heartbeat), flush=True)
+
     def stop(report: train.Progress) -> None:
+        print(f"step {report.step}", flush=True)
         if args.stop and report.step >= args.stop:
             raise Stop
+        last = jax.process_index() == jax.process_count() - 1
+        if args.raise_signal and report.step >= args.raise_signal and last:
+            args.raise_signal = 0
+            signal.raise_signal(signal.SIGTERM)
 
     mesh = args.mesh and train.make_mesh(args.mesh)
     found = killed_run.run(
@@ -39,12 +48,13 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         mesh=mesh or None,
         progress=stop,
         stream=args.stream,
+        pause=args.pause,
     )
     leaves = jax.tree.leaves(found.params)
     return {
         "devices": len(jax.devices()),
         "losses": [row["train"]["loss"] for row in found.history[1:]],
-        "params": [np.asarray(leaf).tolist() for leaf in leaves],
+        "params": [fetch(leaf).tolist() for leaf in leaves],
         "over": [str(leaf.sharding.spec) for leaf in leaves] if mesh else [],
         "resumed_from": found.resumed_from,
     }
@@ -58,6 +68,9 @@ if __name__ == "__main__":
     parser.add_argument("--mesh", default=None)
     parser.add_argument("--stop", type=int, default=0)
     parser.add_argument("--stream", action="store_true")
+    parser.add_argument("--raise-signal", type=int, default=0)
+    parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--heartbeat", type=int, default=100)
     options = parser.parse_args()
     flag = f"--xla_force_host_platform_device_count={options.devices}"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"

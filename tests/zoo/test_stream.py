@@ -66,11 +66,24 @@ def test_places_in_other_batches_are_refused(root: Path) -> None:
     for other in (
         opened(root, seed=2),
         opened(root, batch=4, seed=1),
-        zoo.stream(root, "train", 8, bucket="b", seed=1, shard=(0, 2)),
+        zoo.stream(root, "train", 8, bucket="b", seed=1),
         zoo.stream(root, "test", 8, bucket="a", seed=1),
     ):
         with pytest.raises(ValueError, match="expected a place in the batches"):
             other.set_state(state)
+
+
+def test_a_place_in_one_shard_is_a_place_in_all(root: Path) -> None:
+    want = ids(opened(root, seed=1))
+    first = opened(root, seed=1, shard=(0, 2))
+    head = next(first).ids.tolist()
+    assert head == want[0][:4]
+    alone = opened(root, seed=1)
+    alone.set_state(first.get_state())
+    assert ids(alone) == want[1:]
+    other = opened(root, seed=1, shard=(1, 2))
+    other.set_state(first.get_state())
+    assert next(other).ids.tolist() == want[1][4:]
 
 
 def test_for_ever_and_in_whole_batches(root: Path) -> None:

@@ -1,0 +1,179 @@
+"""Starting `jax.distributed` where the environment says that there are many processes.
+
+Ways to be started are rows: which variables each sets, and what JAX is told. One way is
+found by its variables; some of them without the others is an error, because a process
+that runs alone by mistake would do the work of all, beside all.
+"""
+
+import glob
+import importlib.util
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+Environ = Mapping[str, str]
+
+
+class Launch(NamedTuple):
+    """How this process was started.
+
+    Attributes:
+        name: of the way.
+        arguments: of `jax.distributed.initialize`; none where JAX finds them itself.
+    """
+
+    name: str
+    arguments: dict[str, Any]
+
+
+class _Way(NamedTuple):
+    """A way to start processes.
+
+    Attributes:
+        name: of it.
+        variables: that it sets, all of them.
+        telling: those of them that nothing else sets.
+        size: the one that holds the number of processes; where that is 1, it is none.
+        arguments: of `jax.distributed.initialize`.
+        remedy: what to do where some are missing.
+    """
+
+    name: str
+    variables: tuple[str, ...]
+    telling: tuple[str, ...]
+    size: str
+    arguments: Callable[[Environ], dict[str, Any]]
+    remedy: str
+
+
+ADDRESS, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+
+_WAYS = (
+    _Way(
+        "explicit",
+        (ADDRESS, COUNT, INDEX),
+        (ADDRESS, COUNT, INDEX),
+        COUNT,
+        lambda env: {
+            "coordinator_address": env[ADDRESS],
+            "num_processes": int(env[COUNT]),
+            "process_id": int(env[INDEX]),
+        },
+        f"Set all three, or {COUNT}=1 alone for one process",
+    ),
+    _Way(
+        "SLURM",
+        (
+            "SLURM_JOB_ID",
+            "SLURM_STEP_NODELIST",
+            "SLURM_NTASKS",
+            "SLURM_PROCID",
+            "SLURM_LOCALID",
+        ),
+        ("SLURM_NTASKS",),
+        "SLURM_NTASKS",
+        lambda env: {},
+        f"Start it with `srun`, or set {COUNT}=1 for one process",
+    ),
+)
+
+
+def find_launch(environ: Environ, on_tpu: bool) -> Launch | None:
+    """Returns how this process was started, or None if it is alone.
+
+    Args:
+        environ: its variables. `JAX_COORDINATOR_ADDRESS` (host:port of process 0),
+            `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID` come first; then what `srun` sets;
+            on a TPU VM JAX asks the machine.
+        on_tpu: whether this is a TPU VM.
+
+    Raises:
+        ValueError: if some variables of a way are set and others are not, or a number
+            is none.
+
+    Example:
+        >>> find_launch({}, on_tpu=False) is None
+        True
+        >>> find_launch({"JAX_NUM_PROCESSES": "1"}, on_tpu=True) is None
+        True
+    """
+    if environ.get(COUNT) == "1":
+        return None
+    for way in _WAYS:
+        told = [name for name in way.telling if name in environ]
+        if not told or environ.get(way.size) == "1":
+            continue
+        missing = [name for name in way.variables if name not in environ]
+        if missing:
+            raise ValueError(
+                f"processes started by {way.name}: expected the variables "
+                f"{list(way.variables)}, got {told} without {missing}. {way.remedy}."
+            )
+        try:
+            return Launch(way.name, _checked(way.arguments(environ)))
+        except ValueError as error:
+            raise ValueError(
+                f"processes started by {way.name}: expected numbers in {COUNT} and "
+                f"{INDEX}, the second below the first, got "
+                f"{environ[COUNT]!r} and {environ[INDEX]!r}. {way.remedy}."
+            ) from error
+    return Launch("TPU", {}) if on_tpu else None
+
+
+def _checked(arguments: dict[str, Any]) -> dict[str, Any]:
+    if not 0 <= arguments.get("process_id", 0) < arguments.get("num_processes", 1):
+        raise ValueError(arguments)
+    return arguments
+
+
+def _on_tpu() -> bool:
+    """Whether there are TPU chips and the library that drives them."""
+    chips = glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")
+    asked = os.environ.get("JAX_PLATFORMS", "tpu")
+    return bool(chips) and "tpu" in asked and bool(importlib.util.find_spec("libtpu"))
+
+
+def start_processes(heartbeat_seconds: int = 100) -> str:
+    """Joins the other processes of this program, if there are any.
+
+    Call it first: before any array is made. Afterwards `jax.devices()` are those of all
+    processes. A second call changes nothing.
+
+    Args:
+        heartbeat_seconds: of silence after which a process counts as dead, and the
+            others end.
+
+    Returns:
+        A line that says which process this is, and of how many devices.
+
+    Raises:
+        ValueError: as `find_launch`.
+        RuntimeError: if the others cannot be reached, or JAX computed already.
+    """
+    launch = find_launch(os.environ, _on_tpu())
+    if launch is not None and not jax.distributed.is_initialized():
+        try:
+            jax.distributed.initialize(
+                **launch.arguments, heartbeat_timeout_seconds=heartbeat_seconds
+            )
+        except Exception as error:
+            raise RuntimeError(
+                f"processes started by {launch.name}: expected to reach the others "
+                f"with {launch.arguments or 'what the machine says'}, got {error}. "
+                f"Start all at about the same time, or set {COUNT}=1 to run alone."
+            ) from error
+    how = "alone" if launch is None else f"started by {launch.name}"
+    here, kind = jax.local_device_count(), jax.devices()[0].platform
+    told = (
+        f"process {jax.process_index()} of {jax.process_count()}, {how}: {here} of "
+        f"{jax.device_count()} {kind} devices"
+    )
+    if jax.process_count() == 1:
+        return told
+    # The library that watches them aborts the process: no later moment to say it.
+    return (
+        f"{told}. If one ends, the others do within {heartbeat_seconds} s: start all "
+        f"again with the same command to go on"
+    )

@@ -1,0 +1,107 @@
+"""Two processes on this machine: the numbers of one, and nothing lost when one ends."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.train import processes
+from tests.train.on_a_mesh import STOPPED
+from tests.train.test_mesh import gap, run
+
+MESH = "data=2,model=2"
+
+
+def together(
+    tmp_path: Path, *options: str, code: int = 0, count: int = 2
+) -> list[dict[str, Any]]:
+    """A run of several processes of two devices each; what each of them told."""
+    results = [tmp_path / f"told_{index}.json" for index in range(count)]
+    lines = [
+        [str(tmp_path / "run"), str(result), "--devices", "2", *options]
+        for result in results
+    ]
+    for got, _, err in processes.ended(processes.start("tests.train.on_a_mesh", lines)):
+        assert got == code, err
+        assert "Traceback" not in err
+        assert ("the state is saved in" in err) == (code == 1)
+    return [json.loads(path.read_text()) for path in results if path.exists()]
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return run(tmp_path_factory.mktemp("one"), "run", 1, None)
+
+
+def test_two_processes_train_as_one(tmp_path: Path, one: dict[str, Any]) -> None:
+    """Also after SIGTERM to the second process: to the bit, and on one device."""
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    first, second = together(whole, "--mesh", MESH)
+    assert first["devices"] == second["devices"] == 4
+    assert any("model" in spec for spec in first["over"])
+    assert gap(first, second) == 0.0
+    assert gap(first, one) < 1e-5
+    together(cut, "--mesh", MESH, "--raise-signal", "20", "--pause", "0.1", code=1)
+    again, _ = together(cut, "--mesh", MESH)
+    assert 20 <= again["resumed_from"] < 50
+    assert gap(again, first) == 0.0
+    # Only the first process writes rows.
+    rows = (cut / "run" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == [0, 10, 20, 30, 40, 50]
+
+
+def test_each_process_reads_its_own_records(tmp_path: Path) -> None:
+    """Two processes, then one, then two again: a stream in pieces, or whole."""
+    want = run(tmp_path, "want", 1, None, stream=True)
+    options = ("--mesh", "data=-1", "--stream")
+    together(tmp_path, *options, "--stop", "12", code=STOPPED)
+    run(tmp_path, "run", 2, "data=-1", stop=31, stream=True)
+    got, _ = together(tmp_path, *options)
+    assert got["resumed_from"] >= 20
+    assert gap(got, want) < 1e-5
+
+
+def test_when_one_is_killed_the_other_ends(tmp_path: Path, one: dict[str, Any]) -> None:
+    options = ["--mesh", "data=-1", "--pause", "0.3", "--heartbeat", "10"]
+    lines = [
+        [str(tmp_path / "run"), str(tmp_path / f"{index}.json"), *options]
+        for index in range(2)
+    ]
+    survivor, victim = processes.start("tests.train.on_a_mesh", lines)
+    assert victim.stdout is not None
+    next(line for line in victim.stdout if line.startswith("step 20"))
+    victim.kill()
+    (code, out, err), _ = processes.ended([survivor, victim], seconds=60)
+    assert code not in (0, None)
+    assert "If one ends, the others do within 10 s: start all again" in out
+    assert "Start all of them again with the same command" in err or "another" in err
+    # What was saved is whole, and goes on.
+    got = run(tmp_path, "run", 1, None)
+    assert got["resumed_from"]
+    assert gap(got, one) < 1e-5
+
+
+def test_what_processes_tell_each_other() -> None:
+    started = processes.start("tests.train.together", [[], []])
+    found = []
+    for code, out, err in processes.ended(started):
+        assert code == 0, err
+        lines = [line for line in out.splitlines() if line.startswith("{")]
+        found.append(json.loads(lines[-1]))
+    for me, got in enumerate(found):
+        assert got["processes"] == 2
+        assert got["is_first"] == (me == 0)
+        assert got["agreed"] == [[0, 2**40], [1, 2**40 + 1]]
+        assert got["json"] == [{"of": "é"}, {"of": "éé"}]
+        assert got["first"] == "of 0"
+        assert got["rows"] == {
+            "x": [0.0, *np.arange(10.0, 14.0).tolist()],
+            "y": [True, False, False, False, False],
+        }
+    assert found[0]["caught"] == "OSError: the disk is full"
+    assert found[1]["caught"] == (
+        "RuntimeError: process 1: expected process 0 to go on, got an error there: "
+        "OSError: the disk is full"
+    )
