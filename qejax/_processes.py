@@ -46,12 +46,17 @@ def is_first() -> bool:
 
 
 def agree(*numbers: int) -> np.ndarray:
-    """Returns the numbers of every process, `[P, N]` int64, the same to all of them."""
+    """Returns the numbers of every process, `[P, N]` int64, `N > 0`, to all of them."""
     mine = np.array(numbers, np.int64)
     if jax.process_count() == 1:
         return mine[None]
     # As bytes: without x64 JAX has no int64.
     return _from_all(mine.view(np.uint8)).view(np.int64)
+
+
+def wait_for_all() -> None:
+    """Returns when every process has come here."""
+    agree(0)  # of no numbers nothing is sent, and nobody waits
 
 
 def _from_all(mine: np.ndarray) -> np.ndarray:

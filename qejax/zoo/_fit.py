@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from qejax import nets
-from qejax._processes import agree, on_first
+from qejax._processes import on_first, wait_for_all
 from qejax.zoo._data import digest_of_data
 from qejax.zoo._fit_config import FitConfig
 from qejax.zoo._fit_many import fit_program
@@ -108,6 +108,7 @@ def fit(
         store(out, {BUCKET: zoo}, config=recipe, notes={BUCKET: notes})
         sweep(out)
 
+    wait_for_all()  # nobody reads chunks any more
     on_first(finish)
     return out
 
@@ -225,7 +226,7 @@ def _fit_chunks(
             work()
     if waiting:
         work()
-    agree()
+    wait_for_all()
 
 
 def _fits(config: FitConfig, signals: Signals, partial: Path) -> dict[str, np.ndarray]:

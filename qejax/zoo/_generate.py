@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from qejax import nets
-from qejax._processes import agree, on_first
+from qejax._processes import on_first, wait_for_all
 from qejax.nets import Network
 from qejax.zoo._config import ZooConfig
 from qejax.zoo._data import checked_data, digest_of_data
@@ -70,8 +70,9 @@ def generate(
             on `data.test_x`, and on the part of `data.train_x` that a network saw.
         out: the folder; read it with `read` or `stream`.
         progress: called after every chunk.
-        mesh: whose devices train, each a chunk of its own, to the bytes that one makes.
-            Of many processes all call this alike, `out` on storage that they share.
+        mesh: whose devices train, each a chunk of its own. Weights are those of one
+            device up to rounding; bytes are the same on equal meshes. Of many processes
+            all call this alike, `out` on storage that they share.
 
     Returns:
         `out`, as a path.
@@ -94,6 +95,7 @@ def generate(
         _train_bucket(config, data, number, name, partial, report, mesh)
         trained = _trained(config, number, name, partial)
         zoos[name], notes[name] = _gather(config, nets.build(net_config), name, trained)
+    wait_for_all()  # nobody reads chunks any more
     on_first(lambda: _finish(out, zoos, recipe, notes))
     return out
 
@@ -203,7 +205,7 @@ def _train_bucket(
             work()
     if waiting:
         work()
-    agree()
+    wait_for_all()
 
 
 def _part_path(partial: Path, name: str, index: int) -> Path:

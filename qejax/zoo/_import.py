@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qejax._processes import agree, on_first
+from qejax._processes import on_first, wait_for_all
 from qejax.zoo._config import check_bucket_name
 from qejax.zoo._listing import Found, Listing, Problem, named
 from qejax.zoo._manifest import sha256, versions, write_manifest
@@ -106,8 +106,7 @@ def import_zoo(
         "contents_sha256": _contents_digest(files),
     }
     partial = partial_of(out)
-    about = recipe | {"files_sha256": _files_digest(files)}
-    if on_first(lambda: _begun(out, recipe, about)):
+    if on_first(lambda: _begun(out, recipe, files)):
         return out
     total = sum(map(len, found.listings.values()))
     work = _Work(partial, total, memory, progress)
@@ -122,16 +121,17 @@ def import_zoo(
             f"{out}: expected at least one network that can be used, got {total} of "
             f"which none can. {first.why} Inspect the directory first."
         )
+    wait_for_all()  # nobody reads receipts any more
     on_first(lambda: _finish(partial, out, recipe, buckets, found.problems))
     return out
 
 
-def _begun(out: Path, recipe: dict[str, Any], about: dict[str, Any]) -> bool:
+def _begun(out: Path, recipe: dict[str, Any], files: Sequence[Path]) -> bool:
     """Returns whether the zoo is there; else its unfinished form is."""
     if found_before(out, recipe):
         return True
     partial = partial_of(out)
-    begin(partial, about)
+    begin(partial, recipe | {"files_sha256": _files_digest(files)})
     for left in (partial / ZOO).rglob("*.draft-*"):
         left.unlink()  # of a write that was killed
     return False
@@ -195,7 +195,7 @@ class _Work:
                 one, resumed = self._part(bucket, name, listing, part)
                 self.problems += one.problems
             self._tell(name, listing, part, resumed)
-        agree()
+        wait_for_all()
         for part in parts:
             one = _receipt(self._receipt_path(name, part))
             if one is None:

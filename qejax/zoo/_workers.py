@@ -1,7 +1,7 @@
 """Pieces of work over the devices of a process, and over processes.
 
-A piece is computed by one device alone, by the program that would compute it if there
-were no other: its bytes do not depend on how many there are.
+A piece is computed by one device alone: nothing is sent between them, and numbers are
+those of one device up to the rounding of another compilation.
 """
 
 from collections.abc import Callable, Sequence

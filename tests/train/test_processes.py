@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.train import processes
+from tests import processes
 from tests.train.on_a_mesh import STOPPED
 from tests.train.test_mesh import gap, run
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def free_port() -> int:
@@ -50,7 +50,7 @@ def ended(
     for process in processes:
         try:
             out, err = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired:  # the test sees the exit status
             process.kill()
             out, err = process.communicate()
         found.append((process.returncode, out, err))

@@ -1,0 +1,45 @@
+"""Zoos that many devices or processes make: the bytes that one makes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qejax import zoo
+from tests import processes
+
+KINDS = ("generated", "fitted", "imported")
+
+
+def made(out: Path, devices: int, count: int) -> Path:
+    lines = [[str(out), "--devices", str(devices)]] * count
+    for code, _, err in processes.ended(processes.start("tests.zoo.on_many", lines)):
+        assert code == 0, err
+    assert sorted(path.name for path in out.iterdir()) == sorted(KINDS)
+    return out
+
+
+def files(root: Path) -> dict[str, bytes]:
+    paths = [path for path in root.rglob("*") if path.is_file()]
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("one"), 1, 1)
+
+
+@pytest.mark.parametrize(("devices", "count"), [(3, 1), (2, 2)])
+def test_many_make_what_one_makes(
+    tmp_path: Path, one: Path, devices: int, count: int
+) -> None:
+    many = made(tmp_path, devices, count)
+    # Read by hosts, one file after the other: the same bytes.
+    assert files(many / "imported") == files(one / "imported")
+    for kind, bucket in (("generated", "relu"), ("generated", "tanh"), ("fitted", "")):
+        want, got = (zoo.read(root / kind, bucket or None) for root in (one, many))
+        assert got.ids.tolist() == want.ids.tolist()
+        # Trained by programs that were compiled apart: the same up to rounding.
+        np.testing.assert_allclose(got.vectors(), want.vectors(), rtol=1e-4, atol=1e-5)
+        # A control: other networks are told apart.
+        assert np.abs(got.vectors()[1:] - want.vectors()[:-1]).max() > 1e-2
