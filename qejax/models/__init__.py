@@ -31,6 +31,10 @@ from qejax.models._predictor import probe_inputs as probe_inputs
 from qejax.models._reports import alpha_gradient_report as alpha_gradient_report
 from qejax.models._reports import num_parameters as num_parameters
 from qejax.models._reports import sizes_for as sizes_for
+from qejax.models._save import Saved as Saved
+from qejax.models._save import load as load
+from qejax.models._save import load_saved as load_saved
+from qejax.models._save import save as save
 from qejax.models._statistics import output_statistics as output_statistics
 from qejax.models._statistics import probe_statistics as probe_statistics
 from qejax.models._statistics import sensitivity_statistics as sensitivity_statistics
@@ -62,6 +66,7 @@ __all__ = [
     "Predictor",
     "PredictorConfig",
     "Quasi",
+    "Saved",
     "Subject",
     "Template",
     "alpha_gradient_report",
@@ -70,6 +75,8 @@ __all__ = [
     "fit_scores",
     "fit_template",
     "input_shape",
+    "load",
+    "load_saved",
     "map_networks",
     "measure_all",
     "num_parameters",
@@ -83,6 +90,7 @@ __all__ = [
     "raw_statistics",
     "readings_of",
     "receptive_field",
+    "save",
     "sensitivity_statistics",
     "sizes_for",
     "smooth_images",

@@ -103,6 +103,7 @@ class Classifier(nnx.Module):
                 f"read, got none of both."
             )
         self.spec, self.quasi, self.config = spec, quasi, config
+        self.classes, self.channels, self.network = classes, channels, network
         dtype = config.param_dtype
         self.trunk: Any = nnx.data(None)
         if channels:

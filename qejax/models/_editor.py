@@ -100,6 +100,7 @@ class Editor(nnx.Module):
                 f"quasi='canonical', which edits the normal form."
             )
         self.spec, self.free, self.quasi = spec, free, quasi
+        self.channels, self.config = channels, config
         dtype, sizes = config.param_dtype, {leaf.path: () for leaf in free.leaves}
         self.eta = nnx.Dict(
             {key_of(p): nnx.Param(jnp.full((), config.eta, dtype)) for p in sizes}

@@ -103,7 +103,7 @@ class MixedPredictor(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         self.config = config = MixedConfig() if config is None else config
-        self.size, dtype = size, config.param_dtype
+        self.size, self.channels, dtype = size, channels, config.param_dtype
         self.mix = layers.ChainPassing(
             channels,
             (size.window, size.inputs, size.head, size.outputs),

@@ -94,7 +94,7 @@ class Predictor(nnx.Module):
         config = (config or PredictorConfig()).filled(quasi, network, spec)
         check_names(config.statistics, config.sketches, network, config.probes)
         self.spec, self.network, self.config = spec, network, config
-        self.quasi = quasi
+        self.quasi, self.channels = quasi, channels
         dtype = config.param_dtype
         self.probes: nnx.Variable | None = nnx.data(None)
         if config.probes:

@@ -52,6 +52,8 @@ from qejax.spaces._spec import Route as Route
 from qejax.spaces._spec import Shift as Shift
 from qejax.spaces._spec import UnitSpace as UnitSpace
 from qejax.spaces._spec import WeightSpec as WeightSpec
+from qejax.spaces._spec_dict import spec_from_dict as spec_from_dict
+from qejax.spaces._spec_dict import spec_to_dict as spec_to_dict
 from qejax.spaces._statistics import canonical_statistics as canonical_statistics
 from qejax.spaces._statistics import log_norms as log_norms
 from qejax.spaces._statistics import raw_statistics as raw_statistics
@@ -115,6 +117,8 @@ __all__ = [
     "settled",
     "settled_spec",
     "shift_through",
+    "spec_from_dict",
+    "spec_to_dict",
     "statistic_names",
     "stored_as",
     "unravel",
