@@ -1,7 +1,7 @@
 """`make_zoo inspect`: what a directory holds, whatever is wrong with some of it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,7 +56,7 @@ def run(config: Inspect, console: Console) -> dict[str, Look]:
         ValueError: if the directory has no format at all; says why.
         FileNotFoundError: if it is not there.
     """
-    wrong, found = listed(config)
+    wrong, found = listed(config.address, config.given())
     deadline = time.monotonic() + config.seconds
     looks = {}
     for number, (name, one) in enumerate(found.listings.items(), 1):
@@ -98,18 +98,24 @@ def run(config: Inspect, console: Console) -> dict[str, Look]:
     return looks
 
 
-def listed(config: Inspect) -> tuple[dict[str, dict[str, str]], zoo.Found]:
+def listed(
+    place: str, options: Mapping[str, Any]
+) -> tuple[dict[str, dict[str, str]], zoo.Found]:
     """Returns what there is: a prepared zoo, or a directory in a public format.
+
+    Args:
+        place: a prepared zoo, FORMAT:DIR, or DIR alone if one format fits.
+        options: of the format.
 
     Returns:
         By bucket, files of a prepared zoo that are not as they were written, with what
         is wrong; and the networks of all others.
     """
-    if (Path(config.address) / "manifest.json").is_file():
-        wrong = zoo.wrong_files(config.address)
-        return wrong, zoo.list_whole(config.address, wrong)
-    address = zoo.formats.complete(config.address)
-    return {}, zoo.formats.list_networks(address, **config.given())
+    if (Path(place) / "manifest.json").is_file():
+        wrong = zoo.wrong_files(place)
+        return wrong, zoo.list_whole(place, wrong)
+    address = zoo.formats.complete(place)
+    return {}, zoo.formats.list_networks(address, **options)
 
 
 def _shown(found: zoo.Found) -> list[str]:

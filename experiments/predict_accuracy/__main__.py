@@ -1,4 +1,7 @@
-"""`python -m experiments.predict_accuracy [PRESET] [--field value ...]`."""
+"""`python -m experiments.predict_accuracy [PRESET] [--field value ...]`.
+
+Or `python -m experiments.predict_accuracy score PREDICTOR ZOO`; see `verbs`.
+"""
 
 import itertools
 import sys
@@ -6,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from experiments import command
+from experiments.predict_accuracy import verbs
 from experiments.predict_accuracy.config import PRESETS, Config
 
 MODULE = "experiments.predict_accuracy"
@@ -37,7 +41,9 @@ def _load() -> Callable[..., Any]:
 
 
 def main() -> int:
-    """Runs the experiment; returns the exit status."""
+    """Runs the experiment, or does what a verb says; returns the exit status."""
+    if sys.argv[1:2] and sys.argv[1] in verbs.VERBS:
+        return verbs.main(sys.argv[1], sys.argv[2:])
     return command.main(MODULE, ABOUT, PRESETS, _load, default=_of_zoo(sys.argv[1:]))
 
 

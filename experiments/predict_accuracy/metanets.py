@@ -19,6 +19,7 @@ from experiments.predict_accuracy.chunks import (
 )
 from experiments.predict_accuracy.config import Config
 from experiments.predict_accuracy.evaluate import Row
+from experiments.predict_accuracy.functions import OneScores, functions_of
 from experiments.predict_accuracy.moved import move_zoo
 from experiments.predict_accuracy.progress import Bars
 from experiments.predict_accuracy.readings import Readings
@@ -55,7 +56,7 @@ class Metanet:
     model: str
     steps: int
     build: Callable[[Bucket, Config, nnx.Rngs], Any]
-    scores: Callable[[Any, Any, PRNGKeyArray | None], Array]
+    scores: OneScores
     probes: bool = False
     augment: bool = False
 
@@ -127,7 +128,8 @@ def _flat(bucket: Bucket, config: Config, rngs: nnx.Rngs) -> models.FlatMLP:
     return models.FlatMLP(spec, dropout=config.dropout, rngs=rngs)
 
 
-def _heads(module: Any, prepared: Any, key: PRNGKeyArray | None) -> Array:
+def heads(module: Any, prepared: Any, key: PRNGKeyArray | None) -> Array:
+    """Returns the score of every head, `[K]`."""
     return module.scores(prepared, key)
 
 
@@ -155,12 +157,12 @@ def metanets(config: Config) -> list[Metanet]:
     words = f"{words}, exact statistics"
     with_probes = f"{words}, probes"
     rows = [
-        Metanet("without_probes", words, steps, reported(False), _heads),
-        Metanet("with_probes", with_probes, steps, reported(True), _heads, probes=True),
+        Metanet("without_probes", words, steps, reported(False), heads),
+        Metanet("with_probes", with_probes, steps, reported(True), heads, probes=True),
     ]
     for quasi in config.baseline_quasi:
         name, about = _WORDS[quasi]
-        rows.append(Metanet(name, about, config.baseline_steps, _beside(quasi), _heads))
+        rows.append(Metanet(name, about, config.baseline_steps, _beside(quasi), heads))
     flat = "MLP on flat weights, moved copies"
     rows.append(Metanet("flat_mlp", flat, steps, _flat, _alone, augment=True))
     return rows
@@ -200,27 +202,13 @@ def make_model(net: Metanet, bucket: Bucket, config: Config) -> Model:
     measure = _measure(module)
     with jax.enable_x64(True):
         prepared = cast(module.calibrate(measure(training), labels), np.float32)
-    graph, _, constants = nnx.split(module, nnx.Param, ...)
-    standardise = chunked(module.standardise, options=UNOPTIMISED)
-
-    def scores(params: Any, inputs: Any, key: PRNGKeyArray | None) -> Array:
-        model = nnx.merge(graph, params, constants)
-        if key is None:
-            return jax.vmap(lambda one: net.scores(model, one, None))(inputs)
-        keys = jax.random.split(key, len(jax.tree.leaves(inputs)[0]))
-        return jax.vmap(lambda one, sub: net.scores(model, one, sub))(inputs, keys)
-
-    def inputs(readings: Readings) -> Any:
-        return cast(standardise(measure(readings)), np.float32)
-
+    functions = functions_of(module, measure, net.scores)
     return Model(
         name=net.name,
         steps=net.steps,
         init=init,
-        scores=scores,
-        inputs=inputs,
         training=(prepared, np.asarray(labels, np.float32)),
-        module=lambda params: nnx.merge(graph, params, constants),
+        **functions._asdict(),
     )
 
 

@@ -26,6 +26,7 @@ from experiments.predict_accuracy.evaluate import (
     final_test,
 )
 from experiments.predict_accuracy.lines import COLUMNS
+from experiments.predict_accuracy.predictors import PREDICTORS, save_predictors
 from experiments.predict_accuracy.progress import Bars, clock
 from experiments.predict_accuracy.record import (
     Log,
@@ -43,8 +44,8 @@ def run(
 ) -> dict[str, Any]:
     """Runs the experiment, or goes on with it, or shows it if it is finished.
 
-    Writes `config.json`, `log.jsonl`, `metrics.json`, `predictions.npz`, three plots
-    and checkpoints under `config.out`.
+    Writes `config.json`, `log.jsonl`, `metrics.json`, `predictions.npz`, three plots,
+    the predictors of the two columns and checkpoints under `config.out`.
 
     Args:
         config: of the run.
@@ -134,6 +135,8 @@ def train_rows(
     for net in metanets.metanets(config):
         trained = metanets.train_net(net, buckets, config, bars)
         rows.append(metanets.make_row(net, trained, buckets))
+        if net.name in COLUMNS:
+            save_predictors(config.out / PREDICTORS, net.name, trained)
         log.write("trained", row=net.name, **_curve(rows[-1]))
         if net.name in SAME_INPUTS:
             tables = {name: inputs_table(one) for name, one in trained.items()}

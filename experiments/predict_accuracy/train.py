@@ -17,17 +17,15 @@ import numpy as np
 import optax
 
 from experiments.predict_accuracy.buckets import TRAIN, VALIDATION, Bucket
-from experiments.predict_accuracy.chunks import compiled_once, in_chunks
+from experiments.predict_accuracy.chunks import compiled_once
 from experiments.predict_accuracy.config import Config
 from experiments.predict_accuracy.evaluate import Predict, kendall_tau
+from experiments.predict_accuracy.functions import Scores, scorer
 from experiments.predict_accuracy.objective import Scale, fit_scale, pairwise_loss
 from experiments.predict_accuracy.readings import Readings
 from experiments.predict_accuracy.record import fingerprint
 from qejax import train
 from qejax._typing import Array, PRNGKeyArray
-
-Scores = Callable[[Any, Any], np.ndarray]
-"""`(params [S, ...], inputs [B, ...]) -> [S, B]`."""
 
 WEIGHT_DECAY = 0.1
 """Of AdamW, on matrices."""
@@ -110,17 +108,6 @@ def cheap_key(key: PRNGKeyArray) -> PRNGKeyArray:
     return jax.random.wrap_key_data(data, impl="unsafe_rbg")
 
 
-def scorer(model: Model) -> Scores:
-    """Returns the compiled function `(params [S, ...], inputs) -> scores [S, B]`."""
-
-    @jax.jit
-    def chunk(params: Any, inputs: Any) -> Array:
-        one = jax.lax.map(lambda p: model.scores(p, inputs, None).mean(1), params)
-        return one.T
-
-    return lambda params, inputs: in_chunks(lambda x: chunk(params, x), inputs).T
-
-
 def train_bucket(
     model: Model,
     bucket: Bucket,
@@ -145,7 +132,7 @@ def train_bucket(
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
     data = _data(model)
-    scores, inputs = scorer(model), model.inputs(bucket.readings(VALIDATION))
+    scores, inputs = scorer(model.scores), model.inputs(bucket.readings(VALIDATION))
     batch = min(config.batch, len(data["accuracy"]) // config.seeds)
     loop = train.FitConfig(
         steps=model.steps,
