@@ -118,7 +118,7 @@ def read_predictors(place: Path) -> list[Reader]:
                 f"{sorted(notes)}."
             )
         rows[notes["row"]] = None
-        name = "/".join(folder.relative_to(place).parts[-1:]) or folder.name
+        name = folder.relative_to(place).as_posix()
         found.setdefault(network, {})[name] = saved
     if len(rows) > 1:
         raise ValueError(

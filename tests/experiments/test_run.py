@@ -1,5 +1,6 @@
 """The whole experiment, tiny: files, keys, a second run, a prepared zoo."""
 
+import csv
 import dataclasses
 import io
 import json
@@ -7,16 +8,19 @@ import signal
 
 import numpy as np
 import pytest
+from flax import nnx
 from rich.console import Console
 
 from experiments import tables
 from experiments.predict_accuracy import __main__ as command_line
-from experiments.predict_accuracy import progress
+from experiments.predict_accuracy import progress, scoring
 from experiments.predict_accuracy import run as experiment
 from experiments.predict_accuracy.config import FORMATS, PRESETS
 from experiments.predict_accuracy.moved import EXPONENTS
-from qejax import zoo
+from experiments.predict_accuracy.verbs import Score
+from qejax import models, nets, zoo
 from qejax.train import Interrupted
+from tests.layer_specs import fast_jit
 
 COLUMN = {
     "model",
@@ -116,6 +120,86 @@ def test_a_finished_run_is_shown_and_not_repeated(finished, config):
     assert (config.out / "log.jsonl").read_text() == before
 
 
+def _score(predictor, place, out):
+    text = io.StringIO()
+    console = Console(file=text, width=200)
+    done = scoring.run(Score(predictor=predictor, address=str(place), out=out), console)
+    return done, text.getvalue()
+
+
+@pytest.mark.parametrize("row", ["without_probes", "with_probes"])
+def test_a_run_s_predictors_score_networks_as_the_run_did(
+    finished, config, tmp_path, row
+):
+    (place,) = config.zoos.iterdir()
+    folder = config.out / "predictors" / row
+    (scored,), text = _score(folder, place, tmp_path / "scores.csv")
+    with np.load(config.out / "predictions.npz", allow_pickle=False) as file:
+        expected, truth = file[f"{row}/1e0"], file["truth"]
+    test = scored.split == zoo.SPLITS["test"]
+    np.testing.assert_allclose(scored.predicted[:, test], expected, rtol=1e-6)
+    assert not np.allclose(scored.predicted[:, ~test][:, :4], expected[:, :4])
+    np.testing.assert_array_equal(scored.truth[test], truth)
+    tau = finished[0][row]["test"]["kendall_tau"]
+    assert f"test ({len(truth)} networks with a label): Kendall tau {tau:.4f}" in text
+    assert "40 networks; means of 1 predictors" in text
+    with (tmp_path / "scores.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [float(line["predicted"]) for line in lines] == scored.predicted[0].tolist()
+    assert [line["id"] for line in lines] == scored.ids.tolist()
+    # Whoever loads the predictor alone has the same accuracy, to its table.
+    predictor = models.load(folder / "relu" / "seed_0")
+    networks = zoo.read(place, "relu")
+    at = scored.ids.tolist().index(networks.ids[0])
+    theta = {
+        layer: {name: x[0] for name, x in leaves.items()}
+        for layer, leaves in networks.thetas.items()
+    }
+    alone = float(fast_jit(predictor.predict)(theta))
+    assert alone == pytest.approx(float(scored.predicted[0, at]), abs=5e-3)
+
+
+def test_networks_of_others_are_scored_if_they_fit(finished, config, tmp_path):
+    (place,) = config.zoos.iterdir()
+    found = zoo.list_prepared(place)
+    few = found.listings["relu"].take(np.arange(4))
+    tanh = nets.mlp((64, 4, 10), activation="tanh")
+    listings = {"relu": few, "tanh": dataclasses.replace(few, network=tanh)}
+    folder = tmp_path / "networks"
+    zoo.formats.export(found._replace(listings=listings), f"safetensors:{folder}")
+    path = folder / "relu" / f"{few.ids[1]}.safetensors"
+    tensors, fields = zoo.files.read_safetensors(path)
+    tensors = {name: x * np.float32(np.nan) for name, x in tensors.items()}
+    zoo.files.write_safetensors(path, tensors, fields)
+    row = config.out / "predictors" / "without_probes"
+    (scored,), text = _score(row, folder, tmp_path / "scores.csv")
+    assert [name.split("/")[1] for name in scored.ids] == few.ids[[0, 2, 3]].tolist()
+    assert "expected activation ('relu',), got ('tanh',)" in text
+    assert f"left out: relu/{few.ids[1]}: weights should be finite" in text
+    assert "1 networks and 0 files cannot be used" in text
+    (folder / "relu").rename(tmp_path / "relu")
+    with pytest.raises(ValueError, match=r"was trained for, got bucket .*activation"):
+        _score(row, folder, tmp_path / "scores.csv")
+
+
+def test_what_is_no_predictor_is_refused(finished, config, tmp_path):
+    (place,) = config.zoos.iterdir()
+    predictors = config.out / "predictors"
+    for folder, message in (
+        (predictors, "expected predictors of one row"),
+        (tmp_path, r"found no model\.json in it"),
+        (type(tmp_path)(), "expected the folder of a predictor and networks"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _score(folder, place, tmp_path / "scores.csv")
+    network = nets.mlp((2, 2, 2))
+    other = models.Predictor(network.spec, 0, network=network, rngs=nnx.Rngs(0))
+    models.save(other, tmp_path / "other")
+    with pytest.raises(ValueError, match="as a run of this experiment writes it"):
+        _score(tmp_path / "other", place, tmp_path / "scores.csv")
+    assert not (tmp_path / "scores.csv").exists()
+
+
 def test_a_finished_run_becomes_a_table(finished, config, tmp_path):
     tables.record(config.out, tmp_path)
     block = "<!-- results: predict_accuracy_smoke -->\n<!-- end of results -->\n"
@@ -161,6 +245,7 @@ def test_the_command_line_ends_with_a_line_and_a_status(tmp_path, capsys, monkey
     for args, text in (
         (["--zoo", str(tmp_path / "none")], "expected a prepared zoo"),
         (["--zoo", f"small_cnn_zoo:{tmp_path}"], "weights.npy is missing"),
+        (["score", str(tmp_path), str(tmp_path)], "found no model.json in it"),
     ):
         line = ["x", *args, "--out", str(tmp_path / "out")]
         monkeypatch.setattr("sys.argv", line)
