@@ -139,6 +139,7 @@ def test_a_run_s_predictors_score_networks_as_the_run_did(
     test = scored.split == zoo.SPLITS["test"]
     np.testing.assert_allclose(scored.predicted[:, test], expected, rtol=1e-6)
     assert not np.allclose(scored.predicted[:, ~test][:, :4], expected[:, :4])
+    assert scored.truth is not None
     np.testing.assert_array_equal(scored.truth[test], truth)
     tau = finished[0][row]["test"]["kendall_tau"]
     assert f"test ({len(truth)} networks with a label): Kendall tau {tau:.4f}" in text
