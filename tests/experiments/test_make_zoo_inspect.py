@@ -120,7 +120,7 @@ def test_many_buckets_and_many_labels_are_cut_short(
     labels = {f"l{k}_loss": np.arange(4.0, dtype=np.float32) for k in range(30)}
     first = found.listings["b00"]
     found.listings["b00"] = replace(first, labels={**first.labels, **labels})
-    monkeypatch.setattr(inspecting, "listed", lambda _: ({}, found))
+    monkeypatch.setattr(inspecting, "listed", lambda *_: ({}, found))
     config = verbs.Inspect(picture=tmp_path / "a" / "b.png")
     looks = inspecting.run(config, Console())
     text = capsys.readouterr().out
