@@ -1,5 +1,6 @@
 """The command line of an experiment: `python -m MODULE [PRESET] [--field value]`."""
 
+import os
 import shlex
 import signal
 import sys
@@ -71,6 +72,10 @@ def main(
     """
     given = list(sys.argv[1:] if args is None else args)
     preset, config = parse(given, module, about, presets, default)
+    try:
+        start()
+    except (ValueError, RuntimeError) as error:
+        raise SystemExit(str(error)) from error
     run = load()
     line = shlex.join(["python", "-m", module, *sys.argv[1:]])
     return guarded(
@@ -85,19 +90,43 @@ def guarded(work: Callable[[Console], Any], command: str) -> int:
         work: what to do, with a console for its reports.
         command: that goes on with it after an interruption.
     """
-    from qejax.train import CheckpointError, Interrupted
+    import jax
+
+    from qejax.train import CheckpointError, Interrupted, PeerError, is_first
 
     # Outside of training, where `fit` saves first, SIGTERM stops as Ctrl-C does.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console = Console()
+    console, status = Console(), 0
     try:
-        work(console)
+        # Of many processes the first one reports.
+        work(console if is_first() else Console(quiet=True))
     except (Interrupted, KeyboardInterrupt):
         console.print(f"stopped; the same command goes on from here: {command}")
-        return 130
-    except (ValueError, OSError, ArithmeticError, CheckpointError) as error:
+        status = 130
+    except (*_FAILURES, CheckpointError, PeerError) as error:
         console.print(f"[red]error[/red] {escape(str(error))}", highlight=False)
-        return 2
+        status = 2
     finally:
         signal.signal(signal.SIGTERM, before)
-    return 0
+    if status and jax.process_count() > 1:
+        # The others may be waiting for this process; leaving as usual waits for them.
+        sys.stdout.flush()
+        os._exit(status)
+    return status
+
+
+_FAILURES = (ValueError, OSError, ArithmeticError)
+
+
+def start() -> None:
+    """Joins the other processes of this command, if there are any, and says so.
+
+    Raises:
+        ValueError: if the environment says half of it.
+        RuntimeError: if the others cannot be reached.
+    """
+    from qejax.train import start_processes
+
+    told = start_processes()
+    if "alone" not in told:
+        print(told, flush=True)

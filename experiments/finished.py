@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.devices import FIELDS
 from experiments.predict_accuracy.record import fingerprint, machine, plain, versions
 
 
@@ -26,6 +27,7 @@ def made(
         places: fields that decide where files lie, and no number.
         data: checksum of what it reads, of `checksum.digest_of`.
     """
+    places = (*places, *FIELDS)
     fields = {k: v for k, v in vars(config).items() if k not in places}
     return {
         "experiment": experiment,
@@ -53,6 +55,7 @@ def finished(
     if before["fingerprint"] == made["fingerprint"]:
         return json.loads((out / "metrics.json").read_text())
     old, new = before["config"], plain(made["config"])
+    places = (*places, *FIELDS)
     names = [k for k in new if k not in places and new[k] != old.get(k)]
     changed = [f"--{k.replace('_', '-')} {old.get(k)}, now {new[k]}" for k in names]
     if before.get("data_sha256", "") != made["data_sha256"]:

@@ -16,7 +16,9 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import lax
+from jax.sharding import Mesh
 
+from experiments.devices import apart, even
 from experiments.predict_accuracy.chunks import (
     UNOPTIMISED,
     cast,
@@ -26,6 +28,7 @@ from experiments.predict_accuracy.chunks import (
 )
 from experiments.predict_accuracy.train import cheap_key
 from qejax import train
+from qejax._devices import fetch
 from qejax._typing import Array, PRNGKeyArray, Theta
 
 INIT_KEY = 44
@@ -42,6 +45,7 @@ class Reader:
         read: `theta -> prepared` of one network, in its dtype; nothing trained.
         prepare: from weights to what it reads of them, float64; nothing trained.
         training: what it reads of the training networks, float32.
+        mesh: whose devices read and score.
     """
 
     init: Callable[[PRNGKeyArray], Any]
@@ -49,6 +53,7 @@ class Reader:
     read: Callable[[Theta], Any]
     prepare: Callable[[Theta], Any]
     training: Any
+    mesh: Mesh | None = None
 
 
 class Schedule(NamedTuple):
@@ -64,6 +69,7 @@ class Schedule(NamedTuple):
         weight_decay: of matrices.
         select: metric whose best evaluation is kept.
         mode: whether that is the largest or the smallest.
+        mesh: whose devices share batches.
     """
 
     seeds: int
@@ -75,6 +81,7 @@ class Schedule(NamedTuple):
     weight_decay: float
     select: str
     mode: Literal["max", "min"] = "max"
+    mesh: Mesh | None = None
 
 
 def with_constants(build: Callable[[nnx.Rngs], Any]) -> Any:
@@ -96,7 +103,10 @@ def start_of(build: Callable[[nnx.Rngs], Any]) -> Callable[[PRNGKeyArray], Any]:
 
 
 def make_reader(
-    build: Callable[[nnx.Rngs], Any], thetas: Theta, labels: np.ndarray
+    build: Callable[[nnx.Rngs], Any],
+    thetas: Theta,
+    labels: np.ndarray,
+    mesh: Mesh | None = None,
 ) -> Reader:
     """Returns the pure functions of a row; constants come from the training networks.
 
@@ -104,14 +114,15 @@ def make_reader(
         build: of a module with `measure`, `calibrate`, `standardise` and `scores`.
         thetas: of the training networks, float64, leaves `[B, ...]`.
         labels: `[B]`, for `calibrate`.
+        mesh: whose devices read.
     """
     module = with_constants(build)
-    measure = chunked(module.measure, options=UNOPTIMISED)
+    measure = chunked(module.measure, options=UNOPTIMISED, mesh=mesh)
     with jax.enable_x64(True):
         prepared = module.calibrate(measure(thetas), labels)
         prepared = cast(prepared, np.float32)
     graph, _, fitted = nnx.split(module, nnx.Param, ...)
-    standardise = chunked(module.standardise, options=UNOPTIMISED)
+    standardise = chunked(module.standardise, options=UNOPTIMISED, mesh=mesh)
 
     def scores(params: Any, prepared: Any, key: PRNGKeyArray | None) -> Array:
         model = nnx.merge(graph, params, fitted)
@@ -126,6 +137,7 @@ def make_reader(
         read=lambda theta: module.standardise(module.measure(theta)),
         prepare=lambda thetas: standardise(measure(thetas)),
         training=prepared,
+        mesh=mesh,
     )
 
 
@@ -170,7 +182,8 @@ def fit_seeds(
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
-    share = min(schedule.batch, len(jax.tree.leaves(data)[0]) // schedule.seeds)
+    most = len(jax.tree.leaves(data)[0]) // schedule.seeds
+    share = even(min(schedule.batch, most), schedule.mesh)
     begun: list[float] = []
 
     def progress(report: train.Progress) -> None:
@@ -178,7 +191,7 @@ def fit_seeds(
         tell(report.step / report.steps, max(begun[0], 0.0))
 
     result = train.fit(
-        _total(loss, schedule.seeds),
+        _total(loss, schedule.seeds, schedule.mesh),
         starts(init, schedule.seed, schedule.seeds),
         data,
         train.FitConfig(
@@ -195,6 +208,7 @@ def fit_seeds(
         out=out,
         settings=settings,
         progress=progress,
+        mesh=schedule.mesh,
     )
     tell(1.0, 0.0 if begun else 1.0)
     return result
@@ -211,15 +225,14 @@ def starts(init: Callable[[PRNGKeyArray], Any], seed: int, count: int) -> Any:
 
 
 def _total(
-    loss: Callable[[Any, Any, PRNGKeyArray], Array], seeds: int
+    loss: Callable[[Any, Any, PRNGKeyArray], Array], seeds: int, mesh: Mesh | None
 ) -> Callable[[Any, Any, PRNGKeyArray], tuple[Array, dict[str, Array]]]:
     each = losses_of(loss)
 
     def total(
         params: Any, batch: Any, key: PRNGKeyArray
     ) -> tuple[Array, dict[str, Array]]:
-        size = len(jax.tree.leaves(batch)[0]) // seeds
-        parts = jax.tree.map(lambda a: a.reshape(seeds, size, *a.shape[1:]), batch)
+        parts = apart(batch, seeds, mesh)
         losses = each(params, parts, jax.random.split(cheap_key(key), seeds))
         # A sum: every seed has the gradient that it would have alone.
         return jnp.sum(losses), {"mean": jnp.mean(losses)}
@@ -304,11 +317,12 @@ def scores_of(
     def scores(params: Any, prepared: Any) -> np.ndarray:
         wide = any(leaf.dtype == np.float64 for leaf in jax.tree.leaves(params))
         with jax.enable_x64(wide):
-            return in_chunks(lambda x: chunk(params, x), prepared).swapaxes(0, 1)
+            found = in_chunks(lambda x: chunk(params, x), prepared, mesh=reader.mesh)
+            return found.swapaxes(0, 1)
 
     return scores
 
 
 def widened(params: Any) -> Any:
     """Returns parameters in float64, as NumPy arrays: for answers on moved weights."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    return jax.tree.map(np.float64, fetch(params))

@@ -22,6 +22,7 @@ from typing import Any
 
 from experiments import attention, cut_offs, inr_curve, recipes, speed
 from experiments.classify_inr import table as classify_inr
+from experiments.devices import FIELDS
 from experiments.edit_inr import table as edit_inr
 from experiments.predict_accuracy.lines import lines as _predict_accuracy
 from experiments.predict_mixed import table as predict_mixed
@@ -189,7 +190,7 @@ def record(out: Path, results: Path = RESULTS) -> Path:
 WHOLE = "full"
 """Preset that is no part of the name of a result: the experiment has no other."""
 
-_PLACES = ("out", "zoos", "zoo")
+_PLACES = ("out", "zoos", "zoo", *FIELDS)
 """Fields of a config that say where files lie, and nothing about the result."""
 
 

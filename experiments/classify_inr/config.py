@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments import flags
+from experiments.devices import OnDevices
 
 COMPARED = (
     "signed",
@@ -47,7 +48,7 @@ ROWS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(OnDevices):
     """One run; every field is a flag of the command line.
 
     Attributes:

@@ -15,6 +15,7 @@ from experiments import seeds
 from experiments.classify_inr import warps
 from experiments.classify_inr.config import Config
 from experiments.classify_inr.evaluate import Row, labels_of, thetas_of
+from experiments.devices import mesh_of
 from experiments.predict_accuracy.chunks import cast
 from qejax import models, nets, train, zoo
 from qejax._typing import Array, PRNGKeyArray, Theta
@@ -215,7 +216,7 @@ def train_row(
         return kind.build(fits.network, classes, config, rngs)
 
     thetas = thetas_of(fits, "train")
-    reader = seeds.make_reader(build, thetas, truth)
+    reader = seeds.make_reader(build, thetas, truth, mesh_of(config))
     read, loss = reader.training, seeds.of_scores(reader, _loss)
     if kind.warped:
         read = cast(thetas, np.float32)
@@ -238,6 +239,7 @@ def train_row(
         config.learning_rate,
         config.weight_decay,
         select="accuracy",
+        mesh=mesh_of(config),
     )
     result = seeds.fit_seeds(
         reader.init,

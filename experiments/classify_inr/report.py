@@ -11,6 +11,7 @@ from rich.table import Table
 
 from experiments.classify_inr.evaluate import Tested
 from experiments.classify_inr.table import lines
+from experiments.devices import save_figure
 from qejax import models, nets, zoo
 from qejax.zoo import from_vectors
 
@@ -82,7 +83,7 @@ def plot(
         _draw(axis, test.take(np.array([number])), side)
         axis.set_title(f"{best}: {chosen[number]}", fontsize="small")
     path = out / "classes.png"
-    figure.savefig(path, dpi=80)
+    save_figure(figure, path, dpi=80)
     plt.close(figure)
     return path
 

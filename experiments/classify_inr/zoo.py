@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.classify_inr.config import Config
+from experiments.devices import mesh_of
 from experiments.make_zoo.signals import digit_images
 from qejax import zoo
 
@@ -98,4 +99,5 @@ def _fitted(config: Config, root: Path, tell: Callable[[float, float], None]) ->
         share = progress.fits / progress.num_fits
         tell(share, share if progress.resumed else 0.0)
 
-    return zoo.fit(recipe, zoo.Signals(values, labels), root, report)
+    given = zoo.Signals(values, labels)
+    return zoo.fit(recipe, given, root, report, mesh_of(config))

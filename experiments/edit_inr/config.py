@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from experiments import flags
+from experiments.devices import OnDevices
 from experiments.edit_inr.edits import EDITS
 
 ROWS = ("strict", "gauge", "relative", "signed", "canonical")
@@ -25,7 +26,7 @@ ROWS = ("strict", "gauge", "relative", "signed", "canonical")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(OnDevices):
     """One run; every field is a flag of the command line.
 
     Attributes:

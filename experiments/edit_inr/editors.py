@@ -12,6 +12,7 @@ from flax import nnx
 from jax import lax
 
 from experiments import seeds
+from experiments.devices import mesh_of
 from experiments.edit_inr.config import Config
 from experiments.edit_inr.images import Subject
 from experiments.orbits import move
@@ -22,6 +23,7 @@ from experiments.predict_accuracy.chunks import (
     in_chunks,
 )
 from qejax import nets, spaces
+from qejax._devices import fetch
 from qejax._typing import Array, PRNGKeyArray, Theta
 from qejax.models import Editor, EditorConfig
 from qejax.spaces import WeightSpec
@@ -82,7 +84,8 @@ def make_pure(row: str, subject: Subject, config: Config) -> tuple[Pure, Any]:
 
     module = seeds.with_constants(build)
     prepare = compiled_once(jax.vmap(module.prepare))
-    prepared = in_chunks(prepare, subject.splits["train"].thetas)
+    thetas = subject.splits["train"].thetas
+    prepared = in_chunks(prepare, thetas, mesh=mesh_of(config))
     module.fit_scale(prepared["features"])
     graph, _, fitted = nnx.split(module, nnx.Param, ...)
 
@@ -129,6 +132,7 @@ def train_row(
         weight_decay=0.0,
         select="mse",
         mode="min",
+        mesh=mesh_of(config),
     )
     result = seeds.fit_seeds(
         pure.init,
@@ -140,7 +144,7 @@ def train_row(
         {"row": row, "edit": edit},
         tell,
     )
-    params = jax.tree.map(np.asarray, result.params)
+    params = fetch(result.params)
     return Trained(
         pure=pure,
         params=params,
@@ -164,7 +168,7 @@ def rendered(pure: Pure, subject: Subject, config: Config) -> Callable[..., np.n
         return jax.vmap(one)(thetas)
 
     def draw(params: Any, thetas: Theta) -> np.ndarray:
-        return in_chunks(lambda part: chunk(params, part), thetas)
+        return in_chunks(lambda part: chunk(params, part), thetas, mesh=mesh_of(config))
 
     return draw
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.devices import mesh_of
 from experiments.edit_inr.config import Config
 from experiments.edit_inr.edits import EDITS
 from experiments.make_zoo.signals import digit_images
@@ -129,7 +130,8 @@ def load(config: Config, tell: Callable[[float, float], None]) -> Subject:
         part = fits.select(split)
         if split == "train" and config.train:
             part = part.take(np.arange(min(config.train, len(part))))
-        rendered = in_chunks(draw, part.thetas).astype(np.float32)
+        found = in_chunks(draw, part.thetas, mesh=mesh_of(config))
+        rendered = found.astype(np.float32)
         classes = part.labels["class"].astype(np.int64)
         subject.splits[split] = Images(part.thetas, rendered, classes)
     tell(1.0, 1.0)
@@ -155,4 +157,4 @@ def _fit(config: Config, root: Path, tell: Callable[[float, float], None]) -> No
             begun[:] = [share if report.resumed else 0.0]
         tell(share, begun[0])
 
-    zoo.fit(choices, zoo.Signals(values, labels), root, progress)
+    zoo.fit(choices, zoo.Signals(values, labels), root, progress, mesh_of(config))

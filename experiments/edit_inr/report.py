@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.devices import save_figure
 from experiments.edit_inr.table import lines
 
 SHOWN = 8
@@ -66,7 +67,7 @@ def plot(
         line[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
     figure.tight_layout(pad=0.3)
     path = out / f"{name}.png"
-    figure.savefig(path, dpi=80, bbox_inches="tight")
+    save_figure(figure, path, dpi=80, bbox_inches="tight")
     plt.close(figure)
     return path
 

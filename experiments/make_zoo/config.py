@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from experiments.devices import OnDevices
 from experiments.make_zoo.encoders import ENCODERS, IMAGES, encoder
 from qejax import zoo
 
@@ -23,7 +24,7 @@ Images = Literal["digits", "mnist", "cifar10"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(OnDevices):
     """One zoo; every field is a flag of the command line.
 
     Every network draws its own value within each range.

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.devices import save_figure
 from qejax import zoo
 
 MOST_BUCKETS = 8
@@ -136,5 +137,5 @@ def plot(columns: Mapping[str, Mapping[str, np.ndarray]], path: Path) -> None:
             axis.legend(loc="upper center", ncols=2, fontsize="small")
         else:
             axis.set_title(next(iter(parts)), fontsize="medium")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)
     plt.close(figure)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from experiments.devices import mesh_of
 from experiments.finished import made
 from experiments.make_zoo import signals
 from experiments.make_zoo.inr_config import InrConfig
@@ -62,7 +63,7 @@ def run(
             given = signals.load(config)
             log = None if finished else Log(out / "log.jsonl", about["fingerprint"])
             pace = _Pace(piece, log)
-            root = zoo.fit(recipe, given, out / "zoo", pace)
+            root = zoo.fit(recipe, given, out / "zoo", pace, mesh_of(config))
     if log is None:
         metrics = json.loads((out / "metrics.json").read_text())
     else:

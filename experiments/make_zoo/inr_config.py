@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from experiments.devices import OnDevices
 from qejax import zoo
 
 SHAPES: dict[str, tuple[int, int]] = {
@@ -31,7 +32,7 @@ COLOURED = ("cifar10",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class InrConfig:
+class InrConfig(OnDevices):
     """One zoo of fits; every field is a flag of the command line.
 
     Attributes:

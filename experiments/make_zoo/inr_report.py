@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.devices import save_figure
 from experiments.predict_accuracy.progress import clock
 from qejax import nets, zoo
 
@@ -93,7 +94,7 @@ def plot(
     axis.axvline(config.psnr, color="0.3", lw=1, ls="--")
     axis.set_xlabel("PSNR, dB; dashed: where a fit stops")
     axis.set_ylabel("fits")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)
     plt.close(figure)
 
 

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.devices import mesh_of, save_figure
 from experiments.finished import made
 from experiments.make_zoo import data
 from experiments.make_zoo.config import Config
@@ -72,7 +73,7 @@ def run(
                 piece.advance(share, share if report.resumed else 0.0)
                 log.write("chunk", **report._asdict())
 
-            root = zoo.generate(recipe, images, out / "zoo", tell)
+            root = zoo.generate(recipe, images, out / "zoo", tell, mesh_of(config))
     if log is None:
         metrics = json.loads((out / "metrics.json").read_text())
     else:
@@ -145,5 +146,5 @@ def plot(zoos: dict[str, zoo.Zoo], path: Path) -> None:
     axis.set_xlabel("measured test accuracy")
     axis.set_ylabel("networks")
     axis.legend()
-    figure.savefig(path, dpi=120, bbox_inches="tight")
+    save_figure(figure, path, dpi=120, bbox_inches="tight")
     plt.close(figure)

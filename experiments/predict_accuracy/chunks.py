@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from qejax.spaces import in_batches
 
@@ -29,6 +30,7 @@ def chunked(
     function: Callable[[Any], Any],
     size: int = SIZE,
     options: dict[str, str] | None = None,
+    mesh: Mesh | None = None,
 ) -> Callable[[Any], Any]:
     """Returns `function` of every network of a stack, in float64, as NumPy arrays.
 
@@ -36,6 +38,7 @@ def chunked(
         function: of one network; compiled once.
         size: networks that are read together.
         options: of the compiler.
+        mesh: whose devices share every chunk.
 
     Returns:
         A function from leaves `[B, ...]`, `B >= 1`, to stacked results `[B, ...]`.
@@ -44,24 +47,30 @@ def chunked(
 
     def of_stack(stack: Any) -> Any:
         with jax.enable_x64(True):
-            return in_chunks(compiled, cast(stack, np.float64), size)
+            return in_chunks(compiled, cast(stack, np.float64), size, mesh)
 
     return of_stack
 
 
-def in_chunks(function: Callable[[Any], Any], stack: Any, size: int = SIZE) -> Any:
+def in_chunks(
+    function: Callable[[Any], Any],
+    stack: Any,
+    size: int = SIZE,
+    mesh: Mesh | None = None,
+) -> Any:
     """Returns `function(stack)`, computed on chunks of `size` networks at a time.
 
     Args:
         function: from leaves `[size, ...]` to leaves `[size, ...]`, network by network.
         stack: leaves `[B, ...]`, `B >= 1`.
         size: networks in a chunk.
+        mesh: whose devices share every chunk; see `spaces.in_batches`.
 
     Returns:
         NumPy arrays `[B, ...]`.
     """
     arrays = jax.tree.map(np.asarray, stack)
-    return jax.device_get(in_batches(function, arrays, batch_size=size))
+    return jax.device_get(in_batches(function, arrays, batch_size=size, mesh=mesh))
 
 
 def cast(tree: Any, dtype: Any) -> Any:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from experiments import flags
+from experiments.devices import OnDevices
 from qejax import nets
 
 Quasi = Literal["strict", "gauge", "relative", "canonical", "learned_gauge"]
@@ -37,7 +38,7 @@ GENERATED = ("digits",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(OnDevices):
     """One run; every field is a flag of the command line.
 
     Attributes:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from experiments.predict_accuracy.chunks import UNOPTIMISED, cast, chunked, in_chunks
 from qejax._typing import Array, PRNGKeyArray
@@ -34,7 +35,10 @@ class Functions(NamedTuple):
 
 
 def functions_of(
-    module: Any, measure: Callable[[Any], Any], one: OneScores
+    module: Any,
+    measure: Callable[[Any], Any],
+    one: OneScores,
+    mesh: Mesh | None = None,
 ) -> Functions:
     """Returns the functions of a module.
 
@@ -42,9 +46,10 @@ def functions_of(
         module: its constants are fitted.
         measure: `module.measure` of stacks of networks, in float64.
         one: its scores of one network.
+        mesh: whose devices read.
     """
     graph, _, constants = nnx.split(module, nnx.Param, ...)
-    standardise = chunked(module.standardise, options=UNOPTIMISED)
+    standardise = chunked(module.standardise, options=UNOPTIMISED, mesh=mesh)
 
     def scores(params: Any, inputs: Any, key: PRNGKeyArray | None) -> Array:
         model = nnx.merge(graph, params, constants)
@@ -60,12 +65,22 @@ def functions_of(
     )
 
 
-def scorer(scores: Callable[[Any, Any, PRNGKeyArray | None], Array]) -> Scores:
-    """Returns the compiled function `(params [S, ...], inputs) -> scores [S, B]`."""
+def scorer(
+    scores: Callable[[Any, Any, PRNGKeyArray | None], Array], mesh: Mesh | None = None
+) -> Scores:
+    """Returns the compiled function `(params [S, ...], inputs) -> scores [S, B]`.
+
+    Args:
+        scores: of `Functions`.
+        mesh: whose devices score.
+    """
 
     @jax.jit
     def chunk(params: Any, inputs: Any) -> Array:
         one = jax.lax.map(lambda p: scores(p, inputs, None).mean(1), params)
         return one.T
 
-    return lambda params, inputs: in_chunks(lambda x: chunk(params, x), inputs).T
+    def scored(params: Any, inputs: Any) -> np.ndarray:
+        return in_chunks(lambda x: chunk(params, x), inputs, mesh=mesh).T
+
+    return scored

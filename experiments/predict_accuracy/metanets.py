@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
+from experiments.devices import mesh_of
 from experiments.predict_accuracy.buckets import TRAIN, VALIDATION, Bucket
 from experiments.predict_accuracy.chunks import (
     UNOPTIMISED,
@@ -199,10 +201,11 @@ def make_model(net: Metanet, bucket: Bucket, config: Config) -> Model:
     labels = bucket.accuracy(TRAIN)
     if net.augment:
         training, labels = _with_copies(training, config), np.tile(labels, COPIES)
-    measure = _measure(module)
+    mesh = mesh_of(config)
+    measure = _measure(module, mesh)
     with jax.enable_x64(True):
         prepared = cast(module.calibrate(measure(training), labels), np.float32)
-    functions = functions_of(module, measure, net.scores)
+    functions = functions_of(module, measure, net.scores, mesh)
     return Model(
         name=net.name,
         steps=net.steps,
@@ -212,13 +215,13 @@ def make_model(net: Metanet, bucket: Bucket, config: Config) -> Model:
     )
 
 
-def _measure(module: Any) -> Callable[[Readings], Any]:
+def _measure(module: Any, mesh: Mesh | None) -> Callable[[Readings], Any]:
     """Returns what is exact about stacks of networks; what rows share is read once."""
     if not isinstance(module, models.Predictor):
-        whole = chunked(module.measure, options=UNOPTIMISED)
+        whole = chunked(module.measure, options=UNOPTIMISED, mesh=mesh)
         return lambda readings: whole(readings.thetas)
     names = (*module.config.statistics, *module.config.sketches)
-    rest = chunked(lambda one: module.measure(*one), options=UNOPTIMISED)
+    rest = chunked(lambda one: module.measure(*one), options=UNOPTIMISED, mesh=mesh)
 
     def measure(readings: Readings) -> Any:
         return rest((readings.thetas, {name: readings.known[name] for name in names}))

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from experiments.predict_accuracy.chunks import UNOPTIMISED, chunked
+from experiments.predict_accuracy.chunks import SIZE, UNOPTIMISED, chunked
 from experiments.predict_accuracy.functions import functions_of, scorer
 from experiments.predict_accuracy.metanets import heads
 from experiments.predict_accuracy.objective import Scale
@@ -22,6 +22,7 @@ from experiments.predict_accuracy.readings import AT_ONCE
 from experiments.predict_accuracy.train import Trained
 from experiments.predict_accuracy.zoos import LABEL
 from qejax import models, nets
+from qejax._processes import is_first
 
 PREDICTORS = "predictors"
 """Folder of a run."""
@@ -58,6 +59,8 @@ def save_predictors(out: Path, row: str, trained: dict[str, Trained]) -> None:
         row: its name.
         trained: by bucket.
     """
+    if not is_first():
+        return
     for number, (bucket, one) in enumerate(trained.items()):
         plain = re.fullmatch(r"\w[\w.-]*", bucket)
         place = out / row / (bucket if plain else f"bucket_{number:04d}")
@@ -155,8 +158,8 @@ def _constants(model: models.Predictor) -> bytes:
 def _predict(several: Sequence[models.Saved]) -> Callable[[Any], np.ndarray]:
     model = several[0].model
     # Few at a time where networks are run on probes: their activations are large.
-    size = {"size": AT_ONCE} if model.config.probes else {}
-    measure = chunked(model.measure, options=UNOPTIMISED, **size)
+    size = AT_ONCE if model.config.probes else SIZE
+    measure = chunked(model.measure, size, UNOPTIMISED)
     functions = functions_of(model, measure, heads)
     scores = scorer(functions.scores)
     params = [nnx.to_pure_dict(nnx.state(s.model, nnx.Param)) for s in several]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from experiments.predict_accuracy.chunks import chunked
 from qejax import models, nets
@@ -41,6 +42,7 @@ class Readings:
         shape: of one input.
         thetas: leaves `[B, ...]`.
         probes: number of smooth random inputs, no data, on which the networks are run.
+        mesh: whose devices read.
     """
 
     def __init__(
@@ -49,20 +51,23 @@ class Readings:
         shape: tuple[int, ...],
         thetas: Theta,
         probes: int,
+        mesh: Mesh | None = None,
     ) -> None:
         self.network = network
         self.shape = shape
         self.thetas = thetas
         self.probes = probes
+        self.mesh = mesh
 
     def replaced(self, thetas: Theta) -> "Readings":
         """Returns the readings of other networks of the same architecture."""
-        return Readings(self.network, self.shape, thetas, self.probes)
+        return Readings(self.network, self.shape, thetas, self.probes, self.mesh)
 
     @functools.cached_property
     def known(self) -> dict[str, np.ndarray]:
         """Every statistic and sketch by name, float64 `[B, F]`; what rows share."""
-        return _reader(self.network, self.shape, self.probes)(self.thetas)
+        read = _reader(self.network, self.shape, self.probes, self.mesh)
+        return read(self.thetas)
 
     def statistics(self, kinds: Sequence[Statistics]) -> np.ndarray:
         """Returns the statistics of these kinds side by side, `[B, F]`."""
@@ -72,7 +77,10 @@ class Readings:
 
 @functools.lru_cache
 def _reader(
-    network: nets.Network, shape: tuple[int, ...], num_probes: int
+    network: nets.Network,
+    shape: tuple[int, ...],
+    num_probes: int,
+    mesh: Mesh | None,
 ) -> Callable[[Theta], Any]:
     """Returns the compiled readings of an architecture, all of them at once."""
     probes = models.probe_inputs(shape, num_probes)
@@ -82,4 +90,4 @@ def _reader(
         rows = models.readings_of(network)
         return {name: row.read(subject) for name, row in rows.items()}
 
-    return chunked(read, AT_ONCE)
+    return chunked(read, AT_ONCE, mesh=mesh)

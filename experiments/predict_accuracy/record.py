@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from qejax._processes import is_first
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
 
 
@@ -48,7 +50,9 @@ def fingerprint(*parts: Any) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `path` whole or not at all."""
+    """Writes `path` whole or not at all; of many processes the first one does."""
+    if not is_first():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(plain(value), indent=2) + "\n")
@@ -56,7 +60,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an `npz` whole or not at all."""
+    """Writes an `npz` whole or not at all; of many processes the first one does."""
+    if not is_first():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
@@ -93,7 +99,8 @@ def machine() -> dict[str, Any]:
 class Log:
     """Appends one JSON object a line to `log.jsonl`, each with the time in seconds.
 
-    Seconds count the whole run: a run that was stopped goes on where its log ended.
+    Seconds count the whole run: a run that was stopped goes on where its log ended. Of
+    many processes the first one writes.
     """
 
     def __init__(self, path: Path, key: str) -> None:
@@ -110,6 +117,8 @@ class Log:
 
     def write(self, event: str, **values: Any) -> None:
         """Appends one line."""
+        if not is_first():
+            return
         line = {"event": event, "seconds": round(self.seconds, 3), **plain(values)}
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.devices import save_figure
 from experiments.predict_accuracy.evaluate import Row, Tested, kendall_tau
 from experiments.predict_accuracy.lines import COLUMNS, lines
 from experiments.predict_accuracy.moved import EXPONENTS
@@ -59,7 +60,7 @@ def plot(rows: Sequence[Row], tested: Mapping[str, Tested], out: Path) -> list[P
     ):
         figure = draw(plt, rows, tested)
         files.append(out / f"{name}.png")
-        figure.savefig(files[-1], dpi=120, bbox_inches="tight")
+        save_figure(figure, files[-1], dpi=120, bbox_inches="tight")
         plt.close(figure)
     return files
 

@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
+from experiments.devices import apart, even, mesh_of
 from experiments.predict_accuracy.buckets import TRAIN, VALIDATION, Bucket
 from experiments.predict_accuracy.chunks import compiled_once
 from experiments.predict_accuracy.config import Config
@@ -25,6 +27,7 @@ from experiments.predict_accuracy.objective import Scale, fit_scale, pairwise_lo
 from experiments.predict_accuracy.readings import Readings
 from experiments.predict_accuracy.record import fingerprint
 from qejax import train
+from qejax._devices import fetch
 from qejax._typing import Array, PRNGKeyArray
 
 WEIGHT_DECAY = 0.1
@@ -131,9 +134,10 @@ def train_bucket(
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
-    data = _data(model)
-    scores, inputs = scorer(model.scores), model.inputs(bucket.readings(VALIDATION))
-    batch = min(config.batch, len(data["accuracy"]) // config.seeds)
+    data, mesh = _data(model), mesh_of(config)
+    scores = scorer(model.scores, mesh)
+    inputs = model.inputs(bucket.readings(VALIDATION))
+    batch = even(min(config.batch, len(data["accuracy"]) // config.seeds), mesh)
     loop = train.FitConfig(
         steps=model.steps,
         batch_size=batch * config.seeds,
@@ -156,7 +160,7 @@ def train_bucket(
         progress(report.step / report.steps, max(begun[0], 0.0))
 
     result = train.fit(
-        _loss(model, config.seeds, bucket.images),
+        _loss(model, config.seeds, bucket.images, mesh),
         _init(model, config),
         data,
         loop,
@@ -165,10 +169,11 @@ def train_bucket(
         out=out / f"{model.name}-{bucket.name}-{key}",
         settings=settings,
         progress=tell,
+        mesh=mesh,
     )
     if not begun:
         progress(1.0, 1.0)
-    params = jax.tree.map(np.asarray, result.params)
+    params = fetch(result.params)
     tau = [
         [row["eval"][f"tau_{s}"] for row in result.history] for s in range(config.seeds)
     ]
@@ -216,13 +221,12 @@ def _init(model: Model, config: Config) -> Any:
 
 
 def _loss(
-    model: Model, seeds: int, images: int
+    model: Model, seeds: int, images: int, mesh: Mesh | None
 ) -> Callable[[Any, Any, PRNGKeyArray], tuple[Array, dict[str, Array]]]:
     def loss(
         params: Any, batch: Any, key: PRNGKeyArray
     ) -> tuple[Array, dict[str, Array]]:
-        size = len(batch["accuracy"]) // seeds
-        parts = jax.tree.map(lambda a: a.reshape(seeds, size, *a.shape[1:]), batch)
+        parts = apart(batch, seeds, mesh)
 
         def one(seed: Any) -> Array:
             params, part, key = seed

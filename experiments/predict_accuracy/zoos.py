@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.checksum import MANIFEST, digest_of
+from experiments.devices import mesh_of
 from experiments.make_zoo import config as make_zoo
 from experiments.predict_accuracy import data
 from experiments.predict_accuracy.buckets import Bucket
@@ -100,7 +101,7 @@ def _generate(config: Config, progress: Callable[[float, float], None]) -> Path:
         begun.append(share if report.resumed else 0.0)
         progress(share, max(begun))
 
-    root = zoo.generate(made, zoo.Data(*images), out, tell)
+    root = zoo.generate(made, zoo.Data(*images), out, tell, mesh_of(config))
     if not begun:
         progress(1.0, 1.0)
     return root
@@ -121,6 +122,7 @@ def _buckets(zoos: dict[str, zoo.Zoo], config: Config) -> list[Bucket]:
                 models.input_shape(one.network),
                 one.thetas,
                 config.probes,
+                mesh_of(config),
             ),
             accuracies=np.asarray(one.labels[LABEL], np.float64),
             split=one.split,

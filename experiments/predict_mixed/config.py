@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments import flags
+from experiments.devices import OnDevices
 from qejax.nets import CNNConfig, MLPConfig, NetConfig
 
 
@@ -45,7 +46,7 @@ ROWS = ("mixed", "trees_statistics", "trees_both", "trees_architecture")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(OnDevices):
     """One run; every field is a flag of the command line.
 
     Attributes:

@@ -19,6 +19,7 @@ import numpy as np
 from flax import nnx
 
 from experiments import seeds
+from experiments.devices import mesh_of
 from experiments.predict_accuracy.chunks import UNOPTIMISED, cast
 from experiments.predict_accuracy.objective import pairwise_loss
 from experiments.predict_accuracy.train import cheap_key
@@ -180,6 +181,7 @@ def _stream(
         ladder=ladder,
         seed=config.seed,
         epochs=None,
+        shard=(jax.process_index(), jax.process_count()),
         take=take,
     )
 
@@ -243,6 +245,7 @@ def _fit(
         out=out,
         settings={"row": "mixed"},
         progress=progress,
+        mesh=mesh_of(config),
     )
     tell(1.0, 0.0 if begun else 1.0)
     return result

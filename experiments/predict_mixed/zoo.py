@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.devices import mesh_of
 from experiments.predict_accuracy.data import digits
 from experiments.predict_mixed.config import ARCHITECTURES, Config
 from qejax import zoo
@@ -117,7 +118,9 @@ def _generated(
             chunk=CHUNK,
             split_seed=2 * config.seed + number,
         )
-        root = zoo.generate(recipe, data, config.out / "zoo" / kind, report)
+        root = zoo.generate(
+            recipe, data, config.out / "zoo" / kind, report, mesh_of(config)
+        )
         listings |= zoo.list_prepared(root).listings
         done += share
     return {name: listings[name] for name in config.architectures}

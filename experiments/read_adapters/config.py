@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments import flags
+from experiments.devices import OnDevices
 from experiments.read_adapters.tasks import TASKS
 
 ROWS = tuple(
@@ -27,7 +28,7 @@ ROWS = tuple(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(OnDevices):
     """One run; every field is a flag of the command line.
 
     Attributes:

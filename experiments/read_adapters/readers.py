@@ -19,6 +19,7 @@ import optax
 from flax import nnx
 
 from experiments import seeds
+from experiments.devices import mesh_of
 from experiments.predict_accuracy.chunks import cast
 from experiments.predict_accuracy.objective import pairwise_loss
 from experiments.read_adapters.config import Config
@@ -152,7 +153,7 @@ def make_reader(kind: Kind, adapters: zoo.Zoo, config: Config) -> tuple[Reader, 
     def build(rngs: nnx.Rngs) -> Any:
         return kind.build(spec, heads, config, rngs)
 
-    return seeds.make_reader(build, thetas, truth.accuracy), truth
+    return seeds.make_reader(build, thetas, truth.accuracy, mesh_of(config)), truth
 
 
 def _with_copies(
@@ -200,6 +201,7 @@ def train_row(
         config.learning_rate,
         weight_decay=0.1,
         select="both",
+        mesh=mesh_of(config),
     )
     result = seeds.fit_seeds(
         reader.init,

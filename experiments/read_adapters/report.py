@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.devices import save_figure
 from experiments.read_adapters.evaluate import Tested
 from experiments.read_adapters.table import lines
 
@@ -78,6 +79,6 @@ def plot(metrics: Mapping[str, Any], tested: Tested, tasks: Any, out: Path) -> P
     axes[2].legend(fontsize="x-small")
     figure.tight_layout()
     path = out / "adapters.png"
-    figure.savefig(path, dpi=80)
+    save_figure(figure, path, dpi=80)
     plt.close(figure)
     return path

@@ -20,6 +20,7 @@ from experiments.predict_accuracy.train import cheap_key
 from experiments.read_adapters.config import Config
 from experiments.read_adapters.tasks import TASKS, Sets, Task, sets_of
 from qejax import nets, zoo
+from qejax._processes import on_first
 from qejax._typing import Array, PRNGKeyArray, Theta
 
 BASE, ADAPTERS = "base", "adapters"
@@ -118,9 +119,13 @@ def _make(config: Config, root: Path, tell: Callable[[float], None]) -> None:
         ),
     }
     notes = {ADAPTERS: {"tasks": config.tasks, "diverged": len(finite) - len(rows)}}
-    root.parent.mkdir(parents=True, exist_ok=True)
     made_with: dict[str, Any] = {name: getattr(config, name) for name in MADE_WITH}
-    zoo.store(root, zoos, config=made_with, notes=notes)
+
+    def store() -> None:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        zoo.store(root, zoos, config=made_with, notes=notes)
+
+    on_first(store)
 
 
 def _draw(config: Config) -> dict[str, np.ndarray]:
