@@ -37,6 +37,12 @@ from qejax.layers._message_passing import layer_norm as layer_norm
 from qejax.layers._monomial_linear import MonomialLinear as MonomialLinear
 from qejax.layers._pool import InvariantPool as InvariantPool
 from qejax.layers._pool import pool_graph as pool_graph
+from qejax.layers._precision import PRECISIONS as PRECISIONS
+from qejax.layers._precision import Precision as Precision
+from qejax.layers._precision import PrecisionName as PrecisionName
+from qejax.layers._precision import in_precision as in_precision
+from qejax.layers._precision import precision_of as precision_of
+from qejax.layers._precision import widened as widened
 from qejax.layers._probe import Frozen as Frozen
 from qejax.layers._probe import ProbeStream as ProbeStream
 from qejax.layers._probe import smooth_inputs as smooth_inputs
@@ -63,6 +69,7 @@ from qejax.layers._waves import WaveFeatures as WaveFeatures
 
 __all__ = [
     "CONSTANT",
+    "PRECISIONS",
     "Bonds",
     "ChainPassing",
     "Conjugation",
@@ -87,6 +94,8 @@ __all__ = [
     "NodeEmbed",
     "Outputs",
     "Pattern",
+    "Precision",
+    "PrecisionName",
     "ProbeStream",
     "QuasiEquivariant",
     "RelativeAlpha",
@@ -106,6 +115,7 @@ __all__ = [
     "features",
     "global_invariants",
     "graph_of",
+    "in_precision",
     "index_encoding",
     "invariants",
     "key_of",
@@ -117,9 +127,11 @@ __all__ = [
     "pool_graph",
     "pool_signed",
     "ports_of",
+    "precision_of",
     "scaled_spaces",
     "smooth_inputs",
     "term_table",
     "unit_invariants",
     "unit_sizes",
+    "widened",
 ]

@@ -41,7 +41,7 @@ class EditorConfig:
         rank: products per entry in the readout of "signed".
         max_fixed: as in `MonomialLinear`.
         eps: of group-valued maps, in (0, 1).
-        param_dtype: of the parameters.
+        precision: of what is trained, see `qejax.layers.PRECISIONS`.
     """
 
     depth: int = 2
@@ -53,7 +53,12 @@ class EditorConfig:
     rank: int = 16
     max_fixed: int | None = 16
     eps: float = 0.5
-    param_dtype: DTypeLike = jnp.float32
+    precision: layers.PrecisionName = "float32"
+
+    @property
+    def param_dtype(self) -> DTypeLike:
+        """Of the parameters."""
+        return layers.precision_of(self.precision).params
 
     def trunk(self, channels: int) -> TrunkConfig:
         """Returns what layers are made of."""

@@ -33,7 +33,7 @@ class ClassifierConfig:
         hidden: width of the head.
         dropout: rate before and inside the head.
         eps: of group-valued maps.
-        param_dtype: of the parameters.
+        precision: of what is trained, see `qejax.layers.PRECISIONS`.
     """
 
     depth: int = 2
@@ -44,7 +44,12 @@ class ClassifierConfig:
     hidden: int = 256
     dropout: float = 0.2
     eps: float = 0.5
-    param_dtype: DTypeLike = jnp.float32
+    precision: layers.PrecisionName = "float32"
+
+    @property
+    def param_dtype(self) -> DTypeLike:
+        """Of the parameters."""
+        return layers.precision_of(self.precision).params
 
 
 class Classifier(nnx.Module):
@@ -114,6 +119,7 @@ class Classifier(nnx.Module):
                 waves=config.waves,
                 heads=config.heads,
                 eps=config.eps,
+                normal=layers.precision_of(config.precision).rounds,
                 param_dtype=dtype,
             )
             self.trunk = TRUNKS[quasi].build(settled_spec(spec), fields, rngs)
@@ -140,6 +146,7 @@ class Classifier(nnx.Module):
         Raises:
             ValueError: if `theta` does not fit the spec.
         """
+        theta = layers.widened(theta, self.config.precision)
         subject = Subject(self.spec, theta)
         found: dict[str, Any] = {}
         if self.trunk is not None:
@@ -175,6 +182,11 @@ class Classifier(nnx.Module):
             prepared: of one network.
             key: for dropout, consumed; `None` reads without dropout.
         """
+        return layers.in_precision(self._scores, self.config.precision)(prepared, key)
+
+    def _scores(
+        self, prepared: dict[str, Any], key: PRNGKeyArray | None
+    ) -> Float[Array, " classes"]:
         streams = []
         if self.trunk is not None:
             streams.append(self.trunk(prepared["features"], {}))

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from qejax import layers
 from qejax.models._exact import SKETCHES, STATISTICS
 from qejax.models._trunks import TRUNKS
 from qejax.nets import (
@@ -45,7 +45,7 @@ class PredictorConfig:
         hidden: width of the head.
         heads: number of heads, `K`.
         dropout: rates of the head, of its streams and of its hidden features.
-        param_dtype: of the parameters.
+        precision: of what is trained, see `qejax.layers.PRECISIONS`.
     """
 
     depth: int = 2
@@ -64,7 +64,12 @@ class PredictorConfig:
     hidden: int = 64
     heads: int = 4
     dropout: tuple[float, float] = (0.3, 0.3)
-    param_dtype: DTypeLike = jnp.float32
+    precision: layers.PrecisionName = "float32"
+
+    @property
+    def param_dtype(self) -> DTypeLike:
+        """Of the parameters."""
+        return layers.precision_of(self.precision).params
 
     def filled(
         self, quasi: str, network: Network | None, spec: WeightSpec

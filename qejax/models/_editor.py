@@ -3,6 +3,7 @@
 Editing has two halves. `prepare` is exact and has no trained part. `edit` is trained.
 """
 
+import functools
 from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
@@ -48,7 +49,7 @@ class Editor(nnx.Module):
     "canonical": the normal form), the function unchanged.
 
     One network, no batch axis (batch with `jax.vmap`). `editor(theta)` is
-    `edit(prepare(theta))`, in the dtype of `theta`.
+    `edit(prepare(theta))`, in the dtype of `theta`, float32 at least.
 
     Args:
         spec: the weight space.
@@ -101,6 +102,7 @@ class Editor(nnx.Module):
             )
         self.spec, self.free, self.quasi = spec, free, quasi
         self.channels, self.config = channels, config
+        self.precision = config.precision
         dtype, sizes = config.param_dtype, {leaf.path: () for leaf in free.leaves}
         self.eta = nnx.Dict(
             {key_of(p): nnx.Param(jnp.full((), config.eta, dtype)) for p in sizes}
@@ -137,6 +139,7 @@ class Editor(nnx.Module):
         Raises:
             ValueError: if `theta` does not fit the spec.
         """
+        theta = layers.widened(theta, self.precision)
         if self.quasi != "canonical":
             found = spaces.settled(self.spec, theta)
             return {
@@ -167,13 +170,15 @@ class Editor(nnx.Module):
             prepared: of one network.
         """
         scaled = self.scale(prepared["features"])
-        out = self.out(scaled, prepared["known"])
+        compute = functools.partial(layers.in_precision, name=self.precision)
+        out = compute(self.out)(scaled, prepared["known"])
         changes = {
             leaf.path: self._step(leaf.path, out[leaf.path]).reshape(leaf.view)
             for leaf in self.free.leaves
         }
         leaves = spaces.views(self.spec, prepared["point"])
         dtype = jnp.result_type(*leaves.values())
+        changes = {path: x.astype(dtype) for path, x in changes.items()}
         # What settling makes constant stays as it is.
         for leaf in spaces.phase_free_spec(self.spec).leaves:
             changes.setdefault(leaf.path, jnp.zeros(leaf.view, dtype))
@@ -182,7 +187,7 @@ class Editor(nnx.Module):
         if self.alpha is not None:
             feats = {path: x[..., None] for path, x in scaled.items()}
             moved = {p: x[..., None] for p, x in moved.items()}
-            moved = layers.act_scales(self.spec, self.alpha(feats), moved)
+            moved = layers.act_scales(self.spec, compute(self.alpha)(feats), moved)
             moved = {p: x[..., 0] for p, x in moved.items()}
         edited = spaces.from_views(self.spec, moved, prepared["point"])
         if self.quasi != "canonical":

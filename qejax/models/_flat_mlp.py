@@ -22,6 +22,7 @@ class FlatMLP(nnx.Module):
         widths: of the hidden layers.
         outputs: number of scores.
         dropout: rate after every hidden layer.
+        precision: of what is trained, see `qejax.layers.PRECISIONS`.
         rngs: `params` is used.
     """
 
@@ -32,21 +33,25 @@ class FlatMLP(nnx.Module):
         *,
         outputs: int = 1,
         dropout: float = 0.3,
+        precision: layers.PrecisionName = "float32",
         rngs: nnx.Rngs,
     ) -> None:
         self.spec = spec
-        self.dropout = dropout
+        self.dropout, self.precision = dropout, precision
+        dtype = layers.precision_of(precision).params
         size = spec.num_parameters
         self.mean = layers.Frozen(jnp.zeros(size))
         self.deviation = layers.Frozen(jnp.ones(size))
         self.dense = nnx.Dict()
         for number, width in enumerate((*widths, outputs)):
-            self.dense[f"{number:02d}"] = nnx.Linear(size, width, rngs=rngs)
+            self.dense[f"{number:02d}"] = nnx.Linear(
+                size, width, param_dtype=dtype, rngs=rngs
+            )
             size = width
 
     def measure(self, theta: Theta) -> dict[str, Any]:
         """Returns the flat weights of one network."""
-        return {"flat": ravel(self.spec, theta)}
+        return {"flat": ravel(self.spec, layers.widened(theta, self.precision))}
 
     def calibrate(self, measured: dict[str, Any], labels: np.ndarray) -> dict[str, Any]:
         """Stores mean and deviation of the training networks, returns them prepared."""
@@ -61,7 +66,10 @@ class FlatMLP(nnx.Module):
     def standardise(self, measured: dict[str, Any]) -> dict[str, Any]:
         """Returns the flat weights in deviations from the mean, cut off at 6."""
         flat = measured["flat"]
-        scaled = (flat - self.mean[...]) / self.deviation[...]
+        mean, deviation = (
+            x[...].astype(flat.dtype) for x in (self.mean, self.deviation)
+        )
+        scaled = (flat - mean) / deviation
         return {"flat": jnp.clip(scaled, -6, 6)}
 
     def prepare(self, theta: Theta) -> dict[str, Any]:
@@ -72,6 +80,11 @@ class FlatMLP(nnx.Module):
         self, prepared: dict[str, Any], key: PRNGKeyArray | None = None
     ) -> Float[Array, " outputs"]:
         """Returns all scores; `key` turns dropout on and is consumed."""
+        return layers.in_precision(self._scores, self.precision)(prepared, key)
+
+    def _scores(
+        self, prepared: dict[str, Any], key: PRNGKeyArray | None
+    ) -> Float[Array, " outputs"]:
         x = prepared["flat"]
         *hidden, last = sorted(self.dense)
         for number, name in enumerate(hidden):

@@ -34,7 +34,7 @@ class MixedConfig:
         heads: number of heads.
         dropout: rates of the heads, see `qejax.layers.InvariantHead`.
         statistics: whether the head reads statistics of the weights as well.
-        param_dtype: of the parameters.
+        precision: of what is trained, see `qejax.layers.PRECISIONS`.
     """
 
     depth: int = 2
@@ -44,7 +44,12 @@ class MixedConfig:
     heads: int = 4
     dropout: tuple[float, float] = (0.3, 0.3)
     statistics: bool = True
-    param_dtype: DTypeLike = jnp.float32
+    precision: layers.PrecisionName = "float32"
+
+    @property
+    def param_dtype(self) -> DTypeLike:
+        """Of the parameters."""
+        return layers.precision_of(self.precision).params
 
 
 class Measured(NamedTuple):
@@ -132,7 +137,7 @@ class MixedPredictor(nnx.Module):
 
     def measure(self, chain: Chain) -> Measured:
         """Returns everything exact about one network; nothing trained or fitted."""
-        form = chain_form(chain)
+        form = chain_form(layers.widened(chain, self.config.precision))
         found = chain_statistics(form)
         return Measured(form.chain, found.layers, found.network)
 
@@ -158,6 +163,11 @@ class MixedPredictor(nnx.Module):
             measured: of one network.
             key: for dropout, consumed; `None` reads without dropout.
         """
+        return layers.in_precision(self._scores, self.config.precision)(measured, key)
+
+    def _scores(
+        self, measured: Measured, key: PRNGKeyArray | None
+    ) -> Float[Array, " K"]:
         fitted = _calibration.NormalScores(self.knots[...], self.levels[...])
         statistics = _calibration.apply_scores(fitted, measured.statistics)
         if not self.config.statistics:

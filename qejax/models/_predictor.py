@@ -124,6 +124,7 @@ class Predictor(nnx.Module):
                 carried=config.carried,
                 eps=config.eps,
                 extra=tuple(sorted(extra.items())),
+                normal=layers.precision_of(config.precision).rounds,
                 param_dtype=dtype,
             )
             self.trunk = TRUNKS[quasi].build(settled_spec(spec), trunk, rngs)
@@ -178,6 +179,7 @@ class Predictor(nnx.Module):
         Raises:
             ValueError: if `theta` does not fit the spec.
         """
+        theta = layers.widened(theta, self.config.precision)
         subject = self._subject(theta)
         found = self._readings(subject, {} if known is None else known)
         if self.trunk is not None:
@@ -246,6 +248,11 @@ class Predictor(nnx.Module):
             prepared: of one network.
             key: for dropout, consumed; `None` reads without dropout.
         """
+        return layers.in_precision(self._scores, self.config.precision)(prepared, key)
+
+    def _scores(
+        self, prepared: dict[str, Any], key: PRNGKeyArray | None
+    ) -> Float[Array, " K"]:
         streams = [intervals(prepared["statistics"], self.config.knots)]
         if self.trunk is not None:
             extra = {} if self.stream is None else self._activations(prepared["theta"])

@@ -20,7 +20,7 @@ from qejax._typing import Array, Leaves, Theta
 from qejax.layers import Features, GraphFeatures
 from qejax.models._leaf_scale import LeafScale
 from qejax.models._signed_trunk import CLIP, SignedTrunk
-from qejax.spaces import Canonical, WeightSpec, balanced, views
+from qejax.spaces import Canonical, WeightSpec, balanced, restore, views
 
 Quasi = Literal["strict", "gauge", "relative", "canonical", "learned_gauge", "signed"]
 """Which group elements may differ between what comes in and what goes out."""
@@ -43,6 +43,7 @@ class TrunkConfig:
             that read inputs; 0 for none. See `qejax.layers.InputWaves`.
         heads: of attention over units, of "signed"; 0 for plain sums.
         extra: further channels of nodes, as sorted pairs.
+        normal: whether kinds on raw weights are given a normal form of them.
         param_dtype: of the parameters.
     """
 
@@ -56,6 +57,7 @@ class TrunkConfig:
     waves: int = 0
     heads: int = 0
     extra: tuple[tuple[str, int], ...] = ()
+    normal: bool = False
     param_dtype: DTypeLike = jnp.float32
 
 
@@ -96,7 +98,7 @@ class LayerTrunk(nnx.Module):
         wrap: Callable[..., nnx.Module],
         rngs: nnx.Rngs,
     ) -> None:
-        self.spec = spec
+        self.spec, self.normal = spec, config.normal
         self.scale = LeafScale(spec)
         self.waves = layers.WaveFeatures(
             spec,
@@ -119,9 +121,11 @@ class LayerTrunk(nnx.Module):
         """Returns the settled weights, heads balanced.
 
         Any point of the orbit would do in real numbers; in float32 the products of
-        badly conditioned heads are rounding.
+        badly conditioned heads are rounding. Where products are rounded to fewer
+        digits, it is the point that all of the orbit shares but for an order.
         """
-        del normal
+        if self.normal:
+            return views(self.spec, restore(self.spec, normal))
         return views(self.spec, balanced(self.spec, theta))
 
     def fit_scale(self, features: Leaves) -> None:

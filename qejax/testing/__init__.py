@@ -18,8 +18,11 @@ from qejax.testing._report import Control as Control
 from qejax.testing._report import Report as Report
 from qejax.testing._sensitive import assert_sensitive as assert_sensitive
 from qejax.testing._sensitive import sensitive as sensitive
+from qejax.testing._tolerance import ROUNDINGS as ROUNDINGS
+from qejax.testing._tolerance import tolerance_of as tolerance_of
 
 __all__ = [
+    "ROUNDINGS",
     "Control",
     "Report",
     "assert_equivariant",
@@ -34,4 +37,5 @@ __all__ = [
     "invariant",
     "quasi_equivariant",
     "sensitive",
+    "tolerance_of",
 ]

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
+from qejax.testing._tolerance import tolerance_of
 
 _FLOORS = {"float64": 1e-3, "float32": 3e-2}
 """Entries smaller than this share of the largest count as that large: what rounding of
@@ -104,21 +104,12 @@ class Report:
 
 
 def tolerance_for(tree: Any, tolerance: float | None) -> float:
-    """The tolerance asked for, or 1e-10 in float64 and 1e-4 in float32."""
+    """The tolerance asked for, or that of the least exact dtype in a tree."""
     if tolerance is not None:
         return tolerance
-    kinds = [
-        leaf.dtype
-        for leaf in jax.tree.leaves(tree)
-        if jnp.issubdtype(leaf.dtype, jnp.floating)
-    ]
-    return max(
-        (
-            _TOLERANCES.get(str(kind), 1e3 * float(jnp.finfo(kind).eps))
-            for kind in kinds
-        ),
-        default=0.0,
-    )
+    kinds = {leaf.dtype for leaf in jax.tree.leaves(tree)}
+    floating = [kind for kind in kinds if jnp.issubdtype(kind, jnp.floating)]
+    return max(map(tolerance_of, floating), default=0.0)
 
 
 def relative(got: Any, expected: Any, size: Any = None) -> float:

@@ -15,7 +15,7 @@ from qejax.models import Editor, EditorConfig, prepare_edits
 from tests.layer_specs import HEADS, fast_jit, random_module, relative_gap
 from tests.registry import NETS, RTOL, compiled, element_of, gap, inputs_of, theta_of
 
-SMALL = EditorConfig(depth=1, waves=2, rank=2, hidden=6, param_dtype=jnp.float64)
+SMALL = EditorConfig(depth=1, waves=2, rank=2, hidden=6, precision="float64")
 
 SCALED = (
     "sine, then gaussian and relu",

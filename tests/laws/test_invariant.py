@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from qejax import layers, models, nets
+from qejax.testing import tolerance_of
 from tests.layer_specs import fast_jit, random_module
 from tests.registry import MLPS_AND_CNNS, RTOL, SPREAD, compiled, element_of, theta_of
 
@@ -51,7 +52,7 @@ def predictor(kind: Any, name: str, network: bool = False, **options: Any) -> An
             4,
             kind,
             network=net if network else None,
-            config=config(**{"param_dtype": jnp.float64, **options}),
+            config=config(**{"precision": "float64", **options}),
             rngs=nnx.Rngs(0),
         )
     )
@@ -102,9 +103,9 @@ def test_invariant_with_every_exact_reading_and_probes(name: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_float32(kind: str) -> None:
-    model = predictor(kind, "one hidden layer", param_dtype=jnp.float32)
+    model = predictor(kind, "one hidden layer", precision="float32")
     gap, _ = gap_and_spread(model, "one hidden layer", "float32")
-    assert gap <= 1e-4
+    assert gap <= tolerance_of("float32")
 
 
 def test_raw_statistics_and_flat_weights_are_caught() -> None:
@@ -140,7 +141,7 @@ def test_jit_and_vmap_change_nothing() -> None:
     # Few different shapes: outside jit, each operation is compiled once for each.
     net = nets.mlp((2, 2, 2))
     sizes = {"embed": 2, "hidden": 2, "rank": 2, "carried": 2}
-    options = config(param_dtype=jnp.float64, **sizes)
+    options = config(precision="float64", **sizes)
     model = random_module(
         lambda: models.Predictor(
             net.spec, 2, "learned_gauge", config=options, rngs=nnx.Rngs(0)
@@ -159,7 +160,7 @@ def test_jit_and_vmap_change_nothing() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_finite_where_units_are_dead(kind: Any) -> None:
     net = nets.mlp((2, 3, 1, 2))
-    options = config(param_dtype=jnp.float64)
+    options = config(precision="float64")
     model = random_module(
         lambda: models.Predictor(net.spec, 3, kind, config=options, rngs=nnx.Rngs(0))
     )
@@ -193,9 +194,9 @@ def test_gradients_go_through_prepare(kind: Any) -> None:
         "sketches": tuple(models.SKETCHES),
         "probes": 2,
         "shape": (2,),
-        "param_dtype": jnp.float64,
+        "precision": "float64",
     }
-    plain: dict[str, Any] = {"config": config(param_dtype=jnp.float64)}
+    plain: dict[str, Any] = {"config": config(precision="float64")}
     if kind == "canonical":
         plain = {"config": config(**readings), "network": net}
     model = random_module(

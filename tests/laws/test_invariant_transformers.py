@@ -84,7 +84,7 @@ def model_of(kind: Any, spec: spaces.WeightSpec) -> models.Predictor:
         heads=1,
         rank=2,
         carried=2,
-        param_dtype=jnp.float64,
+        precision="float64",
     )
     return random_module(
         lambda: models.Predictor(spec, 3, kind, config=config, rngs=nnx.Rngs(0))

@@ -50,7 +50,7 @@ def classifier(name: str, kind: Any, probes: int, channels: int = 4) -> Any:
         heads=heads,
         probes=probes,
         hidden=6,
-        param_dtype=jnp.float64,
+        precision="float64",
     )
     return random_module(
         lambda: models.Classifier(

@@ -16,6 +16,7 @@ from flax import nnx
 
 from qejax import models, nets, zoo
 from qejax.spaces import Chain, ChainForm, chain_statistics
+from qejax.testing import tolerance_of
 from tests.chain_networks import NETS, moved, thetas
 from tests.layer_specs import fast_jit
 from tests.registry import RTOL
@@ -23,29 +24,31 @@ from tests.registry import RTOL
 EXACT = functools.reduce(nets.PadSize.joined, map(nets.size_of, NETS.values()))
 LARGE = replace(EXACT, layers=7, width=9, window=7)
 LARGER = nets.PadSize(9, 12, 9, 5, 12, 5)
+NAMES: dict[str, Any] = {"float32": "float32", "float64": "float64"}
 WEIGHTS = ("first", "middle", "last", "bias")
 SIZES = {"exact": EXACT, "large": LARGE, "larger": LARGER}
 
 
 @functools.cache
 def predictor(dtype: Any) -> models.MixedPredictor:
+    name = NAMES[np.dtype(dtype).name]
     config = models.MixedConfig(
-        hidden_units=8, embed=8, hidden=8, heads=2, param_dtype=dtype
+        hidden_units=8, embed=8, hidden=8, heads=2, precision=name
     )
     return models.MixedPredictor(LARGER, 4, config=config, rngs=nnx.Rngs(0))
 
 
 @functools.cache
-def program() -> Callable[[Any, Chain], jax.Array]:
+def program(dtype: Any) -> Callable[[Any, Chain], jax.Array]:
     """The scores of many chains; compiled once for each shape."""
-    graph, _ = nnx.split(predictor(np.float64))
+    graph, _ = nnx.split(predictor(dtype))
     return jax.jit(lambda state, chains: jax.vmap(nnx.merge(graph, state))(chains))
 
 
 def scores(chains: list[Chain]) -> np.ndarray:
     stacked = jax.tree.map(lambda *x: np.stack(x), *chains)
-    state = nnx.split(predictor(chains[0].first.dtype.type))[1]
-    return np.asarray(program()(state, stacked))
+    dtype = chains[0].first.dtype.type
+    return np.asarray(program(dtype)(nnx.split(predictor(dtype))[1], stacked))
 
 
 def chains_of(thetas: dict[str, Any], size: nets.PadSize) -> list[Chain]:
@@ -247,3 +250,23 @@ def test_larger_networks_than_were_built_for_are_named() -> None:
     name = "cnn, strided"
     with pytest.raises(ValueError, match="heads and outputs of at most"):
         jax.eval_shape(model, nets.padded(NETS[name], thetas()[name]))
+
+
+def test_in_bfloat16() -> None:
+    """At scales of 1e4 a layer, at the tolerance of that dtype."""
+    config = replace(predictor(np.float32).config, precision="bfloat16")
+    model = models.MixedPredictor(LARGER, 4, config=config, rngs=nnx.Rngs(0))
+    run = fast_jit(jax.vmap(model))
+
+    def low(weights: dict[str, Any]) -> np.ndarray:
+        chains = chains_of(jax.tree.map(np.float32, weights), LARGE)
+        return np.asarray(run(jax.tree.map(lambda *x: np.stack(x), *chains)))
+
+    here, other, there = map(low, (thetas(), thetas(1), moved(0)))
+    assert here.dtype == np.float32
+    spread = float(np.median(np.abs(here - other)))
+    assert spread > 1e-3
+    assert np.max(np.abs(there - here)) <= tolerance_of("bfloat16") * spread
+    # Control: the same network with full digits is not the same number.
+    full = scores(chains_of(jax.tree.map(np.float32, thetas()), LARGE))
+    assert 0 < np.max(np.abs(full - here)) < 10 * tolerance_of("bfloat16") * spread

@@ -58,7 +58,7 @@ def test_a_prediction_is_that_of_the_network_alone(tmp_path: Path) -> None:
     with jax.enable_x64(True):
         ladder = nets.ladder_of(got.each, 2)
         (largest,) = nets.ladder_of(got.each, 1)
-        config = replace(config, param_dtype=np.float64)
+        config = replace(config, precision="float64")
         predictor = models.MixedPredictor(largest, 4, config=config, rngs=nnx.Rngs(0))
         alone = np.array(
             [

@@ -1,0 +1,191 @@
+"""How many digits a trained half computes with: one name, one row of `PRECISIONS`.
+
+What is exact (normal forms, statistics) runs in float32 at least, whatever the row.
+What is trained has parameters and results in `params`; where `operands` is another
+dtype, the factors of every product of matrices are rounded to it and the product sums
+in `params`: as `dot_general` with the row's algorithm, as is each of its gradients; XLA
+may not sum it in fewer digits. All else (sums over units, norms, nonlinearities, their
+gradients) stays in `params`, and so do parameters and the state of an optimiser.
+
+It is a change of the traced program, not of the layers: any pure function will do.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+from jax.lax import DotAlgorithmPreset
+from jax.typing import DTypeLike
+
+from qejax._typing import Array
+
+PrecisionName = Literal["float32", "bfloat16", "float64"]
+"""A row of `PRECISIONS`; "float64" is for checks, and slow."""
+
+T = TypeVar("T")
+
+
+class Precision(NamedTuple):
+    """One way to compute.
+
+    Attributes:
+        params: dtype of parameters and of all that is no product; what products sum in.
+        operands: dtype that the factors of products of matrices are rounded to.
+        dot: the algorithm of a product. Of full digits too: by default a GPU rounds
+            factors to 10 bits and a TPU to 7.
+    """
+
+    params: DTypeLike
+    operands: DTypeLike
+    dot: str | DotAlgorithmPreset
+
+    @property
+    def rounds(self) -> bool:
+        """Whether products read fewer digits than parameters have."""
+        return self.operands != self.params
+
+
+PRECISIONS: dict[str, Precision] = {
+    "float32": Precision(jnp.float32, jnp.float32, "highest"),
+    "bfloat16": Precision(jnp.float32, jnp.bfloat16, DotAlgorithmPreset.BF16_BF16_F32),
+    "float64": Precision(jnp.float64, jnp.float64, "highest"),
+}
+"""By `PrecisionName`."""
+
+
+def precision_of(name: str) -> Precision:
+    """Returns a row of `PRECISIONS`.
+
+    Raises:
+        ValueError: if the name is unknown, or JAX is not set to keep float64.
+    """
+    if name not in PRECISIONS:
+        raise ValueError(
+            f"precision={name!r}: expected one of {list(get_args(PrecisionName))}."
+        )
+    row = PRECISIONS[name]
+    if jax.dtypes.canonicalize_dtype(row.params) != row.params:
+        raise ValueError(
+            f"precision={name!r}: JAX would keep parameters in float32. Call "
+            f"jax.config.update('jax_enable_x64', True) first, or use 'float32'."
+        )
+    return row
+
+
+def widened(tree: T, name: str) -> T:
+    """Returns a tree with floating leaves in the row's `params` at least: no loss.
+
+    Args:
+        tree: such as weights that are kept in bfloat16.
+        name: of the precision.
+    """
+    least = precision_of(name).params
+    bits = jnp.finfo(least).bits
+    return _cast(
+        tree, lambda x: x if jnp.finfo(x.dtype).bits >= bits else x.astype(least)
+    )
+
+
+def in_precision(fn: Callable[..., T], name: str) -> Callable[..., T]:
+    """Returns `fn` computed in a precision.
+
+    Products inside of loops (`scan`, `while`, `cond`) and of custom derivatives keep
+    all digits.
+
+    Args:
+        fn: a pure function of trees of arrays; it may close over parameters, such as a
+            module does, and they may be traced.
+        name: of the precision.
+
+    Returns:
+        The function; it casts floating arguments to the row's `params`, and returns
+        what `fn` does for those.
+
+    Raises:
+        ValueError: as `precision_of`.
+
+    Source:
+        Micikevicius et al. 2018, arXiv:1710.03740 (masters and sums in float32).
+
+    Example:
+        >>> half = in_precision(lambda x, w: jax.nn.silu(x @ w), "bfloat16")
+        >>> w = jnp.full((3, 1), 1 / 3, jnp.float32)
+        >>> master = jax.grad(lambda w: half(jnp.ones((2, 3)), w).sum())(w)
+        >>> master.shape, master.dtype
+        ((3, 1), dtype('float32'))
+    """
+    row = precision_of(name)
+
+    def run(*args: Any) -> Any:
+        given = _cast(args, lambda x: x.astype(row.params))
+        if not row.rounds:
+            with jax.default_matmul_precision(str(row.dot)):
+                return fn(*given)
+        closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*given)
+        out = _evaluate(row, closed.jaxpr, closed.consts, jax.tree.leaves(given))
+        return jax.tree.unflatten(jax.tree.structure(shapes), out)
+
+    return run
+
+
+def _cast(tree: Any, cast: Callable[[Array], Array]) -> Any:
+    def of_leaf(x: Any) -> Any:
+        x = jnp.asarray(x)
+        return cast(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return jax.tree.map(of_leaf, tree)
+
+
+def _evaluate(
+    row: Precision, jaxpr: core.Jaxpr, consts: Any, args: list[Any]
+) -> list[Any]:
+    """The outputs of a traced function, its products rounded."""
+    known: dict[core.Var, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
+    known |= dict(zip(jaxpr.invars, args, strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, core.Literal) else known[atom]
+
+    for eqn in jaxpr.eqns:
+        given = [read(atom) for atom in eqn.invars]
+        if eqn.primitive is core.primitives.jit_p:
+            inner = eqn.params["jaxpr"]
+            found = _evaluate(row, inner.jaxpr, inner.consts, given)
+        elif _is_product(row, eqn):
+            found = [_product(row, eqn, *given)]
+        else:
+            free = [v for v in eqn.invars if not isinstance(v, core.Literal)]
+            alone = jaxpr.replace(
+                constvars=[], invars=free, outvars=eqn.outvars, eqns=[eqn]
+            )
+            run = core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))
+            found = run(*(known[v] for v in free))
+        known |= dict(zip(eqn.outvars, found, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _is_product(row: Precision, eqn: core.JaxprEqn) -> bool:
+    """Whether all of a product has the digits that the row takes away."""
+    ends = (*eqn.invars, *eqn.outvars)
+    product = eqn.primitive is core.primitives.dot_general_p
+    return product and all(getattr(x.aval, "dtype", None) == row.params for x in ends)
+
+
+def _product(row: Precision, eqn: core.JaxprEqn, left: Array, right: Array) -> Array:
+    """A product of rounded factors, kept in `params`.
+
+    Devices with an algorithm for it pass `operands` to their matrix units. On a CPU the
+    factors are rounded and the product is that of `params`: not all of its kernels take
+    `operands`, and none is faster.
+    """
+    info = jnp.finfo(row.operands)
+    return jax.lax.dot_general(
+        jax.lax.reduce_precision(left, info.nexp, info.nmant),
+        jax.lax.reduce_precision(right, info.nexp, info.nmant),
+        eqn.params["dimension_numbers"],
+        precision=row.dot,
+        preferred_element_type=row.params,
+        out_sharding=eqn.params["out_sharding"],
+    )
