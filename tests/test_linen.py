@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +31,7 @@ SIZE = nets.size_of(NET)
 CHAIN = nets.padded(NET, THETA)
 MIXED = models.MixedConfig(depth=1, hidden_units=3, embed=3, hidden=3, heads=1)
 SMALL = models.PredictorConfig(depth=1, embed=3, hidden=3, heads=1, rank=2, carried=2)
+LOW = replace(SMALL, precision="bfloat16")
 
 
 class Case(NamedTuple):
@@ -107,6 +109,9 @@ CASES = {
         )
         for kind in models.TRUNKS
     },
+    "Predictor, bfloat16": Case(
+        models.Predictor, (SPEC, 2), (THETA,), (("config", LOW),)
+    ),
     "Classifier": Case(models.Classifier, (SPEC, 3, 2), (THETA,)),
     "Editor": Case(models.Editor, (SPEC, 2), (THETA,)),
     "MixedPredictor": Case(

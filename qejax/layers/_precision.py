@@ -2,9 +2,8 @@
 
 What is exact (normal forms, statistics) runs in float32 at least, whatever the row.
 What is trained has parameters and results in `params`; where `operands` is another
-dtype, the factors of every product of matrices are rounded to it and the product sums
-in `params`: as `dot_general` with the row's algorithm, as is each of its gradients; XLA
-may not sum it in fewer digits. All else (sums over units, norms, nonlinearities, their
+dtype, the factors of every product of matrices are rounded to it, and the product is
+taken and summed in `params`. All else (sums over units, norms, nonlinearities, their
 gradients) stays in `params`, and so do parameters and the state of an optimiser.
 
 It is a change of the traced program, not of the layers: any pure function will do.
@@ -16,7 +15,6 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args
 import jax
 import jax.numpy as jnp
 from jax.extend import core
-from jax.lax import DotAlgorithmPreset
 from jax.typing import DTypeLike
 
 from qejax._typing import Array
@@ -33,13 +31,15 @@ class Precision(NamedTuple):
     Attributes:
         params: dtype of parameters and of all that is no product; what products sum in.
         operands: dtype that the factors of products of matrices are rounded to.
-        dot: the algorithm of a product. Of full digits too: by default a GPU rounds
-            factors to 10 bits and a TPU to 7.
+        dot: how many digits of its factors a device may drop, see
+            `jax.default_matmul_precision`: by default a GPU keeps 10 bits after the
+            point (TensorFloat-32) and a TPU the 7 of bfloat16; both sum in float32.
+            That is all of factors that were rounded to 7, but not of others.
     """
 
     params: DTypeLike
     operands: DTypeLike
-    dot: str | DotAlgorithmPreset
+    dot: Literal["highest", "default"]
 
     @property
     def rounds(self) -> bool:
@@ -49,7 +49,7 @@ class Precision(NamedTuple):
 
 PRECISIONS: dict[str, Precision] = {
     "float32": Precision(jnp.float32, jnp.float32, "highest"),
-    "bfloat16": Precision(jnp.float32, jnp.bfloat16, DotAlgorithmPreset.BF16_BF16_F32),
+    "bfloat16": Precision(jnp.float32, jnp.bfloat16, "default"),
     "float64": Precision(jnp.float64, jnp.float64, "highest"),
 }
 """By `PrecisionName`."""
@@ -121,7 +121,7 @@ def in_precision(fn: Callable[..., T], name: str) -> Callable[..., T]:
     def run(*args: Any) -> Any:
         given = _cast(args, lambda x: x.astype(row.params))
         if not row.rounds:
-            with jax.default_matmul_precision(str(row.dot)):
+            with jax.default_matmul_precision(row.dot):
                 return fn(*given)
         closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*given)
         out = _evaluate(row, closed.jaxpr, closed.consts, jax.tree.leaves(given))
@@ -174,11 +174,10 @@ def _is_product(row: Precision, eqn: core.JaxprEqn) -> bool:
 
 
 def _product(row: Precision, eqn: core.JaxprEqn, left: Array, right: Array) -> Array:
-    """A product of rounded factors, kept in `params`.
+    """A product of rounded factors, in `params`: what every device can compute.
 
-    Devices with an algorithm for it pass `operands` to their matrix units. On a CPU the
-    factors are rounded and the product is that of `params`: not all of its kernels take
-    `operands`, and none is faster.
+    With factors in `operands`, or an algorithm that is asked for by name, some kernels
+    of CPUs have no such product.
     """
     info = jnp.finfo(row.operands)
     return jax.lax.dot_general(

@@ -1,0 +1,83 @@
+"""Every exported layer and model as a pure function of a batch of its inputs.
+
+`python -m tests.compositions RESULT` computes all of them under `shard_map`, on the
+devices that there are, and writes the numbers.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from tests.layer_specs import fast_jit, random_module
+from tests.test_linen import CASES
+
+BATCH = 8
+
+
+class Pure(NamedTuple):
+    """One case.
+
+    Attributes:
+        fn: of the floating inputs of one network, a list, to a scalar.
+        inputs: `[BATCH, ...]` each, different networks.
+    """
+
+    fn: Callable[[list[jax.Array]], jax.Array]
+    inputs: list[jax.Array]
+
+
+@functools.cache
+def pure(name: str) -> Pure:
+    """Returns a case, parameters inside of it."""
+    case = CASES[name]
+    module = random_module(
+        lambda: case.make(*case.args, **dict(case.options), rngs=nnx.Rngs(0))
+    )
+    leaves, structure = jax.tree.flatten(case.inputs)
+    live = [jnp.issubdtype(jnp.result_type(x), jnp.floating) for x in leaves]
+    rng = np.random.default_rng(0)
+
+    def fn(floats: list[jax.Array]) -> jax.Array:
+        rest = iter(floats)
+        both = [next(rest) if own else x for x, own in zip(leaves, live, strict=True)]
+        out = module(*jax.tree.unflatten(structure, both))
+        return sum((jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(out)), jnp.zeros(()))
+
+    def several(x: Any) -> jax.Array:
+        # Entry by entry: what only scales is the same network to some layers.
+        scale = rng.uniform(0.5, 1.5, (BATCH, *np.shape(x)))
+        return jnp.asarray(scale * np.asarray(x)[None], jnp.result_type(x))
+
+    return Pure(fn, [several(x) for x, own in zip(leaves, live, strict=True) if own])
+
+
+def everything() -> dict[str, list[jax.Array]]:
+    """Returns the inputs of all cases."""
+    return {name: pure(name).inputs for name in CASES}
+
+
+def of_all(inputs: dict[str, list[jax.Array]]) -> dict[str, jax.Array]:
+    """Returns the values of all cases, `[B]` each: one program."""
+    return {name: jax.vmap(pure(name).fn)(inputs[name]) for name in CASES}
+
+
+def main(path: str) -> None:
+    """Writes the values of all cases, each device with its part of the batch."""
+    mesh = jax.make_mesh(
+        (jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+    )
+    rows = jax.P("data")
+    run = fast_jit(jax.shard_map(of_all, mesh=mesh, in_specs=rows, out_specs=rows))
+    values = run(everything())
+    devices = np.asarray(len(next(iter(values.values())).sharding.device_set))
+    np.savez(path, devices=devices, **jax.tree.map(np.asarray, values))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
