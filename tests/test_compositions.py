@@ -122,7 +122,8 @@ def test_exported_and_run_without_us(tmp_path: Path) -> None:
         for name, xs in everything().items()
         for number, x in enumerate(xs)
     }
-    np.savez(source, program=program, **inputs)
+    saved: dict[str, Any] = {"program": program, **inputs}
+    np.savez(source, **saved)
     in_a_process("-c", RELOAD, str(source), str(result))
     with np.load(result) as found:
         for name in CASES:
