@@ -69,6 +69,8 @@ class Config(OnDevices):
         batch: networks per step.
         learning_rate: peak of the schedule.
         dropout: in the head.
+        precision: of what is trained: `bfloat16` rounds the factors of products and
+            sums them in float32; parameters stay float32.
         knots: of the reported models' heads; see `models.PredictorConfig`.
         evaluate_every: steps between two evaluations on the validation split.
         trees: boosting iterations of the boosted-trees baselines.
@@ -98,6 +100,7 @@ class Config(OnDevices):
     batch: int = 64
     learning_rate: float = 2e-3
     dropout: float = 0.3
+    precision: Literal["float32", "bfloat16"] = "float32"
     knots: tuple[float, ...] = ()
     evaluate_every: int = 50
     trees: int = 300

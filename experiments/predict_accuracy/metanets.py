@@ -95,6 +95,7 @@ def _choices(bucket: Bucket, config: Config, probes: bool) -> models.PredictorCo
         shape=bucket.everything.shape,
         dropout=(config.dropout, config.dropout),
         knots=config.knots,
+        precision=config.precision,
     )
 
 
@@ -106,7 +107,9 @@ def _beside(
     def build(bucket: Bucket, config: Config, rngs: nnx.Rngs) -> models.Predictor:
         spec = bucket.everything.network.spec
         small = models.PredictorConfig(
-            depth=config.baseline_depth, dropout=(config.dropout, config.dropout)
+            depth=config.baseline_depth,
+            dropout=(config.dropout, config.dropout),
+            precision=config.precision,
         )
         channels = config.baseline_channels
         if channels == 0:
@@ -127,7 +130,9 @@ def _equal(
 
 def _flat(bucket: Bucket, config: Config, rngs: nnx.Rngs) -> models.FlatMLP:
     spec = bucket.everything.network.spec
-    return models.FlatMLP(spec, dropout=config.dropout, rngs=rngs)
+    return models.FlatMLP(
+        spec, dropout=config.dropout, precision=config.precision, rngs=rngs
+    )
 
 
 def heads(module: Any, prepared: Any, key: PRNGKeyArray | None) -> Array:

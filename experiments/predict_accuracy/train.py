@@ -199,6 +199,7 @@ _SETTINGS = (
     "probes",
     "stream",
     "dropout",
+    "precision",
 )
 """Fields of the config that decide the numbers of a metanetwork, beside the loop's."""
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import jax.numpy as jnp
 from flax import nnx
 
 from qejax import nets
@@ -72,7 +71,7 @@ def kind_of(model: nnx.Module) -> str:
             return name
     raise ValueError(
         f"save: expected a model of {list(KINDS)}, got {type(model).__name__}. Save "
-        f"others with qejax.train.Checkpoints, or nnx.state."
+        f"others with qejax.train.Checkpointer."
     )
 
 
@@ -85,7 +84,6 @@ def arguments_of(model: Any) -> dict[str, Any]:
         same = found["network"].spec == found["spec"]
         found["spec"] = None if same else found["spec"]
     fields = asdict(model.config)
-    fields["param_dtype"] = jnp.dtype(fields["param_dtype"]).name
     written = {name: _WRITE[name](value) for name, value in found.items()}
     return written | {"config": fields}
 
@@ -111,7 +109,6 @@ def builder(name: str, written: Mapping[str, Any]) -> Callable[[nnx.Rngs], Any]:
     if found.get("network") is not None and found["spec"] is None:
         found["spec"] = found["network"].spec
     fields = {k: _tuples(v) for k, v in written["config"].items()}
-    fields["param_dtype"] = getattr(jnp, str(fields["param_dtype"]))
     config = kind.config(**fields)
     return lambda rngs: kind.model(**found, config=config, rngs=rngs)
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from qejax._processes import on_first
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FitConfig:
@@ -119,6 +121,29 @@ def check_config(path: Path, config: Mapping[str, Any]) -> bool:
             f"or delete the directory to begin again."
         )
     return True
+
+
+def claim(
+    out: Path,
+    config: FitConfig,
+    data: Mapping[str, Any],
+    settings: Mapping[str, Any] | None,
+) -> None:
+    """Makes a directory that of one run, or checks that it is.
+
+    Args:
+        out: the directory.
+        config: of the loop.
+        data: what is known of the examples.
+        settings: what else decides the numbers.
+
+    Raises:
+        ValueError: as `check_config`.
+        TypeError: as `check_config`.
+    """
+    loop = dataclasses.asdict(config)
+    stored = {"loop": loop, "data": dict(data), "settings": dict(settings or {})}
+    on_first(lambda: check_config(out / "fit.json", stored))
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -9,7 +9,6 @@ Files of a run in its directory:
 - `ckpt/STEP`: the last two states, each with the best parameters so far.
 """
 
-import dataclasses
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -23,10 +22,9 @@ import optax
 from jax.sharding import Mesh
 
 from qejax._devices import replicated, spread
-from qejax._processes import on_first
 from qejax._trees import flatten
 from qejax.train._checkpoint import Checkpointer
-from qejax.train._config import FitConfig, check_config
+from qejax.train._config import FitConfig, claim
 from qejax.train._mesh import check_batch, state_shardings
 from qejax.train._progress import Progress
 from qejax.train._run import FitResult, Run
@@ -86,8 +84,7 @@ def fit(
         save_seconds: least seconds between two saves; has no effect on the numbers.
         mesh: see `make_mesh`: batches are cut over `data`, the state over `model`. The
             numbers are those of one device up to rounding; any mesh goes on. Of many
-            processes (`start_processes`) all call this with the same arguments, `out`
-            on storage that they share; the first one writes.
+            processes all call this alike, `out` on storage that they share.
 
     Raises:
         ValueError: if `data`, `evaluate`, `config` and `mesh` do not fit together, or
@@ -116,16 +113,13 @@ def fit(
     check_batch("fit(mesh=...)", mesh, config.batch_size)
     state = init_state(params, optimizer, config, shapes)
     if out is not None:
-        stored = {"loop": dataclasses.asdict(config), "data": _fingerprint(data)}
-        stored["settings"] = dict(settings or {})
-        on_first(lambda: check_config(out / "fit.json", stored))
+        claim(out, config, _fingerprint(data), settings)
     with ExitStack() as stack:
         store = stop = None
         if out is not None:
             store = stack.enter_context(Checkpointer(out / "ckpt"))
             stop = stack.enter_context(catch_signals())
-        save = (store, out, progress, save_seconds, None)
-        run = Run(config, evaluate, state, *save, mesh)
+        run = Run(config, evaluate, state, store, out, progress, save_seconds, mesh)
         if run.ended is None:
             advance = make_advance(loss_fn, optimizer, config, num_examples(data), mesh)
             _train_in_memory(run, advance, data, stop, mesh)

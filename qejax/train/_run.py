@@ -69,8 +69,8 @@ class Run:
         out: Path | None,
         progress: Callable[[Progress], None] | None,
         save_seconds: float,
-        place: Any = None,
         mesh: Mesh | None = None,
+        place: Any = None,
     ) -> None:
         """Goes on from the newest checkpoint, or begins.
 

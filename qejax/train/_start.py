@@ -111,21 +111,25 @@ def find_launch(environ: Environ, on_tpu: bool) -> Launch | None:
                 f"processes started by {way.name}: expected the variables "
                 f"{list(way.variables)}, got {told} without {missing}. {way.remedy}."
             )
-        try:
-            return Launch(way.name, _checked(way.arguments(environ)))
-        except ValueError as error:
+        arguments = _arguments(way, environ)
+        if arguments is None:
             raise ValueError(
                 f"processes started by {way.name}: expected numbers in {COUNT} and "
-                f"{INDEX}, the second below the first, got "
-                f"{environ[COUNT]!r} and {environ[INDEX]!r}. {way.remedy}."
-            ) from error
+                f"{INDEX}, the second below the first, got {environ[COUNT]!r} and "
+                f"{environ[INDEX]!r}. {way.remedy}."
+            )
+        return Launch(way.name, arguments)
     return Launch("TPU", {}) if on_tpu else None
 
 
-def _checked(arguments: dict[str, Any]) -> dict[str, Any]:
-    if not 0 <= arguments.get("process_id", 0) < arguments.get("num_processes", 1):
-        raise ValueError(arguments)
-    return arguments
+def _arguments(way: _Way, environ: Environ) -> dict[str, Any] | None:
+    """Returns what JAX is told; None if the numbers are none."""
+    try:
+        found = way.arguments(environ)
+    except ValueError:
+        return None
+    fits = 0 <= found.get("process_id", 0) < found.get("num_processes", 1)
+    return found if fits else None
 
 
 def _on_tpu() -> bool:

@@ -4,7 +4,6 @@ The place in the stream is saved with every checkpoint, so that a run that was s
 goes on with the batch that it would have had.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -17,9 +16,8 @@ import optax
 from jax.sharding import Mesh
 
 from qejax._devices import batch_sharding
-from qejax._processes import on_first
 from qejax.train._checkpoint import Checkpointer
-from qejax.train._config import FitConfig, check_config
+from qejax.train._config import FitConfig, claim
 from qejax.train._loop import train
 from qejax.train._mesh import check_batch, state_shardings
 from qejax.train._progress import Progress
@@ -112,17 +110,14 @@ def fit_stream(
     shapes = check_loss(loss_fn, params, whole, config.batch_size)
     state = init_state(params, optimizer, config, shapes)
     if out is not None:
-        about = {"batch": _shapes(whole)}
-        stored = {"loop": dataclasses.asdict(config), "data": about}
-        stored["settings"] = dict(settings or {})
-        on_first(lambda: check_config(out / "fit.json", stored))
+        claim(out, config, {"batch": _shapes(whole)}, settings)
     with ExitStack() as stack:
         store = stop = None
         if out is not None:
             store = stack.enter_context(Checkpointer(out / "ckpt"))
             stop = stack.enter_context(catch_signals())
-        save = (store, out, progress, save_seconds, batches)
-        run = Run(config, evaluate, state, *save, mesh)
+        save = (store, out, progress, save_seconds, mesh, batches)
+        run = Run(config, evaluate, state, *save)
         if run.ended is None:
             programs = _Programs(make_step(loss_fn, optimizer, config), run, mesh)
             programs.of(programs.put(example))

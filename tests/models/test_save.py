@@ -30,8 +30,8 @@ TELLS = models.ClassifierConfig(depth=1, waves=2, hidden=3)
 ROOT = Path(__file__).parents[2]
 
 
-def predictor(dtype=jnp.float32):
-    config = dataclasses.replace(SMALL, stream=1, param_dtype=dtype)
+def predictor(precision="float32"):
+    config = dataclasses.replace(SMALL, stream=1, precision=precision)
     return models.Predictor(NET.spec, 2, network=NET, config=config, rngs=nnx.Rngs(0))
 
 
@@ -51,7 +51,7 @@ def of_probes():
 
 CASES = {
     "predictor": (predictor, THETA),
-    "bfloat16": (lambda: predictor(jnp.bfloat16), THETA),
+    "bfloat16": (lambda: predictor("bfloat16"), THETA),
     "spec alone": (
         lambda: models.Predictor(NET.spec, 2, "gauge", config=SMALL, rngs=nnx.Rngs(0)),
         THETA,
@@ -310,7 +310,7 @@ def test_arrays_that_are_other_ones_are_refused(saved, copy):
 
 
 def test_64_bits_are_not_read_as_32(tmp_path):
-    folder = models.save(predictor(jnp.float64), tmp_path / "one")
+    folder = models.save(predictor("float64"), tmp_path / "one")
     with (
         jax.enable_x64(False),
         pytest.raises(ValueError, match="is of float64, got a process of float32"),

@@ -20,6 +20,7 @@ from qejax.train import (
     Checkpointer,
     CheckpointError,
     CheckpointWarning,
+    _checkpoint,
 )
 
 
@@ -303,3 +304,11 @@ def test_metadata_of_something_else_are_named(tmp_path: Path) -> None:
         ),
     ):
         store.restore({"state": tree()})
+
+
+def test_a_directory_that_some_do_not_see_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_checkpoint, "agree", lambda seen: np.array([[seen], [False]]))
+    with pytest.raises(ValueError, match="expected a directory that every process"):
+        Checkpointer(tmp_path / "run")

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -98,6 +99,12 @@ def test_meshes_that_are_none_are_named() -> None:
     for text in ("data=3", "data=-1,model=-1", "data=-1,model=3", "model=1"):
         with pytest.raises(ValueError, match="product is the number of devices, 2"):
             train.make_mesh(text, two)
+
+
+def test_parameters_are_cut_inside_of_a_process() -> None:
+    hosts: Any = [SimpleNamespace(process_index=at // 2) for at in range(4)]
+    with pytest.raises(ValueError, match="a multiple of the 2 processes, so that each"):
+        train.make_mesh("data=1,model=4", hosts)
 
 
 def test_batches_that_cannot_be_cut_are_named() -> None:

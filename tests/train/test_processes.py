@@ -84,7 +84,8 @@ def test_when_one_is_killed_the_other_ends(tmp_path: Path, one: dict[str, Any]) 
 
 
 def test_what_processes_tell_each_other() -> None:
-    started = processes.start("tests.train.together", [[], []])
+    two = "--xla_force_host_platform_device_count=2"
+    started = processes.start("tests.train.together", [[], []], XLA_FLAGS=two)
     found = []
     for code, out, err in processes.ended(started):
         assert code == 0, err
@@ -92,6 +93,9 @@ def test_what_processes_tell_each_other() -> None:
         found.append(json.loads(lines[-1]))
     for me, got in enumerate(found):
         assert got["processes"] == 2
+        assert got["devices"] == {"data": 4, "model": 1}
+        # Five networks on four devices: the batch is filled up, and cut again.
+        assert got["mapped"] == [2.0, 10.0, 18.0, 26.0, 34.0]
         assert got["is_first"] == (me == 0)
         assert got["agreed"] == [[0, 2**40], [1, 2**40 + 1]]
         assert got["json"] == [{"of": "é"}, {"of": "éé"}]

@@ -55,7 +55,7 @@ def test_a_job_of_many_tasks_without_srun_is_named() -> None:
 
 @pytest.mark.parametrize("index", ["4", "-1", "first"])
 def test_numbers_that_are_none_are_named(index: str) -> None:
-    with pytest.raises(ValueError, match="the second below the first, got '4' and"):
+    with pytest.raises(ValueError, match="expected numbers in"):
         train.find_launch(EXPLICIT | {"JAX_PROCESS_ID": index}, on_tpu=False)
 
 

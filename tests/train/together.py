@@ -11,7 +11,7 @@ def main() -> None:
     import jax
     import numpy as np
 
-    from qejax import train
+    from qejax import spaces, train
     from qejax._processes import gather_json
 
     train.start_processes()
@@ -31,7 +31,17 @@ def main() -> None:
     rows = {"x": np.arange(3 * me + 1, dtype=np.float64) + 10 * me}
     rows["y"] = np.array([me % 2 == 0] * (3 * me + 1))
     found = train.all_rows(rows)
+    mesh = train.make_mesh("data=-1")
+    mapped = spaces.map_networks(
+        lambda theta, shift: theta["w"].sum() * shift,
+        {"w": np.arange(10.0, dtype=np.float32).reshape(5, 2)},
+        np.float32(2),
+        batch_size=3,
+        mesh=mesh,
+    )
     told = {
+        "mapped": np.asarray(mapped).tolist(),
+        "devices": dict(mesh.shape),
         "agreed": train.agree(me, 2**40 + me).tolist(),
         "json": gather_json({"of": "é" * (me + 1)}),
         "first": train.on_first(only_first),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from qejax import nets, zoo
-from qejax.zoo import FitConfig, Signals
+from qejax.zoo import FitConfig, Signals, _fit
 
 CONFIG = FitConfig(
     (5, 4), hidden=(8, 8), activation="sine(8)", psnr=30.0, max_steps=300, chunk=4
@@ -218,3 +218,12 @@ def test_another_recipe_in_its_place(tmp_path: Path) -> None:
     out = zoo.fit(changed(max_steps=0), signals(), tmp_path / "zoo")
     with pytest.raises(ValueError, match=r"another zoo: fit.max_steps should be 20"):
         zoo.fit(changed(max_steps=20), signals(), out)
+
+
+def test_fits_that_are_gone_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where processes do not share a disk."""
+    monkeypatch.setattr(_fit, "save_part", lambda path, part: None)
+    with pytest.raises(ValueError, match="expected the fits that were just made"):
+        zoo.fit(CONFIG, signals(), tmp_path / "zoo")

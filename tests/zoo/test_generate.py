@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from qejax import nets, zoo
-from qejax.zoo import _hyper
+from qejax.zoo import _generate, _hyper
 
 CONFIG = zoo.ZooConfig(
     {"relu": nets.MLPConfig((6, 5, 3)), "tanh": nets.MLPConfig((6, 5, 3), "tanh")},
@@ -251,3 +251,13 @@ def test_config_survives_json() -> None:
     assert zoo.zoo_config_from_dict(values) == changed != CONFIG
     with pytest.raises(ValueError, match=r"unknown fields \['colour'\]"):
         zoo.zoo_config_from_dict(CONFIG.to_dict() | {"colour": 1})
+
+
+def test_a_chunk_that_is_gone_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where processes do not share a disk."""
+    monkeypatch.setattr(_generate, "save_part", lambda path, part: None)
+    text = "expected the chunk that was just trained, found none"
+    with pytest.raises(ValueError, match=text):
+        zoo.generate(CONFIG, _data(), tmp_path / "zoo")

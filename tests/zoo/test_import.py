@@ -296,3 +296,13 @@ def test_the_manifest_says_what_was_not_even_listed(tmp_path: Path) -> None:
         "count": 1,
         "problems": [["row 3", "no number"]],
     }
+
+
+def test_a_receipt_that_is_gone_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where processes do not share a disk."""
+    monkeypatch.setattr(_import, "_receipt", lambda path: None)
+    text = "expected the receipt of a shard that was just written"
+    with pytest.raises(ValueError, match=text):
+        zoo.import_zoo(some(), tmp_path / "zoo", RECIPE)

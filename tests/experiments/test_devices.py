@@ -1,0 +1,129 @@
+"""Experiments on a mesh and in many processes: the numbers of one, one report."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import devices
+from qejax import spaces, zoo
+from tests import processes
+
+FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+
+
+def together(module: str, line: list[str]) -> list[tuple[int, str, str]]:
+    return processes.ended(processes.start(module, [line, line], **FOUR), 600)
+
+
+def test_two_processes_make_one_zoo(tmp_path: Path) -> None:
+    line = ["inr_smoke", "--out", str(tmp_path)]
+    (code, out, err), (other, said, problems) = together("experiments.make_zoo", line)
+    assert (code, other) == (0, 0), err + problems
+    assert "process 0 of 2, started by explicit: 2 of 4 cpu devices" in out
+    assert "process 1 of 2, started by explicit: 2 of 4 cpu devices" in said
+    # Only the first one reports.
+    assert "fits.png" in os.listdir(tmp_path)
+    assert f"the zoo is {tmp_path / 'zoo'}" in out.replace("\n", "")
+    assert "the zoo is" not in said
+    assert len(zoo.read(tmp_path / "zoo")) > 0
+
+
+def test_a_wrong_mesh_ends_all_processes(tmp_path: Path) -> None:
+    line = ["inr_smoke", "--out", str(tmp_path / "run"), "--mesh", "data=3"]
+    for code, out, _ in together("experiments.make_zoo", line):
+        assert code == 2
+        assert "--mesh: mesh 'data=3': expected sizes whose" in " ".join(out.split())
+    assert not (tmp_path / "run" / "zoo").exists()
+
+
+def test_half_of_a_start_is_an_error_before_anything(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "experiments.make_zoo", "inr_smoke"]
+    got = subprocess.run(
+        [*line, "--out", str(tmp_path / "run")],
+        cwd=processes.ROOT,
+        env={**os.environ, "JAX_PROCESS_ID": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert got.returncode == 1
+    assert "processes started by explicit: expected the variables" in got.stderr
+    assert "Traceback" not in got.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_predict_what_one_does(tmp_path: Path) -> None:
+    line = ["smoke", "--activations", "relu", "--baseline-quasi", "--widths", "4"]
+    line += ["--probes", "2", "--trees", "1"]
+    places = [["--zoos", str(tmp_path / f"zoos{n}")] for n in range(2)]
+    places = [[*p, "--out", str(tmp_path / f"out{n}")] for n, p in enumerate(places)]
+    module = "experiments.predict_accuracy"
+    ((code, _, err),) = processes.ended(
+        processes.start(module, [[*line, *places[0]]]), 600
+    )
+    assert code == 0, err
+    for code, _, err in together(module, [*line, *places[1]]):
+        assert code == 0, err
+    one, two = (
+        json.loads((tmp_path / f"out{n}" / "metrics.json").read_text())
+        for n in range(2)
+    )
+    for found in (one, two):
+        del found["seconds"]
+    close(one, two)
+
+
+def close(one: Any, two: Any) -> None:
+    """Raises unless two trees of JSON are the same up to rounding."""
+    want, tree = jax.tree.flatten(one)
+    got, other = jax.tree.flatten(two)
+    assert tree == other
+    for a, b in zip(want, got, strict=True):
+        if isinstance(a, float):
+            assert a == pytest.approx(b, abs=2e-3)
+        else:
+            assert a == b
+
+
+def test_no_mesh_is_one_device() -> None:
+    assert devices.mesh_of(devices.OnDevices()) is None
+    mesh = devices.mesh_of(devices.OnDevices(mesh="data=1"))
+    assert mesh is not None
+    assert dict(mesh.shape) == {"data": 1, "model": 1}
+    with pytest.raises(ValueError, match="--mesh: mesh 'data': expected AXIS=SIZE"):
+        devices.mesh_of(devices.OnDevices(mesh="data"))
+
+
+def test_batches_and_parts_on_a_mesh() -> None:
+    mesh: Any = jax.sharding.AbstractMesh((4, 1), ("data", "model"))
+    assert [devices.even(size, mesh) for size in (3, 4, 7, 64)] == [4, 4, 4, 64]
+    assert devices.even(7, None) == 7
+    one = devices.mesh_of(devices.OnDevices(mesh="data=1"))
+    batch = {"x": jnp.arange(12.0).reshape(6, 2), "none": jnp.zeros((6, 0))}
+    for found in (devices.apart(batch, 3, None), devices.apart(batch, 3, one)):
+        np.testing.assert_array_equal(found["x"], batch["x"].reshape(3, 2, 2))
+        assert found["none"].shape == (3, 2, 0)
+
+
+def test_networks_are_mapped_on_a_mesh() -> None:
+    """Any number of networks, whatever the mesh cuts evenly."""
+    mesh = devices.mesh_of(devices.OnDevices(mesh="data=1"))
+    thetas = {"w": np.arange(10.0).reshape(5, 2)}
+    shift = np.array([1.0, 2.0])
+
+    def sums(theta: Any, shift: Any) -> Any:
+        return jnp.sum(theta["w"] * shift)
+
+    want = spaces.map_networks(sums, thetas, shift)
+    for size in (1, 2, 64):
+        got = spaces.map_networks(sums, thetas, shift, batch_size=size, mesh=mesh)
+        np.testing.assert_array_equal(got, want)
