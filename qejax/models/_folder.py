@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qejax._disk import room
+
 RECORD = "model.json"
 """The file that says what the others are."""
 
@@ -49,7 +51,7 @@ def write_folder(
     draft.mkdir(parents=True)
     try:
         for name, content in contents.items():
-            with (draft / name).open("wb") as file:
+            with room(folder), (draft / name).open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

@@ -7,6 +7,7 @@ or zoos: experiments bring those together.
 
 from qejax._devices import batch_sharding as batch_sharding
 from qejax._devices import replicated as replicated
+from qejax._disk import DiskFullError as DiskFullError
 from qejax._processes import PeerError as PeerError
 from qejax._processes import agree as agree
 from qejax._processes import all_rows as all_rows
@@ -42,6 +43,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointWarning",
     "Checkpointer",
+    "DiskFullError",
     "FitConfig",
     "FitResult",
     "Interrupted",

@@ -23,6 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from qejax._devices import fetch
+from qejax._disk import DiskFullError, room
 from qejax._processes import agree, on_first
 from qejax._trees import check_tree, flatten, nest
 
@@ -130,7 +131,14 @@ class Checkpointer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._manager.close()
+        try:
+            with room(self.directory):
+                self._manager.close()
+        except Exception as left:
+            if error is None:
+                raise
+            if not isinstance(error, DiskFullError):
+                error.add_note(f"And the last checkpoint could not be saved: {left}")
 
     def steps(self) -> list[int]:
         """Returns the steps of the complete checkpoints, in rising order."""
@@ -157,6 +165,7 @@ class Checkpointer:
         Raises:
             ValueError: if a directory of that name holds something else.
             ValueError: if a tree is called "meta".
+            DiskFullError: if there is no room for it, or the one before; others stay.
         """
         if _META in trees:
             raise ValueError(
@@ -184,12 +193,14 @@ class Checkpointer:
             if leaves
         }
         items[_META] = ocp.args.JsonSave(meta | {_DIGEST: _digest(meta)})
-        # force: a stray directory of a higher step must not stop the saving.
-        self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        with room(path):
+            # force: a stray directory of a higher step must not stop the saving.
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def wait(self) -> None:
-        """Blocks until what was saved is on disk."""
-        self._manager.wait_until_finished()
+        """Blocks until what was saved is on disk, or there is no room: as `save`."""
+        with room(self.directory):
+            self._manager.wait_until_finished()
 
     def restore(self, templates: Mapping[str, Any]) -> Checkpoint | None:
         """Returns the newest intact checkpoint, or None if there is none at all.

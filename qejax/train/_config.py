@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from qejax._disk import room
 from qejax._processes import on_first
 
 
@@ -150,7 +151,7 @@ def replace_text(path: Path, text: str) -> None:
     """Writes a file so that it holds all of `text` or what it held before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with part.open("w") as file:
+    with room(path), part.open("w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qejax._disk import room
 from qejax.train._config import replace_text
 
 Row = dict[str, Any]
@@ -16,7 +17,8 @@ class Log:
     """The rows of a run, in memory and, with a path, in a file.
 
     Every row has an integer "step". A row reaches the file before `append` returns,
-    so only a row that was being written can be lost or torn.
+    so only a row that was being written can be lost or torn. A full disk is a
+    `DiskFullError`.
     """
 
     def __init__(self, path: Path | None, resume_step: int | None) -> None:
@@ -43,7 +45,7 @@ class Log:
         clean = _jsonable(row)
         self.rows.append(clean)
         if self._path is not None:
-            with self._path.open("a") as file:
+            with room(self._path), self._path.open("a") as file:
                 file.write(json.dumps(clean, allow_nan=False) + "\n")
 
 

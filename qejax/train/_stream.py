@@ -98,6 +98,7 @@ def fit_stream(
             read last.
         CheckpointError: if all checkpoints are damaged; one that is intact is gone on
             with, with a `CheckpointWarning`.
+        DiskFullError: if there is no room to save; the same call goes on later.
         Interrupted: after a signal, with the state saved.
     """
     check_select("fit_stream", config, evaluate)

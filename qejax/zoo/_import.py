@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from qejax._disk import room
 from qejax._processes import on_first, wait_for_all
 from qejax.zoo._config import check_bucket_name
 from qejax.zoo._listing import Found, Listing, Problem, named
@@ -227,9 +228,10 @@ class _Work:
             return found, True
         at_once = read_at_once(listing, self.memory)
         _, one = write_part(bucket, listing, part, at_once)
-        receipt.parent.mkdir(parents=True, exist_ok=True)
         draft = receipt.with_suffix(f".draft-{os.getpid()}")
-        draft.write_text(json.dumps(one._asdict()))
+        with room(receipt):
+            receipt.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(json.dumps(one._asdict()))
         os.replace(draft, receipt)
         return one, False
 

@@ -7,6 +7,7 @@ import platform
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from qejax._disk import room
 from qejax.zoo._zoo import SPLITS
 
 FORMAT = "qejax-zoo"
@@ -70,7 +71,8 @@ def write_manifest(root: Path, manifest: dict[str, Any]) -> None:
     # As it will be read: keys are strings, tuples are lists.
     body = json.loads(json.dumps(body))
     text = json.dumps(body | {DIGEST: digest(body)}, indent=1)
-    (root / MANIFEST).write_text(text + "\n")
+    with room(root / MANIFEST):
+        (root / MANIFEST).write_text(text + "\n")
 
 
 def read_manifest(root: Path) -> dict[str, Any]:

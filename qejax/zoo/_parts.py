@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from qejax._disk import room
 from qejax._processes import on_first
 from qejax.zoo._manifest import MANIFEST, inside_zoo, read_manifest, versions
 
@@ -109,7 +110,7 @@ def _draft(path: Path) -> Path:
 def save_part(path: Path, part: dict[str, Any]) -> None:
     """Writes a chunk; a killed write leaves no file of that name."""
     draft = _draft(path)
-    with draft.open("wb") as file:
+    with room(path), draft.open("wb") as file:
         np.savez(file, **part)
     os.replace(draft, path)
 
@@ -134,9 +135,10 @@ def begin(partial: Path, recipe: dict[str, Any]) -> None:
             f"{partial}: expected recipe.json beside unfinished chunks, found none and "
             f"{chunks[0].name}. Remove the folder to start again."
         )
-    partial.mkdir(parents=True, exist_ok=True)
     draft = _draft(path)
-    draft.write_text(json.dumps(recipe))
+    with room(path):
+        partial.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps(recipe))
     os.replace(draft, path)
 
 

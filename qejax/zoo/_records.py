@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
+from qejax._disk import room
 from qejax.spaces import WeightSpec
 from qejax.zoo._mixed_normal import LAYERS, widths
 from qejax.zoo._normal import RECORD_FIELDS, WHICH, columns
@@ -103,7 +104,15 @@ class Bucket:
         return Path(template.sharded_filepath(shard_index=number, num_shards=of))
 
     def write(self, path: Path, records: Iterable[Mapping[str, Any]]) -> int:
-        """Writes a shard, whole or not at all; returns the bytes of its records."""
+        """Writes a shard, whole or not at all; returns the bytes of its records.
+
+        Raises:
+            DiskFullError: if there is no room for it.
+        """
+        with room(path):
+            return self._write(path, records)
+
+    def _write(self, path: Path, records: Iterable[Mapping[str, Any]]) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{path.name}.draft-{os.getpid()}")
         writer, total = ArrayRecordWriter(str(draft), OPTIONS), 0
@@ -130,20 +139,21 @@ class Bucket:
         Args:
             shards: by split, networks and bytes of records of each shard.
         """
-        tfds.folder_dataset.write_metadata(
-            data_dir=self.folder,
-            features=self.features,
-            split_infos=[
-                tfds.core.SplitInfo(
-                    name=split,
-                    shard_lengths=[count for count, _ in parts],
-                    num_bytes=sum(size for _, size in parts),
-                    filename_template=self._template(split),
-                )
-                for split, parts in shards.items()
-            ],
-            version=VERSION,
-            check_data=False,
-            description="Trained networks: weights, labels and hyper-parameters.",
-            disable_shuffling=True,
-        )
+        with room(self.folder):
+            tfds.folder_dataset.write_metadata(
+                data_dir=self.folder,
+                features=self.features,
+                split_infos=[
+                    tfds.core.SplitInfo(
+                        name=split,
+                        shard_lengths=[count for count, _ in parts],
+                        num_bytes=sum(size for _, size in parts),
+                        filename_template=self._template(split),
+                    )
+                    for split, parts in shards.items()
+                ],
+                version=VERSION,
+                check_data=False,
+                description="Trained networks: weights, labels and hyper-parameters.",
+                disable_shuffling=True,
+            )
