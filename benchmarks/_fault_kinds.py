@@ -1,0 +1,291 @@
+"""The faults: each is done once, by a random draw, and says what became of the job.
+
+Every function returns a record with `right`: whether all is as promised, and `numbers`:
+whether the job, run again to its end, has the bits of the one that nobody touched.
+"""
+
+import random
+import re
+import shutil
+import signal
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import _fault_jobs as jobs
+from benchmarks._fault_processes import Disk, Ended, Job, last_number, small_disk
+from benchmarks.harness import Record
+from benchmarks.kill_import import command as import_command
+from benchmarks.kill_import import digests
+from qejax.train import CheckpointError, CheckpointWarning
+from tests import processes
+
+PART = ".orbax-checkpoint-tmp"
+BOUND = 2 * jobs.EVAL_EVERY
+"""Steps that a kill may cost where every dispatch is followed by a save: those since
+the newest save began, and, if it was still being written, those since the one before.
+"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A job that can be killed.
+
+    Attributes:
+        line: its command line, given where it writes.
+        word: begins the lines in which it tells how far it is.
+        result: what has to be the same, given where it wrote and how it ended.
+    """
+
+    line: Callable[[Path], list[str]]
+    word: str
+    result: Callable[[Path, Ended], Any]
+
+
+def _job(*line: str) -> list[str]:
+    return ["-m", "benchmarks._fault_jobs", *line]
+
+
+def numbers(told: dict[str, Any]) -> Any:
+    """Returns what a training run came to; where it went on from is no part of it."""
+    return {name: told[name] for name in ("step", "params", "best", "log")}
+
+
+def kinds(source: Path) -> dict[str, Kind]:
+    """Returns the jobs; an import reads the public zoo `source`."""
+
+    def zoo(out: Path, ended: Ended) -> Any:
+        del ended
+        assert not list(out.parent.glob(f"{out.name}.*")), "something is left behind"
+        return digests(out)
+
+    return {
+        "training": Kind(
+            lambda out: _job("train", str(out), "--pause", "0.02"),
+            "step ",
+            lambda out, ended: numbers(ended.told()),
+        ),
+        "generating": Kind(lambda out: _job("generate", str(out)), "networks ", zoo),
+        "importing": Kind(lambda out: import_command(source, out)[1:], "", zoo),
+    }
+
+
+def whole(kind: Kind, work: Path) -> tuple[Any, Ended]:
+    """Returns the result of a job that nobody touches, and how it ended."""
+    ended = Job(kind.line(work / "out"), work).end()
+    assert ended.status == 0, "\n".join(ended.err)
+    return kind.result(work / "out", ended), ended
+
+
+def again(kind: Kind, out: Path, work: Path, want: Any) -> Record:
+    """Runs a job again, to its end."""
+    ended = Job(kind.line(out), work).end()
+    if ended.status:
+        return {"numbers": False, "error": ended.err[-3:]}
+    found: Record = {"numbers": kind.result(out, ended) == want}
+    if kind.word == "step ":
+        found["resumed_from"] = ended.told()["resumed_from"] or 0
+    return found
+
+
+def newest(out: Path) -> int:
+    """Returns the step of the newest checkpoint that is whole; 0 if there is none."""
+    found = [int(path.name) for path in (out / "ckpt").glob("*") if path.name.isdigit()]
+    return max(found, default=0)
+
+
+def killed(
+    kind: Kind, work: Path, want: Any, before: Ended, draw: random.Random, saving: bool
+) -> Record:
+    """SIGKILL at a random moment, or while a checkpoint is being written."""
+    out = work / "out"
+    told = sum(line.startswith(kind.word) for line in before.out) if kind.word else 0
+    job = Job(kind.line(out), work)
+    lines = draw.randrange(told - 1) if told else 0
+    gap = before.seconds / (told + 4) if told else before.seconds * 0.95
+
+    def parts() -> list[Path]:
+        return list((out / "ckpt").glob(f"*{PART}"))
+
+    job.wait_until(lambda: len(job.lines()) >= lines)
+    if saving:
+        job.wait_until(lambda: bool(parts()))
+        gap = 0.03
+    wait_until = job.begun if not lines and not saving else None
+    after = draw.uniform(0, gap)
+    _sleep(job, after, wait_until)
+    ended = job.end(signal.SIGKILL)
+    record: Record = {
+        "status": ended.status,
+        "lines": len(ended.out),
+        "part_left": bool(parts()),
+    }
+    if kind.word == "step ":
+        record |= {"step": ended.step(), "newest": newest(out)}
+    record |= again(kind, out, work, want)
+    record["right"] = record["numbers"] and ended.status == -signal.SIGKILL
+    if kind.word == "step " and "resumed_from" in record:
+        record["lost"] = max(0, record["step"] - record["resumed_from"])
+        exact = record["resumed_from"] == record["newest"]
+        record["right"] &= exact and record["lost"] <= BOUND
+    return record
+
+
+def _sleep(job: Job, seconds: float, begun: float | None) -> None:
+    """Waits so long, but not longer than the process lives."""
+    until = (time.perf_counter() if begun is None else begun) + seconds
+    job.wait_until(lambda: time.perf_counter() >= until)
+
+
+def terminated(
+    kind: Kind, work: Path, want: Any, before: Ended, draw: random.Random
+) -> Record:
+    """SIGTERM to a training run: it saves, says what to do, and loses no step."""
+    out = work / "out"
+    job = Job(kind.line(out), work)
+    lines = draw.randrange(1, len(before.out) - 4)
+    job.wait_until(lambda: len(job.lines()) >= lines)
+    ended = job.end(signal.SIGTERM)
+    said = re.fullmatch(
+        r"Stopped by SIGTERM after step (\d+) of \d+; the state is saved in .*/ckpt\. "
+        r"Run the same command again to go on from there\.",
+        ended.err[-1] if ended.err else "",
+    )
+    record: Record = {"status": ended.status, "step": ended.step()}
+    record["said"] = bool(said) and len(ended.err) == 1
+    record |= again(kind, out, work, want)
+    if said and "resumed_from" in record:
+        record["lost"] = max(int(said[1]), ended.step()) - record["resumed_from"]
+    record["right"] = (
+        record["numbers"]
+        and ended.status == 1
+        and record["said"]
+        and record.get("lost") == 0
+    )
+    return record
+
+
+class Stop(Exception):
+    """Ends a run in the middle."""
+
+
+def stopped_run(out: Path, step: int) -> None:
+    """Leaves a run with two checkpoints."""
+
+    def tell(now: int) -> None:
+        if now >= step:
+            raise Stop
+
+    try:
+        jobs.train(out, tell=tell)
+    except Stop:
+        return
+    raise AssertionError("the run was not stopped")
+
+
+def flipped(base: Path, work: Path, want: Any, draw: random.Random, every: bool) -> Any:
+    """A byte is changed in one checkpoint of two, or in each."""
+    out = work / "out"
+    shutil.copytree(base, out)
+    steps = sorted((out / "ckpt").glob("*"), key=lambda path: int(path.name))
+    record: Record = {"every": every, "files": []}
+    for step in steps if every else [draw.choice(steps)]:
+        files = sorted(f for f in step.rglob("*") if f.is_file() and f.stat().st_size)
+        if every:
+            files = [max(files, key=lambda f: f.stat().st_size)]
+        record["files"].append(flip(draw.choice(files), draw).relative_to(out).parts)
+    record["files"] = ["/".join(parts) for parts in record["files"]]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            told = jobs.train(out)
+        except CheckpointError as error:
+            outcome, text = "refused", str(error)
+            named = f"delete {out.resolve() / 'ckpt'} to begin again" in text
+            shutil.rmtree(out / "ckpt")
+            told = jobs.train(out)
+        else:
+            said = [w for w in caught if issubclass(w.category, CheckpointWarning)]
+            outcome = "older used" if said else "not read"
+            aside = list((out / "ckpt").glob("*.damaged"))
+            named = len(said) == len(aside) and all(
+                f"{path.with_suffix('').resolve()} is damaged" in str(one.message)
+                for one, path in zip(said, aside, strict=False)
+            )
+    record |= {"outcome": outcome, "resumed_from": told["resumed_from"]}
+    record |= {"said": named, "numbers": numbers(told) == want}
+    record["right"] = named and record["numbers"]
+    return record
+
+
+def flip(path: Path, draw: random.Random) -> Path:
+    """Changes one byte of a file."""
+    content = bytearray(path.read_bytes())
+    content[draw.randrange(len(content))] ^= draw.randrange(1, 256)
+    path.write_bytes(content)
+    return path
+
+
+def filled(kind: Kind, work: Path, want: Any, size: int) -> Record:
+    """The disk is full: the job says where and what to do, and goes on with room."""
+
+    def run(disk: Disk) -> Record:
+        out = disk.place / "out"
+        ended = Job(kind.line(out), work, disk.limit).end()
+        text = " ".join([*ended.out[-12:], *ended.err[-3:]])
+        said = re.search(r"expected room on the disk, got .* Make room and run", text)
+        named = f"{disk.place.resolve()}/" in text
+        record: Record = {"size": size, "how": disk.how, "status": ended.status}
+        record |= {"said": bool(said) and named, "step": ended.step()}
+        disk.grow()
+        record |= again(kind, out, work, want)
+        record["right"] = record["numbers"] and record["said"] and ended.status != 0
+        return record
+
+    with small_disk(work / "disk", size) as disk:
+        return run(disk)
+
+
+def without_peer(work: Path, want: Any, draw: random.Random, victim: int) -> Record:
+    """One of two processes is killed: the other ends, and both go on together."""
+
+    def started(pause: str) -> Any:
+        line = ["train", str(work / "out"), "--processes", "--pause", pause]
+        return processes.start("benchmarks._fault_jobs", [line, line])
+
+    both = started("0.1")
+    step = draw.randrange(60, 300)
+    for line in both[victim].stdout:
+        if line.startswith("step ") and int(line.split()[1]) >= step:
+            break
+    both[victim].kill()
+    code, out, err = processes.ended(both, seconds=90)[1 - victim]
+    step = max(step, last_number(out.splitlines(), "step "))
+    record: Record = {"victim": victim, "status": code, "step": step}
+    record["newest"] = newest(work / "out")
+    ends = processes.ended(started("0"))
+    record["said"] = "start all again with the same command" in out
+    record["raised"] = "PeerError" in err
+    if any(status for status, _, _ in ends):
+        return record | {"numbers": False, "right": False, "error": ends[0][2][-500:]}
+    told = [Ended(0, text.splitlines(), [], 0.0).told() for _, text, _ in ends]
+    record["resumed_from"] = told[0]["resumed_from"]
+    record["lost"] = max(0, step - (record["resumed_from"] or 0))
+    record["numbers"] = numbers(told[0]) == want and told[1]["params"] == want["params"]
+    ended = code not in (0, None, -signal.SIGKILL)
+    record["right"] = record["numbers"] and record["said"] and ended
+    record["right"] &= record["lost"] <= BOUND
+    return record
+
+
+def together(work: Path) -> Any:
+    """Returns the numbers of two processes that nobody touches."""
+    line = ["train", str(work / "out"), "--processes"]
+    (code, out, err), _ = processes.ended(
+        processes.start("benchmarks._fault_jobs", [line, line])
+    )
+    assert code == 0, err
+    return numbers(Ended(0, out.splitlines(), [], 0.0).told())
