@@ -100,8 +100,8 @@ def in_precision(fn: Callable[..., T], name: str) -> Callable[..., T]:
         name: of the precision.
 
     Returns:
-        The function; it casts floating arguments to the row's `params`, and returns
-        what `fn` does for those.
+        The function. Floating arguments become those of the row's `params`; where
+        nothing is rounded, arguments with more digits keep them.
 
     Raises:
         ValueError: as `precision_of`.
@@ -119,10 +119,10 @@ def in_precision(fn: Callable[..., T], name: str) -> Callable[..., T]:
     row = precision_of(name)
 
     def run(*args: Any) -> Any:
-        given = _cast(args, lambda x: x.astype(row.params))
         if not row.rounds:
             with jax.default_matmul_precision(row.dot):
-                return fn(*given)
+                return fn(*widened(args, name))
+        given = _cast(args, lambda x: x.astype(row.params))
         closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*given)
         out = _evaluate(row, closed.jaxpr, closed.consts, jax.tree.leaves(given))
         return jax.tree.unflatten(jax.tree.structure(shapes), out)
