@@ -72,23 +72,24 @@ def main(
     """
     given = list(sys.argv[1:] if args is None else args)
     preset, config = parse(given, module, about, presets, default)
-    try:
-        start()
-    except (ValueError, RuntimeError) as error:
-        raise SystemExit(str(error)) from error
-    run = load()
     line = shlex.join(["python", "-m", module, *sys.argv[1:]])
-    return guarded(
-        lambda console: run(config, preset=preset, command=line, console=console), line
-    )
+
+    def work(console: Console) -> None:
+        load()(config, preset=preset, command=line, console=console)
+
+    return guarded(work, line, together=True)
 
 
-def guarded(work: Callable[[Console], Any], command: str) -> int:
+def guarded(
+    work: Callable[[Console], Any], command: str, *, together: bool = False
+) -> int:
     """Does the work; returns the exit status, after a message if it fails.
 
     Args:
         work: what to do, with a console for its reports.
         command: that goes on with it after an interruption.
+        together: whether all processes of this command work, if there are many;
+            otherwise the first one does.
     """
     import jax
 
@@ -98,8 +99,10 @@ def guarded(work: Callable[[Console], Any], command: str) -> int:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     console, status = Console(), 0
     try:
+        start()
         # Of many processes the first one reports.
-        work(console if is_first() else Console(quiet=True))
+        if together or is_first():
+            work(console if is_first() else Console(quiet=True))
     except (Interrupted, KeyboardInterrupt):
         console.print(f"stopped; the same command goes on from here: {command}")
         status = 130
@@ -123,7 +126,7 @@ def start() -> None:
 
     Raises:
         ValueError: if the environment says half of it.
-        RuntimeError: if the others cannot be reached.
+        PeerError: if the others cannot be reached.
     """
     from qejax.train import start_processes
 

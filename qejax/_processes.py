@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 
 
 class PeerError(RuntimeError):
-    """Another process of this program has ended, or cannot be reached."""
+    """Another process of this program failed, has ended or cannot be reached."""
 
 
 @contextmanager
@@ -85,10 +85,10 @@ def on_first(work: Callable[[], Any]) -> Any:
     """Returns the JSON value that `work` returns on the first process, to all.
 
     No other process does the work. If it raises, all processes raise: the first one
-    what was raised, the others a `RuntimeError` with its message.
+    what was raised, the others a `PeerError` with its message.
 
     Raises:
-        RuntimeError: on the other processes.
+        PeerError: on the other processes.
     """
     value, error = None, None
     if is_first():
@@ -104,7 +104,7 @@ def on_first(work: Callable[[], Any]) -> Any:
     if error is not None:
         raise error
     if told[1] is not None:
-        raise RuntimeError(
+        raise PeerError(
             f"process {jax.process_index()}: expected process 0 to go on, got an error "
             f"there: {told[1]}"
         )

@@ -161,4 +161,6 @@ def main(verb: str, args: list[str]) -> int:
     kind, work = VERBS[verb]
     config = tyro.cli(kind, prog=f"python -m {MODULE} {verb}", args=args)
     line = shlex.join(["python", "-m", MODULE, verb, *args])
-    return guarded(lambda console: work(config, console), line)
+    # What is written shard by shard is shared; the rest one process does as well.
+    together = verb == "import"
+    return guarded(lambda console: work(config, console), line, together=together)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qejax._disk import room
-from qejax._processes import on_first
+from qejax._processes import gather_json, on_first
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,14 +91,7 @@ def check_config(path: Path, config: Mapping[str, Any]) -> bool:
         ValueError: if the file is not JSON.
         TypeError: if `config` is not made of JSON values.
     """
-    try:
-        text = json.dumps(config, indent=2, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as err:
-        raise TypeError(
-            f"check_config({str(path)!r}): expected a config of JSON values, got one "
-            f"that JSON refuses ({err}). Turn it into dicts, lists, strings and "
-            f"finite numbers first."
-        ) from err
+    text = _text(path, config)
     if not path.exists():
         replace_text(path, text + "\n")
         return False
@@ -109,15 +102,10 @@ def check_config(path: Path, config: Mapping[str, Any]) -> bool:
             f"{path}: expected the JSON config of a run, got text that is not JSON "
             f"({err}). Move the directory away, or choose another one."
         ) from err
-    was, now = _fields(stored), _fields(json.loads(text))
-    changed = [
-        f"{field}: stored {_shown(was, field)}, now {_shown(now, field)}"
-        for field in sorted(was.keys() | now.keys())
-        if _shown(was, field) != _shown(now, field)
-    ]
+    changed = _changed(stored, json.loads(text), "stored")
     if changed:
         raise ValueError(
-            f"{path} belongs to a run with another config: {'; '.join(changed)}. Use "
+            f"{path} belongs to a run with another config: {changed}. Use "
             f"another output directory, restore these fields to go on with that run, "
             f"or delete the directory to begin again."
         )
@@ -144,6 +132,14 @@ def claim(
     """
     loop = dataclasses.asdict(config)
     stored = {"loop": loop, "data": dict(data), "settings": dict(settings or {})}
+    mine = _text(out, stored)
+    for index, other in enumerate(gather_json(mine)):
+        changed = _changed(json.loads(other), json.loads(mine), f"process {index}")
+        if changed:
+            raise ValueError(
+                f"{out}: expected the same run in every process, got {changed}. Start "
+                f"all of them with the same command on the same files."
+            )
     on_first(lambda: check_config(out / "fit.json", stored))
 
 
@@ -156,6 +152,32 @@ def replace_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def _text(path: Path, config: Any) -> str:
+    """Returns a config as JSON.
+
+    Raises:
+        TypeError: if it is not made of JSON values.
+    """
+    try:
+        return json.dumps(config, indent=2, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as err:
+        raise TypeError(
+            f"check_config({str(path)!r}): expected a config of JSON values, got one "
+            f"that JSON refuses ({err}). Turn it into dicts, lists, strings and "
+            f"finite numbers first."
+        ) from err
+
+
+def _changed(was: Any, now: Any, name: str) -> str:
+    """Says which fields differ; `name` is where the first values are."""
+    old, new = _fields(was), _fields(now)
+    return "; ".join(
+        f"{field}: {name} {_shown(old, field)}, now {_shown(new, field)}"
+        for field in sorted(old.keys() | new.keys())
+        if _shown(old, field) != _shown(new, field)
+    )
 
 
 def _fields(config: Any, path: str = "") -> dict[str, Any]:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from qejax._processes import PeerError
+
 Environ = Mapping[str, str]
 
 
@@ -154,7 +156,7 @@ def start_processes(heartbeat_seconds: int = 100) -> str:
 
     Raises:
         ValueError: as `find_launch`.
-        RuntimeError: if the others cannot be reached, or JAX computed already.
+        PeerError: if the others cannot be reached, or JAX computed already.
     """
     launch = find_launch(os.environ, _on_tpu())
     if launch is not None and not jax.distributed.is_initialized():
@@ -163,7 +165,7 @@ def start_processes(heartbeat_seconds: int = 100) -> str:
                 **launch.arguments, heartbeat_timeout_seconds=heartbeat_seconds
             )
         except Exception as error:
-            raise RuntimeError(
+            raise PeerError(
                 f"processes started by {launch.name}: expected to reach the others "
                 f"with {launch.arguments or 'what the machine says'}, got {error}. "
                 f"Start all at about the same time, or set {COUNT}=1 to run alone."

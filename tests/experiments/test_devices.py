@@ -54,8 +54,8 @@ def test_half_of_a_start_is_an_error_before_anything(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert got.returncode == 1
-    assert "processes started by explicit: expected the variables" in got.stderr
+    assert got.returncode == 2
+    assert "processes started by explicit: expected the variables" in got.stdout
     assert "Traceback" not in got.stderr
     assert not (tmp_path / "run").exists()
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from qejax.train import FitConfig, check_config
+from qejax.train import FitConfig, _config, check_config
 
 GOOD = {"steps": 10, "batch_size": 2, "eval_every": 5}
 
@@ -67,3 +67,18 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "fit.json").write_text('{"steps": 1')
     with pytest.raises(ValueError, match=r"fit.json: expected the JSON config"):
         check_config(tmp_path / "fit.json", {})
+
+
+def test_processes_with_other_data_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def others(text: str) -> list[str]:
+        return [text, text.replace('"crc32": "0a"', '"crc32": "0b"')]
+
+    monkeypatch.setattr(_config, "gather_json", others)
+    config = FitConfig(steps=1, batch_size=1, eval_every=1)
+    _config.claim(tmp_path / "same", config, {"crc32": "0c"}, None)
+    text = "expected the same run in every process, got data.crc32: process 1"
+    with pytest.raises(ValueError, match=text):
+        _config.claim(tmp_path / "other", config, {"crc32": "0a"}, None)
+    assert not (tmp_path / "other").exists()

@@ -106,6 +106,6 @@ def test_what_processes_tell_each_other() -> None:
         }
     assert found[0]["caught"] == "OSError: the disk is full"
     assert found[1]["caught"] == (
-        "RuntimeError: process 1: expected process 0 to go on, got an error there: "
+        "PeerError: process 1: expected process 0 to go on, got an error there: "
         "OSError: the disk is full"
     )

@@ -65,7 +65,7 @@ def test_others_that_cannot_be_reached_are_named(
     jax.devices()  # from now on it is too late to join others
     for name, value in EXPLICIT.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(RuntimeError, match="expected to reach the others with"):
+    with pytest.raises(train.PeerError, match="expected to reach the others with"):
         train.start_processes()
 
 
