@@ -4,6 +4,8 @@ import os
 import shlex
 import signal
 import sys
+import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -109,13 +111,32 @@ def guarded(
     except (*_FAILURES, CheckpointError, PeerError) as error:
         console.print(f"[red]error[/red] {escape(str(error))}", highlight=False)
         status = 2
+    except Exception:
+        if jax.process_count() == 1:
+            raise
+        traceback.print_exc()
+        status = 1
     finally:
         signal.signal(signal.SIGTERM, before)
     if status and jax.process_count() > 1:
-        # The others may be waiting for this process; leaving as usual waits for them.
-        sys.stdout.flush()
-        os._exit(status)
+        _leave(status)
     return status
+
+
+GRACE = 5.0
+"""Seconds in which other processes can say what went wrong before the first one ends,
+which ends them."""
+
+
+def _leave(status: int) -> None:
+    """Ends one of many processes at once; leaving as usual waits for the others."""
+    from qejax.train import is_first
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if is_first():
+        time.sleep(GRACE)
+    os._exit(status)
 
 
 _FAILURES = (ValueError, OSError, ArithmeticError)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qejax._disk import room
 from qejax._processes import is_first
 
 if TYPE_CHECKING:
@@ -48,17 +49,6 @@ def _made(text: str) -> "Mesh":
         raise ValueError(f"--mesh: {error}") from error
 
 
-def even(size: int, mesh: "Mesh | None") -> int:
-    """Returns the largest size up to `size` that a mesh cuts evenly, at least its own.
-
-    Args:
-        size: of batches.
-        mesh: whose axis `data` cuts them.
-    """
-    parts = 1 if mesh is None else mesh.shape["data"]
-    return max(size // parts, 1) * parts
-
-
 def apart(batch: Any, count: int, mesh: "Mesh | None") -> Any:
     """Returns a batch cut into `count` parts, leaves `[count, B / count, ...]`.
 
@@ -82,4 +72,5 @@ def apart(batch: Any, count: int, mesh: "Mesh | None") -> Any:
 def save_figure(figure: Any, path: Path, **options: Any) -> None:
     """Writes a figure; of many processes the first one does."""
     if is_first():
-        figure.savefig(path, **options)
+        with room(path):
+            figure.savefig(path, **options)

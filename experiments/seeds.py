@@ -18,7 +18,7 @@ from flax import nnx
 from jax import lax
 from jax.sharding import Mesh
 
-from experiments.devices import apart, even
+from experiments.devices import apart
 from experiments.predict_accuracy.chunks import (
     UNOPTIMISED,
     cast,
@@ -182,8 +182,7 @@ def fit_seeds(
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
-    most = len(jax.tree.leaves(data)[0]) // schedule.seeds
-    share = even(min(schedule.batch, most), schedule.mesh)
+    share = min(schedule.batch, len(jax.tree.leaves(data)[0]) // schedule.seeds)
     begun: list[float] = []
 
     def progress(report: train.Progress) -> None:

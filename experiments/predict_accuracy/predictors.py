@@ -102,7 +102,9 @@ def read_predictors(place: Path) -> list[Reader]:
         ValueError: if there are none, one is damaged or of another experiment, or they
             are of several rows.
     """
-    folders = sorted(path.parent for path in place.rglob("model.json"))
+    found_in = [path.parent for path in place.rglob("model.json")]
+    # Names with a dot are drafts: what a killed run left of its saving.
+    folders = sorted(one for one in found_in if not one.name.startswith("."))
     if not folders:
         raise ValueError(
             f"{place}: expected a folder of predictors, found no model.json in it. A "

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from qejax._disk import room
 from qejax._processes import is_first
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
@@ -55,7 +56,8 @@ def write_json(path: Path, value: Any) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(plain(value), indent=2) + "\n")
+    with room(path):
+        partial.write_text(json.dumps(plain(value), indent=2) + "\n")
     os.replace(partial, path)
 
 
@@ -65,7 +67,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with room(path), partial.open("wb") as file:
         np.savez(file, allow_pickle=False, **dict(arrays))
     os.replace(partial, path)
 
@@ -120,7 +122,7 @@ class Log:
         if not is_first():
             return
         line = {"event": event, "seconds": round(self.seconds, 3), **plain(values)}
-        with self._path.open("a") as file:
+        with room(self._path), self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
 

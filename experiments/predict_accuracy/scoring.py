@@ -17,6 +17,7 @@ from experiments.predict_accuracy.evaluate import kendall_tau
 from experiments.predict_accuracy.predictors import Reader, read_predictors
 from experiments.predict_accuracy.verbs import Score
 from qejax import nets, train, zoo
+from qejax._disk import room
 
 SHOWN = 5
 """Networks at the top and at the bottom."""
@@ -193,5 +194,6 @@ def _write(path: Path, done: list[Scored]) -> None:
             )
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(text.getvalue())
+    with room(path):
+        partial.write_text(text.getvalue())
     os.replace(partial, path)

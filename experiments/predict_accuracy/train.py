@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from experiments.devices import apart, even, mesh_of
+from experiments.devices import apart, mesh_of
 from experiments.predict_accuracy.buckets import TRAIN, VALIDATION, Bucket
 from experiments.predict_accuracy.chunks import compiled_once
 from experiments.predict_accuracy.config import Config
@@ -137,7 +137,7 @@ def train_bucket(
     data, mesh = _data(model), mesh_of(config)
     scores = scorer(model.scores, mesh)
     inputs = model.inputs(bucket.readings(VALIDATION))
-    batch = even(min(config.batch, len(data["accuracy"]) // config.seeds), mesh)
+    batch = min(config.batch, len(data["accuracy"]) // config.seeds)
     loop = train.FitConfig(
         steps=model.steps,
         batch_size=batch * config.seeds,

@@ -48,6 +48,10 @@ def write_folder(
     _check_room(folder, overwrite)
     draft = folder.with_name(f".{folder.name}.draft-{os.getpid()}")
     old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    # What a save left that was killed.
+    for left in ("draft", "old"):
+        for path in folder.parent.glob(f".{folder.name}.{left}-*"):
+            shutil.rmtree(path, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
         for name, content in contents.items():

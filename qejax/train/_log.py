@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qejax._disk import room
+from qejax._processes import on_first
 from qejax.train._config import replace_text
 
 Row = dict[str, Any]
@@ -18,7 +19,8 @@ class Log:
 
     Every row has an integer "step". A row reaches the file before `append` returns,
     so only a row that was being written can be lost or torn. A full disk is a
-    `DiskFullError`.
+    `DiskFullError`. Of many processes the first one reads and writes the file; all
+    have the rows.
     """
 
     def __init__(self, path: Path | None, resume_step: int | None) -> None:
@@ -36,17 +38,28 @@ class Log:
         self.rows: list[Row] = []
         if path is None:
             return
-        if resume_step is not None and path.exists():
-            self.rows = _read(path, resume_step)
-        replace_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
+
+        def opened() -> list[Row]:
+            old = resume_step is not None and path.exists()
+            rows = _read(path, resume_step or 0) if old else []
+            replace_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+            return rows
+
+        self.rows = on_first(opened)
 
     def append(self, row: Row) -> None:
         """Adds a row; numbers that JSON does not have (nan, infinity) become null."""
         clean = _jsonable(row)
         self.rows.append(clean)
-        if self._path is not None:
-            with room(self._path), self._path.open("a") as file:
+        path = self._path
+        if path is None:
+            return
+
+        def write() -> None:
+            with room(path), path.open("a") as file:
                 file.write(json.dumps(clean, allow_nan=False) + "\n")
+
+        on_first(write)
 
 
 def _read(path: Path, resume_step: int) -> list[Row]:

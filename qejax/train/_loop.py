@@ -25,7 +25,7 @@ from qejax._devices import replicated, spread
 from qejax._trees import flatten
 from qejax.train._checkpoint import Checkpointer
 from qejax.train._config import FitConfig, claim
-from qejax.train._mesh import check_batch, state_shardings
+from qejax.train._mesh import state_shardings
 from qejax.train._progress import Progress
 from qejax.train._run import FitResult, Run
 from qejax.train._selection import Evaluate, check_select
@@ -110,7 +110,6 @@ def fit(
     """
     check_select("fit", config, evaluate)
     shapes = check_loss(loss_fn, params, data, config.batch_size)
-    check_batch("fit(mesh=...)", mesh, config.batch_size)
     state = init_state(params, optimizer, config, shapes)
     if out is not None:
         claim(out, config, _fingerprint(data), settings)
@@ -174,9 +173,9 @@ def train(run: Run, program: Advance, data: Any, stop: StopRequest | None) -> No
         run.dispatch(program, data, until)
         if until in (next_evaluation, config.steps):
             run.evaluate()
+    run.save_and_wait()
     if run.agreed(config.steps, stop)[2]:
         run.leave(stop)
-    run.save()
 
 
 def _fingerprint(data: Batch) -> dict[str, Any]:

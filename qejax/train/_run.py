@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from qejax._devices import fetch, spread
-from qejax._processes import agree, gather_json, is_first, peers
+from qejax._processes import agree, gather_json, peers
 from qejax.train._checkpoint import Checkpointer
 from qejax.train._config import FitConfig
 from qejax.train._log import Log, Row
@@ -100,7 +100,7 @@ class Run:
             if place is not None:
                 place.set_state(_own_place(meta["places"]))
         self._saved_at, self._saved = time.perf_counter(), self.step
-        log = out / "log.jsonl" if out is not None and is_first() else None
+        log = out / "log.jsonl" if out is not None else None
         self.log = Log(log, self.resumed_from)
 
     def _put(self, tree: Any) -> Any:
@@ -136,7 +136,8 @@ class Run:
         """Evaluates, logs, selects, and decides whether the run has ended."""
         params, config = self.shown_params(), self.config
         begin = time.perf_counter()
-        metrics = call_evaluate(self._evaluate, params, config.select)
+        # What the first process measured counts: all have to go on, or to end, alike.
+        metrics = gather_json(call_evaluate(self._evaluate, params, config.select))[0]
         self.clock.add_evaluation(time.perf_counter() - begin)
         self.log.append(
             {
@@ -182,17 +183,22 @@ class Run:
         )
         self._saved_at, self._saved = time.perf_counter(), self.step
 
+    def save_and_wait(self) -> None:
+        """Saves; returns when everything is on disk."""
+        self.save()
+        if self._store is not None:
+            self._store.wait()
+
     def leave(self, stop: StopRequest | None) -> None:
         """Saves and raises `Interrupted`."""
         assert self._store is not None
-        self.save()
-        self._store.wait()
+        self.save_and_wait()
         name = stop.name if stop else "a signal to another process"
         raise Interrupted(
             f"Stopped by {name} after step {self.step} of {self.config.steps}; "
             f"the state is saved in {self._store.directory}. Run the same command "
             f"again to go on from there.",
-            str(name),
+            stop.name if stop and stop.name else "SIGTERM",
         )
 
     def result(self) -> FitResult:

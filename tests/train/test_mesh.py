@@ -8,13 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
 from qejax import train
+from tests.train import killed_run
 from tests.train.on_a_mesh import STOPPED
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +66,14 @@ def test_eight_devices_train_as_one(
     assert gap(got, {**one, "losses": [x + 1e-4 for x in one["losses"]]}) > 1e-5
 
 
+def test_batches_are_cut_unevenly_too(tmp_path: Path, one: dict[str, Any]) -> None:
+    """Sixteen examples on three devices; then one device goes on."""
+    run(tmp_path, "run", 3, "data=-1", stop=31)
+    got = run(tmp_path, "run", 1, None)
+    assert got["resumed_from"]
+    assert gap(got, one) < 1e-5
+
+
 def test_a_mesh_goes_on_to_the_bit(tmp_path: Path) -> None:
     whole = run(tmp_path, "whole", 4, "data=2,model=2")
     run(tmp_path, "cut", 4, "data=2,model=2", stop=23)
@@ -107,16 +115,17 @@ def test_parameters_are_cut_inside_of_a_process() -> None:
         train.make_mesh("data=1,model=4", hosts)
 
 
-def test_batches_that_cannot_be_cut_are_named() -> None:
-    mesh = jax.sharding.AbstractMesh((3, 1), ("data", "model"))
+def test_streams_that_cannot_be_cut_are_named() -> None:
+    mesh: Any = jax.sharding.AbstractMesh((3, 1), ("data", "model"))
+    batches = killed_run.streamed(killed_run.make_data()[0], 16, None)
     with pytest.raises(ValueError, match="expected batches of a multiple of the 3"):
-        train.fit(
-            lambda params, batch, key: (jnp.sum(params) * jnp.mean(batch), {}),
-            jnp.ones(2),
-            jnp.ones((8, 1)),
-            train.FitConfig(steps=1, batch_size=4, eval_every=1),
+        train.fit_stream(
+            killed_run.loss_fn,
+            killed_run.init(jax.random.key(0)),
+            batches,
+            train.FitConfig(steps=1, batch_size=16, eval_every=1),
             optimizer=optax.sgd(0.1),
-            mesh=mesh,  # type: ignore[arg-type]
+            mesh=mesh,
         )
 
 

@@ -44,9 +44,12 @@ def test_two_processes_train_as_one(tmp_path: Path, one: dict[str, Any]) -> None
     assert gap(first, second) == 0.0
     assert gap(first, one) < 1e-5
     together(cut, "--mesh", MESH, "--raise-signal", "20", "--pause", "0.1", code=1)
-    again, _ = together(cut, "--mesh", MESH)
+    again, other = together(cut, "--mesh", MESH)
     assert 20 <= again["resumed_from"] < 50
-    assert gap(again, first) == 0.0
+    assert gap(again, first) == gap(other, first) == 0.0
+    # A finished run is read by both.
+    for told in together(cut, "--mesh", MESH):
+        assert gap(told, first) == 0.0
     # Only the first process writes rows.
     rows = (cut / "run" / "log.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == [0, 10, 20, 30, 40, 50]
