@@ -155,7 +155,8 @@ def terminated(
         ended.err[-1] if ended.err else "",
     )
     record: Record = {"status": ended.status, "step": ended.step()}
-    record["said"] = bool(said) and len(ended.err) == 1
+    record["said"] = bool(said) and not any("Traceback" in one for one in ended.err)
+    record["also_said"] = [line[:200] for line in ended.err[:-1]]
     record |= again(kind, out, work, want)
     if said and "resumed_from" in record:
         record["lost"] = max(int(said[1]), ended.step()) - record["resumed_from"]

@@ -58,18 +58,15 @@ def planned(args: argparse.Namespace) -> Iterator[Fault]:
 
     for row, share in SHARES.items():
         name = "training" if row == "saving" else row
+
+        def kill(name: str = name, saving: bool = row == "saving") -> Record:
+            before = want[name], ends[name]
+            found = faults.killed(kinds[name], emptied(place), *before, draw, saving)
+            # Where it had ended before the moment came, another moment is drawn.
+            return found if found["status"] else kill(name, saving)
+
         for _ in range(round(args.kills * share)):
-            yield (
-                f"SIGKILL while {row}",
-                lambda name=name, row=row: faults.killed(
-                    kinds[name],
-                    emptied(place),
-                    want[name],
-                    ends[name],
-                    draw,
-                    row == "saving",
-                ),
-            )
+            yield f"SIGKILL while {row}", kill
     for _ in range(args.terms):
         yield (
             "SIGTERM while training",
