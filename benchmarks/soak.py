@@ -71,6 +71,8 @@ class Watch:
 
     def __call__(self, report: train.Progress) -> None:
         """Is told after every step, and after every evaluation."""
+        if not self.memory:
+            self.start = time.perf_counter()  # compiling is over
         at, step = self.last
         now = self.now()
         if report.step == step + 1:

@@ -15,7 +15,7 @@ Measured on the first device, whatever it is:
 `--trace DIR` also writes a profile, to be looked at with XProf or Perfetto. Tiny sizes,
 for a machine without an accelerator: `--tiny`.
 
-    python -m benchmarks.gpu [--precision float32 bfloat16] [--trace DIR]
+    python -m benchmarks.bench_gpu [--precision float32 bfloat16] [--trace DIR]
 """
 
 import argparse
