@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from qejax.train import FitResult, Interrupted, Progress
+from qejax.train import FitResult, Interrupted, Progress, _run
 from tests.train.killed_run import STEPS, run
 
 SAVED = (0, 1, 40, 41, STEPS)  # where the signals of the first test save
@@ -170,4 +170,20 @@ def test_processes_killed_at_random_moments(
             process.communicate(timeout=60)
     with begin(tmp_path, 0.0) as process:
         assert process.communicate(timeout=120)[0] == f"{STEPS}\n"
+    assert_same_run(tmp_path, run(tmp_path), whole)
+
+
+def test_a_signal_in_the_last_save_is_heard(
+    tmp_path: Path, whole: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = _run.Run.save_and_wait
+
+    def slow(self: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        save(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_run.Run, "save_and_wait", slow)
+        with pytest.raises(Interrupted, match=f"SIGTERM after step {STEPS} of"):
+            run(tmp_path, save_seconds=1e9)
     assert_same_run(tmp_path, run(tmp_path), whole)
