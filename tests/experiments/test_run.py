@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -172,7 +173,12 @@ def test_networks_of_others_are_scored_if_they_fit(finished, config, tmp_path):
     tensors, fields = zoo.files.read_safetensors(path)
     tensors = {name: x * np.float32(np.nan) for name, x in tensors.items()}
     zoo.files.write_safetensors(path, tensors, fields)
-    row = config.out / "predictors" / "without_probes"
+    row = tmp_path / "row"
+    shutil.copytree(config.out / "predictors" / "without_probes", row)
+    # What a killed run left of its saving is no predictor.
+    draft = row / "relu" / ".seed_0.draft-1"
+    draft.mkdir()
+    (draft / "model.json").write_text("{}")
     (scored,), text = _score(row, folder, tmp_path / "scores.csv")
     assert [name.split("/")[1] for name in scored.ids] == few.ids[[0, 2, 3]].tolist()
     assert "expected activation ('relu',), got ('tanh',)" in text

@@ -217,6 +217,8 @@ def test_equal_models_give_equal_files_and_others_are_not_overwritten(
     with pytest.raises(ValueError, match="expected a new or empty folder to save"):
         models.save(model, copy)
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+    for left in (".copy.draft-1", ".copy.old-1"):
+        (tmp_path / left).mkdir()  # of a save that was killed
     models.save(model, copy, overwrite=True)
     assert models.load_saved(copy).notes == {}
     others = tmp_path / "others"
