@@ -2,9 +2,10 @@
 
 What is exact (normal forms, statistics) runs in float32 at least, whatever the row.
 What is trained has parameters and results in `params`; where `operands` is another
-dtype, the factors of every product of matrices are rounded to it, and the product is
-taken and summed in `params`. All else (sums over units, norms, nonlinearities, their
-gradients) stays in `params`, and so do parameters and the state of an optimiser.
+dtype, the factors of every product of matrices are rounded to it, as are the gradients
+of factors, and the product is taken and summed in `params`. All else (sums over units,
+norms, nonlinearities) stays in `params`, and so do parameters and the state of an
+optimiser.
 
 It is a change of the traced program, not of the layers: any pure function will do.
 """
@@ -91,8 +92,8 @@ def widened(tree: T, name: str) -> T:
 def in_precision(fn: Callable[..., T], name: str) -> Callable[..., T]:
     """Returns `fn` computed in a precision.
 
-    Products inside of loops (`scan`, `while`, `cond`) and of custom derivatives keep
-    all digits.
+    Products inside of loops (`scan`, `while`, `cond`), of rematerialised parts and of
+    custom derivatives keep all digits. Gradients of factors are rounded as they are.
 
     Args:
         fn: a pure function of trees of arrays; it may close over parameters, such as a
