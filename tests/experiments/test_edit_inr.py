@@ -177,7 +177,7 @@ def test_the_command_line_takes_flags_and_names_what_is_wrong(capsys):
 def test_a_config_is_frozen_keyword_only_and_small():
     fields = dataclasses.fields(Config)
     assert all(field.kw_only for field in fields)
-    assert len(fields) <= 25
+    assert len(fields) <= 26
     assert [Config().width(row) for row in ROWS] == list(Config().channels)
 
 
