@@ -1,8 +1,8 @@
 """Devices as a mesh: which axis cuts batches, which cuts parameters.
 
 Axes are Auto: a compiler (GSPMD) spreads a program that knows nothing of devices. A
-batch is cut over `data`; parameters, and all that is shaped like them, are cut over
-`model` or, with one device there, whole everywhere.
+batch is cut over `data`; large parameters, and all that is shaped like them, are cut
+over `model`; small ones are whole everywhere.
 
 Source: GSPMD, Xu et al. 2021, arXiv:2105.04663.
 """
@@ -17,6 +17,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from qejax._devices import DATA, MODEL, replicated
+
+SMALLEST = 2**18
+"""Numbers of the smallest array that is cut, a MiB of float32: one that is cut is sent
+in every step, and memory is all that is saved."""
 
 
 def make_mesh(text: str = "data=-1", devices: Sequence[Any] | None = None) -> Mesh:
@@ -77,20 +81,24 @@ def make_mesh(text: str = "data=-1", devices: Sequence[Any] | None = None) -> Me
 def state_shardings(mesh: Mesh, state: Any) -> Any:
     """Returns where parameters, and all that is shaped like them, lie.
 
-    Over `model` an array is cut along its longest axis that can be cut evenly, and is
-    whole on every device where none can; the same for equal shapes, so that what an
-    optimiser keeps of a parameter lies where the parameter does.
+    Over `model` an array of `SMALLEST` numbers at least is cut along its longest axis
+    that can be cut evenly; it is whole on every device where none can, or where it is
+    smaller. The same for equal shapes, so that what an optimiser keeps of a parameter
+    lies where the parameter does.
 
     Args:
         mesh: with the axes `data` and `model`.
         state: a pytree of arrays, or of what has their shapes.
+
+    Returns:
+        A pytree of shardings with the structure of `state`.
     """
     parts = mesh.shape[MODEL]
 
     def place(leaf: Any) -> NamedSharding:
         even = [axis for axis, size in enumerate(leaf.shape) if size % parts == 0]
         axis = max(even, key=lambda axis: leaf.shape[axis], default=None)
-        if parts == 1 or axis is None or leaf.shape[axis] < 2 * parts:
+        if parts == 1 or axis is None or math.prod(leaf.shape) < SMALLEST:
             return replicated(mesh)
         return NamedSharding(mesh, P(*(None,) * axis, MODEL))
 

@@ -1,9 +1,10 @@
 """A training run on so many devices of the host, in a process of its own.
 
 `python -m tests.train.on_a_mesh OUT RESULT --devices N --mesh data=-1,model=1 [--stop
-STEP] [--raise-signal STEP] [--pause SECONDS]`: the run of `killed_run`, 50 steps;
-writes losses, parameters and where they lie as JSON. One of many processes, if the
-environment says so. JAX is imported late: the number of devices comes first.
+STEP] [--raise-signal STEP] [--pause SECONDS] [--predictor]`: the run of `killed_run`,
+50 steps, or that of `predictor_run`; writes losses, parameters and where they lie as
+JSON. One of many processes, if the environment says so. JAX is imported late: the
+number of devices comes first. `model` cuts arrays of any size here.
 """
 
 import argparse
@@ -27,8 +28,10 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
 
     from qejax import train
     from qejax._devices import fetch
-    from tests.train import killed_run
+    from qejax.train import _mesh
+    from tests.train import killed_run, predictor_run
 
+    _mesh.SMALLEST = 0
     print(train.start_processes(args.heartbeat), flush=True)
 
     def stop(report: train.Progress) -> None:
@@ -41,15 +44,18 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
             signal.raise_signal(signal.SIGTERM)
 
     mesh = args.mesh and train.make_mesh(args.mesh)
-    found = killed_run.run(
-        args.out,
-        steps=50,
-        batch_size=16,
-        mesh=mesh or None,
-        progress=stop,
-        stream=args.stream,
-        pause=args.pause,
-    )
+    if args.predictor:
+        found = predictor_run.run(mesh or None)
+    else:
+        found = killed_run.run(
+            args.out,
+            steps=50,
+            batch_size=16,
+            mesh=mesh or None,
+            progress=stop,
+            stream=args.stream,
+            pause=args.pause,
+        )
     leaves = jax.tree.leaves(found.params)
     return {
         "devices": len(jax.devices()),
@@ -68,6 +74,7 @@ if __name__ == "__main__":
     parser.add_argument("--mesh", default=None)
     parser.add_argument("--stop", type=int, default=0)
     parser.add_argument("--stream", action="store_true")
+    parser.add_argument("--predictor", action="store_true")
     parser.add_argument("--raise-signal", type=int, default=0)
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--heartbeat", type=int, default=100)

@@ -27,13 +27,14 @@ def run(
     mesh: str | None,
     stop: int = 0,
     stream: bool = False,
+    predictor: bool = False,
 ) -> dict[str, Any]:
     """A run in `name`, or what is left of one there; empty if it was stopped."""
     result = tmp_path / f"{name}.json"
     line = [sys.executable, "-m", "tests.train.on_a_mesh", str(tmp_path / name)]
     line += [str(result), "--devices", str(devices), "--stop", str(stop)]
     line += [] if mesh is None else ["--mesh", mesh]
-    line += ["--stream"] * stream
+    line += ["--stream"] * stream + ["--predictor"] * predictor
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == (STOPPED if stop else 0), done.stderr
     return {} if stop else json.loads(result.read_text())
@@ -130,8 +131,15 @@ def test_streams_that_cannot_be_cut_are_named() -> None:
 
 
 def test_the_longest_axis_that_is_even_is_cut() -> None:
+    """Of large arrays; and small ones are whole."""
     mesh: Any = jax.sharding.AbstractMesh((1, 4), ("data", "model"))
-    shapes = {"wide": (6, 16), "tall": (12, 8), "odd": (5, 7), "small": (4,), "": ()}
+    shapes = {
+        "wide": (6, 2**18),
+        "tall": (1200, 800),
+        "odd": (1025, 1023),
+        "small": (512, 508),
+        "": (),
+    }
     leaves = {name: jax.ShapeDtypeStruct(x, np.float32) for name, x in shapes.items()}
     found = train.state_shardings(mesh, leaves)
     assert {name: x.spec for name, x in found.items()} == {

@@ -55,6 +55,18 @@ def test_two_processes_train_as_one(tmp_path: Path, one: dict[str, Any]) -> None
     assert [json.loads(row)["step"] for row in rows] == [0, 10, 20, 30, 40, 50]
 
 
+def test_a_predictor_trains_on_eight_devices_as_on_one(tmp_path: Path) -> None:
+    """All of its fifty losses; and as two processes of two devices."""
+    one = run(tmp_path, "one", 1, None, predictor=True)
+    assert len(one["losses"]) == 50
+    assert one["losses"][-1] < one["losses"][0] / 2
+    for got in (
+        run(tmp_path, "eight", 8, "data=-1", predictor=True),
+        *together(tmp_path, "--mesh", "data=-1", "--predictor"),
+    ):
+        assert gap(got, one) < 1e-5
+
+
 def test_each_process_reads_its_own_records(tmp_path: Path) -> None:
     """Two processes, then one, then two again: a stream in pieces, or whole."""
     want = run(tmp_path, "want", 1, None, stream=True)
