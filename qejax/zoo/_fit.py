@@ -5,6 +5,7 @@ goes on where an interrupted one stopped.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from qejax._processes import on_first, wait_for_all
 from qejax.zoo._data import digest_of_data
 from qejax.zoo._fit_config import FitConfig
 from qejax.zoo._fit_many import fit_program
+from qejax.zoo._normal_together import normal_forms_together
 from qejax.zoo._parts import begun, load_part, partial_of, save_part, sweep
 from qejax.zoo._splits import split_networks
 from qejax.zoo._store import store
@@ -46,7 +48,7 @@ class Signals(NamedTuple):
 
 
 class FitProgress(NamedTuple):
-    """Where fitting stands.
+    """Where fitting stands; of many processes, the share of this one.
 
     Attributes:
         fits: done so far, those of an earlier call included.
@@ -103,6 +105,8 @@ def fit(
     partial = partial_of(out)
     _fit_chunks(config, signals, partial, progress, mesh)
     zoo, notes = _gathered(config, signals, _fits(config, signals, partial))
+
+    zoo = replace(zoo, normal=normal_forms_together(zoo))
 
     def finish() -> None:
         store(out, {BUCKET: zoo}, config=recipe, notes={BUCKET: notes})
@@ -191,13 +195,19 @@ def _fit_chunks(
     count = len(signals.values)
     workers = Workers(lambda key, piece: program(key, *piece), mesh)
     waiting: list[_Chunk] = []
+    chunks = [
+        chunk
+        for number, chunk in enumerate(_chunks(config, signals, partial))
+        if is_own(number)
+    ]
+    total = sum(len(chunk.rows) for chunk in chunks)
     done = reached = 0
 
     def tell(rows: np.ndarray, psnr: Any, resumed: bool) -> None:
         nonlocal done, reached
         done, reached = done + len(rows), reached + int(np.sum(psnr >= config.psnr))
         if progress is not None:
-            progress(FitProgress(done, count * config.copies, reached, resumed))
+            progress(FitProgress(done, total, reached, resumed))
 
     def work() -> None:
         # The last chunk is filled up, so that all have one shape.
@@ -216,8 +226,8 @@ def _fit_chunks(
             tell(chunk.rows, part["psnr"], False)
         waiting.clear()
 
-    for number, chunk in enumerate(_chunks(config, signals, partial)):
-        part = chunk.load(config) if is_own(number) else {"psnr": np.zeros(0)}
+    for chunk in chunks:
+        part = chunk.load(config)
         if part is not None:
             tell(chunk.rows, part["psnr"], True)
             continue

@@ -6,6 +6,7 @@ same bytes. `OUT` appears when everything is there, and a later call returns at 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from qejax.nets import Network
 from qejax.zoo._config import ZooConfig
 from qejax.zoo._data import checked_data, digest_of_data
 from qejax.zoo._hyper import coefficients, draw_hyper, minibatches, schedule, subsets
+from qejax.zoo._normal_together import normal_forms_together
 from qejax.zoo._parts import begun, load_part, partial_of, save_part, sweep
 from qejax.zoo._splits import split_networks
 from qejax.zoo._store import store
@@ -28,7 +30,7 @@ from qejax.zoo._zoo import Zoo, from_vectors, to_vectors
 
 
 class Progress(NamedTuple):
-    """Where a generation stands.
+    """Where a generation stands; of many processes, the share of this one.
 
     Attributes:
         bucket: the bucket that the last chunk belongs to.
@@ -94,7 +96,8 @@ def generate(
     for number, (name, net_config) in enumerate(config.buckets):
         _train_bucket(config, data, number, name, partial, report, mesh)
         trained = _trained(config, number, name, partial)
-        zoos[name], notes[name] = _gather(config, nets.build(net_config), name, trained)
+        made, notes[name] = _gather(config, nets.build(net_config), name, trained)
+        zoos[name] = replace(made, normal=normal_forms_together(made))
     wait_for_all()  # nobody reads chunks any more
     on_first(lambda: _finish(out, zoos, recipe, notes))
     return out
@@ -122,12 +125,14 @@ class _Reporter:
         self, config: ZooConfig, progress: Callable[[Progress], None] | None
     ) -> None:
         hypers = [draw_hyper(config, number) for number in range(len(config.buckets))]
-        self.total = sum(
-            len(rows) * int(hyper["step"][rows].max())
+        own = [
+            hyper["step"][rows]
             for hyper in hypers
-            for rows in chunk_rows(config, hyper["step"])
-        )
-        self.num_networks = config.count * len(config.buckets)
+            for index, rows in enumerate(chunk_rows(config, hyper["step"]))
+            if is_own(index)
+        ]
+        self.total = sum(len(steps) * int(steps.max()) for steps in own)
+        self.num_networks = sum(map(len, own))
         self.networks = self.work = 0
         self.progress = progress
 
@@ -187,7 +192,9 @@ def _train_bucket(
     for index, rows in enumerate(chunk_rows(config, hyper["step"])):
         path = _part_path(partial, name, index)
         shapes = _chunk_shapes(len(rows), net.spec.num_parameters)
-        if not is_own(index) or load_part(path, shapes) is not None:
+        if not is_own(index):
+            continue
+        if load_part(path, shapes) is not None:
             report(name, hyper["step"][rows], True)
             continue
         # The last chunk is filled up, so that all have one shape.

@@ -32,7 +32,7 @@ MOST_PROBLEMS = 100
 
 
 class ImportProgress(NamedTuple):
-    """Where an import stands.
+    """Where an import stands; of many processes, the share of this one.
 
     Attributes:
         bucket: of the last shard.
@@ -110,7 +110,13 @@ def import_zoo(
     if on_first(lambda: _begun(out, recipe, files)):
         return out
     total = sum(map(len, found.listings.values()))
-    work = _Work(partial, total, memory, progress)
+    own = sum(
+        len(part.rows)
+        for listing in found.listings.values()
+        for number, part in enumerate(parts_of(listing))
+        if is_own(number)
+    )
+    work = _Work(partial, own, memory, progress)
     buckets = {}
     for name, listing in found.listings.items():
         entry = work.bucket(name, listing, found.protocol)
@@ -191,10 +197,10 @@ class _Work:
         before = len(self.problems)
         parts = parts_of(listing)
         for number, part in enumerate(parts):
-            resumed = True
-            if is_own(number):
-                one, resumed = self._part(bucket, name, listing, part)
-                self.problems += one.problems
+            if not is_own(number):
+                continue
+            one, resumed = self._part(bucket, name, listing, part)
+            self.problems += one.problems
             self._tell(name, listing, part, resumed)
         wait_for_all()
         for part in parts:

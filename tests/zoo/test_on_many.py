@@ -1,7 +1,9 @@
 """Zoos that many devices or processes make: the bytes that one makes."""
 
+import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,8 +15,24 @@ KINDS = ("generated", "fitted", "imported")
 
 def made(out: Path, devices: int, count: int) -> Path:
     lines = [[str(out), "--devices", str(devices)]] * count
-    for code, _, err in processes.ended(processes.start("tests.zoo.on_many", lines)):
+    totals = dict.fromkeys(KINDS, 0)
+    for code, told, err in processes.ended(processes.start("tests.zoo.on_many", lines)):
         assert code == 0, err
+        for kind, reports in json.loads(told.splitlines()[-1]).items():
+            # Of its own share, from nothing to all of it.
+            assert [done for done, *_ in reports] == sorted(
+                {done for done, *_ in reports}
+            )
+            assert reports[-1][0] == reports[-1][1]
+            assert not any(resumed for *_, resumed in reports)
+            totals[kind] += reports[-1][1]
+    found = {kind: zoo.read_all(out / kind).values() for kind in KINDS}
+    for kind, zoos in found.items():
+        for one in zoos:
+            # The bits of one process, whoever computed them.
+            want = zoo.normal_forms(one.network.spec, one.thetas)
+            jax.tree.map(np.testing.assert_array_equal, one.normal, want)
+        assert totals[kind] >= sum(map(len, zoos)) > 0
     assert sorted(path.name for path in out.iterdir()) == sorted(KINDS)
     return out
 
