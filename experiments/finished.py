@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.devices import FIELDS
 from experiments.predict_accuracy.record import fingerprint, machine, plain, versions
+from qejax._processes import on_first
 
 
 def made(
@@ -49,6 +50,12 @@ def finished(
     Raises:
         ValueError: if `out` holds the results of another run; says what differs.
     """
+    return on_first(lambda: _found(out, made, places))
+
+
+def _found(
+    out: Path, made: Mapping[str, Any], places: Sequence[str]
+) -> dict[str, Any] | None:
     if not (out / "metrics.json").exists():
         return None
     before = json.loads((out / "config.json").read_text())

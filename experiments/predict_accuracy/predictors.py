@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from experiments.predict_accuracy.chunks import SIZE, UNOPTIMISED, chunked
 from experiments.predict_accuracy.functions import functions_of, scorer
@@ -92,11 +93,12 @@ def _finish(module: models.Predictor, scale: Scale) -> None:
     module.calibrate_link(scores, np.clip(scale(scores), 0, 1))
 
 
-def read_predictors(place: Path) -> list[Reader]:
+def read_predictors(place: Path, mesh: Mesh | None = None) -> list[Reader]:
     """Returns the predictors in a folder, one reader for every architecture.
 
     Args:
         place: of one predictor, or of several.
+        mesh: whose devices read networks.
 
     Raises:
         ValueError: if there are none, one is damaged or of another experiment, or they
@@ -130,10 +132,12 @@ def read_predictors(place: Path) -> list[Reader]:
             f"{place}: expected predictors of one row, got those of {list(rows)}. Give "
             f"the folder of one: {place / next(iter(rows))}."
         )
-    return [_reader(network, group) for network, group in found.items()]
+    return [_reader(network, group, mesh) for network, group in found.items()]
 
 
-def _reader(network: nets.Network, group: dict[str, models.Saved]) -> Reader:
+def _reader(
+    network: nets.Network, group: dict[str, models.Saved], mesh: Mesh | None
+) -> Reader:
     """Seeds of a run have the same constants: one program reads them all."""
     alike: dict[bytes, list[models.Saved]] = {}
     names: dict[bytes, list[str]] = {}
@@ -141,7 +145,7 @@ def _reader(network: nets.Network, group: dict[str, models.Saved]) -> Reader:
         key = _constants(saved.model)
         alike.setdefault(key, []).append(saved)
         names.setdefault(key, []).append(name)
-    parts = [_predict(several) for several in alike.values()]
+    parts = [_predict(several, mesh) for several in alike.values()]
     return Reader(
         network,
         LABEL,
@@ -157,13 +161,15 @@ def _constants(model: models.Predictor) -> bytes:
     return repr(model.config).encode() + b"".join(np.asarray(x).tobytes() for x in kept)
 
 
-def _predict(several: Sequence[models.Saved]) -> Callable[[Any], np.ndarray]:
+def _predict(
+    several: Sequence[models.Saved], mesh: Mesh | None
+) -> Callable[[Any], np.ndarray]:
     model = several[0].model
     # Few at a time where networks are run on probes: their activations are large.
     size = AT_ONCE if model.config.probes else SIZE
-    measure = chunked(model.measure, size, UNOPTIMISED)
-    functions = functions_of(model, measure, heads)
-    scores = scorer(functions.scores)
+    measure = chunked(model.measure, size, UNOPTIMISED, mesh)
+    functions = functions_of(model, measure, heads, mesh)
+    scores = scorer(functions.scores, mesh)
     params = [nnx.to_pure_dict(nnx.state(s.model, nnx.Param)) for s in several]
     stacked = jax.tree.map(lambda *p: np.stack(p), *params)
     scales = [

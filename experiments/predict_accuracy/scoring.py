@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.devices import mesh_of
 from experiments.make_zoo.inspecting import listed
 from experiments.make_zoo.showing import few, print_table
 from experiments.predict_accuracy.evaluate import kendall_tau
@@ -18,6 +19,7 @@ from experiments.predict_accuracy.predictors import Reader, read_predictors
 from experiments.predict_accuracy.verbs import Score
 from qejax import nets, train, zoo
 from qejax._disk import room
+from qejax._processes import on_first
 
 SHOWN = 5
 """Networks at the top and at the bottom."""
@@ -58,7 +60,7 @@ def run(config: Score, console: Console) -> list[Scored]:
             f"score PREDICTOR ZOO: expected the folder of a predictor and networks, "
             f"got {config.predictor} and {config.address or 'none'}."
         )
-    readers = read_predictors(config.predictor)
+    readers = read_predictors(config.predictor, mesh_of(config))
     wrong, found = listed(config.address, config.given())
     parts = {
         name: part
@@ -93,7 +95,7 @@ def run(config: Score, console: Console) -> list[Scored]:
     if problems or files:
         tell(f"{len(problems)} networks and {len(files)} files cannot be used")
     _show(done, readers, console)
-    _write(config.out, done)
+    on_first(lambda: _write(config.out, done))
     tell(f"all in {config.out}")
     return done
 

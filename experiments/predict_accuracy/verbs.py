@@ -9,13 +9,14 @@ import tyro
 from rich.console import Console
 
 from experiments.command import guarded
+from experiments.devices import OnDevices
 from experiments.make_zoo.verbs import Address, Options, Place
 
 MODULE = "experiments.predict_accuracy"
 
 
 @dataclass(frozen=True)
-class Score(Options):
+class Score(Options, OnDevices):
     """Predicts the accuracies of networks; nothing is trained.
 
     Attributes:
@@ -51,4 +52,4 @@ def main(verb: str, args: list[str]) -> int:
     kind, work = VERBS[verb]
     config = tyro.cli(kind, prog=f"python -m {MODULE} {verb}", args=args)
     line = shlex.join(["python", "-m", MODULE, verb, *args])
-    return guarded(lambda console: work(config, console), line)
+    return guarded(lambda console: work(config, console), line, together=True)

@@ -54,7 +54,7 @@ def load(
         ValueError: if a file of the zoo is damaged; names it.
     """
     root = place(config)
-    if (root / "manifest.json").is_file():
+    if on_first((root / "manifest.json").is_file):
         tell(1.0, 1.0)
     else:
         _make(config, root, lambda share: tell(0.9 * share, 0.0))

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,26 +61,78 @@ def test_half_of_a_start_is_an_error_before_anything(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
-def test_two_processes_predict_what_one_does(tmp_path: Path) -> None:
-    line = ["smoke", "--activations", "relu", "--baseline-quasi", "--widths", "4"]
-    line += ["--probes", "2", "--trees", "1"]
-    places = [["--zoos", str(tmp_path / f"zoos{n}")] for n in range(2)]
-    places = [[*p, "--out", str(tmp_path / f"out{n}")] for n, p in enumerate(places)]
-    module = "experiments.predict_accuracy"
+SMALL = ["smoke", "--baseline-quasi", "--widths", "4", "--probes", "2", "--trees", "1"]
+PREDICT = "experiments.predict_accuracy"
+
+
+def alone(line: list[str], **environ: str) -> None:
     ((code, _, err),) = processes.ended(
-        processes.start(module, [[*line, *places[0]]]), 600
+        processes.start(PREDICT, [line], **environ), 900
     )
     assert code == 0, err
-    for code, _, err in together(module, [*line, *places[1]]):
+
+
+def metrics(out: Path) -> Any:
+    found = json.loads((out / "metrics.json").read_text())
+    del found["seconds"]
+    return found
+
+
+@pytest.mark.slow
+def test_two_processes_predict_what_one_does(tmp_path: Path) -> None:
+    """And score other networks so."""
+    line = [*SMALL, "--activations", "relu"]
+    places = [["--zoos", str(tmp_path / f"zoos{n}")] for n in range(2)]
+    outs = [tmp_path / f"out{n}" for n in range(2)]
+    alone([*line, *places[0], "--out", str(outs[0])])
+    for code, _, err in together(PREDICT, [*line, *places[1], "--out", str(outs[1])]):
+        assert code == 0, err
+    close(metrics(outs[0]), metrics(outs[1]))
+    row = next((outs[0] / "predictors").iterdir())
+    (root,) = (path.parent for path in (tmp_path / "zoos0").rglob("manifest.json"))
+    line = ["score", str(row), str(root), "--out"]
+    alone([*line, str(tmp_path / "one.csv")])
+    for code, _, err in together(PREDICT, [*line, str(tmp_path / "two.csv")]):
         assert code == 0, err
     one, two = (
-        json.loads((tmp_path / f"out{n}" / "metrics.json").read_text())
-        for n in range(2)
+        [row.split(",") for row in (tmp_path / name).read_text().splitlines()]
+        for name in ("one.csv", "two.csv")
     )
-    for found in (one, two):
-        del found["seconds"]
-    close(one, two)
+    assert [row[:3] for row in one] == [row[:3] for row in two]
+    numbers = [np.array([row[3:5] for row in rows[1:]], float) for rows in (one, two)]
+    np.testing.assert_allclose(*numbers, atol=1e-4)
+    assert np.ptp(numbers[0][:, 0]) > 1e-2
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_elsewhere(tmp_path: Path) -> None:
+    """One device, killed while it trains; then eight; then two processes of two."""
+    zoos = ["--zoos", str(tmp_path / "zoos")]
+    line = [*SMALL, "--activations", "relu", "tanh", *zoos, "--out"]
+    alone([*line, str(tmp_path / "whole")])
+    line.append(str(tmp_path / "cut"))
+    kill_after(1, line, tmp_path / "cut")
+    eight = "--xla_force_host_platform_device_count=8"
+    kill_after(2, [*line, "--mesh", "data=-1"], tmp_path / "cut", XLA_FLAGS=eight)
+    for code, _, err in together(PREDICT, line):
+        assert code == 0, err
+    close(metrics(tmp_path / "whole"), metrics(tmp_path / "cut"))
+
+
+def kill_after(runs: int, line: list[str], out: Path, **environ: str) -> None:
+    """Kills a process once so many trainings have saved."""
+    (process,) = processes.start(PREDICT, [line], **environ)
+
+    def saved() -> list[Path]:
+        return [path for path in out.rglob("ckpt/*") if path.name.isdigit()]
+
+    until = time.monotonic() + 900
+    while len({path.parent for path in saved()}) < runs:
+        assert process.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
 
 
 def close(one: Any, two: Any) -> None:
