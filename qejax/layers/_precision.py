@@ -2,16 +2,19 @@
 
 What is exact (normal forms, statistics) runs in float32 at least, whatever the row.
 What is trained has parameters and results in `params`; where `operands` is another
-dtype, the factors of every product of matrices are rounded to it, as are the gradients
-of factors, and the product is taken and summed in `params`. All else (sums over units,
-norms, nonlinearities) stays in `params`, and so do parameters and the state of an
-optimiser.
+dtype, the factors of every product of matrices and of every convolution are rounded to
+it, as are the gradients of factors, and the product is taken and summed in `params`.
+All else (sums over units, norms, nonlinearities) stays in `params`, and so do
+parameters and the state of an optimiser.
 
-It is a change of the traced program, not of the layers: any pure function will do.
+It is a change of the traced program, not of the layers: any pure function will do. It
+goes into loops, branches and rematerialised parts, which stay what they are. What has a
+derivative of its own is left alone: its derivative would not know of the rounding.
 """
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
@@ -31,11 +34,15 @@ class Precision(NamedTuple):
 
     Attributes:
         params: dtype of parameters and of all that is no product; what products sum in.
-        operands: dtype that the factors of products of matrices are rounded to.
+        operands: dtype that the factors of products of matrices and of convolutions are
+            rounded to.
         dot: how many digits of its factors a device may drop, see
             `jax.default_matmul_precision`: by default a GPU keeps 10 bits after the
             point (TensorFloat-32) and a TPU the 7 of bfloat16; both sum in float32.
-            That is all of factors that were rounded to 7, but not of others.
+            That is all of factors that were rounded to 7, but not of others. "highest"
+            keeps the 23 of float32 and has its price: about six products of bfloat16
+            in place of one on a TPU, and no TensorFloat-32 on a GPU. Whoever wants
+            the fast products takes the row "bfloat16", which says what they read.
     """
 
     params: DTypeLike
@@ -54,6 +61,18 @@ PRECISIONS: dict[str, Precision] = {
     "float64": Precision(jnp.float64, jnp.float64, "highest"),
 }
 """By `PrecisionName`."""
+
+INSIDE: dict[core.Primitive, tuple[str, ...]] = {
+    core.primitives.scan_p: ("jaxpr",),
+    core.primitives.while_p: ("cond_jaxpr", "body_jaxpr"),
+    core.primitives.cond_p: ("branches",),
+}
+"""Loops and branches: what the programs in them that are rounded too are called."""
+
+_ROUNDED: WeakKeyDictionary[Any, dict[Precision, Any]] = WeakKeyDictionary()
+"""By programs that are not: so that a loop without a `jit` around is compiled once."""
+
+PRODUCTS = (core.primitives.dot_general_p, core.primitives.conv_general_dilated_p)
 
 
 def precision_of(name: str) -> Precision:
@@ -92,8 +111,11 @@ def widened(tree: T, name: str) -> T:
 def in_precision(fn: Callable[..., T], name: str) -> Callable[..., T]:
     """Returns `fn` computed in a precision.
 
-    Products inside of loops (`scan`, `while`, `cond`), of rematerialised parts and of
-    custom derivatives keep all digits. Gradients of factors are rounded as they are.
+    Products of matrices and convolutions read rounded factors, also inside of `jit`,
+    and of `scan`, `while`, `cond` and `jax.checkpoint`, which stay what they are.
+    Whatever else holds a function (`custom_jvp`, `custom_vjp`, `custom_linear_solve`,
+    `shard_map`) is left as it is and keeps all digits. Gradients of factors are
+    rounded as they are.
 
     Args:
         fn: a pure function of trees of arrays; it may close over parameters, such as a
@@ -157,9 +179,11 @@ def _evaluate(
         elif _is_product(row, eqn):
             found = [_product(row, eqn, *given)]
         else:
-            free = [v for v in eqn.invars if not isinstance(v, core.Literal)]
+            rounded, constants = _inside_rounded(row, eqn)
+            known |= constants
+            free = [v for v in rounded.invars if not isinstance(v, core.Literal)]
             alone = jaxpr.replace(
-                constvars=[], invars=free, outvars=eqn.outvars, eqns=[eqn]
+                constvars=[], invars=free, outvars=eqn.outvars, eqns=[rounded]
             )
             run = core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))
             found = run(*(known[v] for v in free))
@@ -167,10 +191,42 @@ def _evaluate(
     return [read(atom) for atom in jaxpr.outvars]
 
 
+def _inside_rounded(
+    row: Precision, eqn: core.JaxprEqn
+) -> tuple[core.JaxprEqn, dict[core.Var, Any]]:
+    """An equation with the programs in it rounded, and constants that it now reads."""
+    params = dict(eqn.params)
+    for name in INSIDE.get(eqn.primitive, ()):
+        params[name] = jax.tree.map(lambda x: _rounded(row, x), params[name])
+    if eqn.primitive is not core.primitives.remat_p:
+        return eqn.replace(params=params), {}
+    # Its program is an open one: what functions inside of it close over goes in first.
+    inner = _rounded(row, params["jaxpr"])
+    new = inner.jaxpr.constvars
+    params["jaxpr"] = inner.jaxpr.replace(
+        constvars=[], invars=[*new, *inner.jaxpr.invars]
+    )
+    if isinstance(params["prevent_cse"], tuple):
+        params["prevent_cse"] = (False,) * len(new) + params["prevent_cse"]
+    constants = dict(zip(new, inner.consts, strict=True))
+    return eqn.replace(params=params, invars=[*new, *eqn.invars]), constants
+
+
+def _rounded(row: Precision, inner: core.Jaxpr | core.ClosedJaxpr) -> core.ClosedJaxpr:
+    """A program with its products rounded, the same object as long as `inner` lives."""
+    by_row = _ROUNDED.setdefault(inner, {})
+    if row not in by_row:
+        closed = isinstance(inner, core.ClosedJaxpr)
+        jaxpr, consts = (inner.jaxpr, inner.consts) if closed else (inner, ())
+        run = lambda *args: _evaluate(row, jaxpr, consts, list(args))  # noqa: E731
+        by_row[row] = jax.make_jaxpr(run)(*jaxpr.in_avals)
+    return by_row[row]
+
+
 def _is_product(row: Precision, eqn: core.JaxprEqn) -> bool:
     """Whether all of a product has the digits that the row takes away."""
     ends = (*eqn.invars, *eqn.outvars)
-    product = eqn.primitive is core.primitives.dot_general_p
+    product = eqn.primitive in PRODUCTS
     return product and all(getattr(x.aval, "dtype", None) == row.params for x in ends)
 
 
@@ -181,11 +237,12 @@ def _product(row: Precision, eqn: core.JaxprEqn, left: Array, right: Array) -> A
     of CPUs have no such product.
     """
     info = jnp.finfo(row.operands)
-    return jax.lax.dot_general(
+    algorithm = {
+        "precision": (jax.lax.Precision(row.dot),) * 2,
+        "preferred_element_type": jnp.dtype(row.params),
+    }
+    return eqn.primitive.bind(
         jax.lax.reduce_precision(left, info.nexp, info.nmant),
         jax.lax.reduce_precision(right, info.nexp, info.nmant),
-        eqn.params["dimension_numbers"],
-        precision=row.dot,
-        preferred_element_type=row.params,
-        out_sharding=eqn.params["out_sharding"],
+        **(eqn.params | algorithm),
     )

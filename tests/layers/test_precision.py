@@ -17,7 +17,10 @@ from tests.registry import theta_of
 
 X = np.random.default_rng(0).standard_normal((5, 40)).astype(np.float32)
 W = np.random.default_rng(1).standard_normal((40, 3)).astype(np.float32)
-SUMS = ("reduce_sum", "cumsum", "scatter-add", "dot_general", "reduce_window_sum")
+PRODUCTS = ("dot_general", "conv_general_dilated")
+SUMS = (*PRODUCTS, "reduce_sum", "cumsum", "scatter-add", "reduce_window_sum")
+R = np.random.default_rng(2).standard_normal((5, 3)).astype(np.float32)
+ZEROS = jnp.zeros_like(R)
 LOW = (jax.lax.Precision.DEFAULT,) * 2
 """As it stands in a traced product; nothing stands there unless it is asked for."""
 
@@ -50,10 +53,133 @@ def sums_of(fn: Any, *args: Any) -> list[tuple[str, Any, str]]:
 def test_products_read_bfloat16_and_sum_in_float32(compiled: bool) -> None:
     fn = layers.in_precision(lambda x, w: x @ w, "bfloat16")
     got = np.asarray((fast_jit(fn) if compiled else fn)(X, W), np.float64)
-    low = [np.asarray(x.astype(jnp.bfloat16), np.float64) for x in (X, W)]
-    rounded = low[0] @ low[1]
-    np.testing.assert_allclose(got, rounded, rtol=1e-5, atol=1e-5)
-    assert np.abs(rounded - X.astype(np.float64) @ W).max() > 1e-3
+    check_rounded(got, rounded(X) @ rounded(W), X.astype(np.float64) @ W)
+
+
+def window(x: Any, w: Any) -> Any:
+    """One window as long as the signal: a convolution that is the product."""
+    return jax.lax.conv_general_dilated(x[:, None], w.T[:, None], (1,), "VALID")[..., 0]
+
+
+HOLDERS = {
+    "scan": lambda x, w: jax.lax.scan(lambda c, x: (2 * c, x @ w), 1.0, x[None])[1][0],
+    "while": lambda x, w: jax.lax.while_loop(
+        lambda c: (c[0] < 1) & ((x @ w).sum() < 1e9),
+        lambda c: (c[0] + 1, x @ w),
+        (0, ZEROS),
+    )[1],
+    "cond": lambda x, w: jax.lax.cond(x[0, 0] < 9, lambda: x @ w, lambda: ZEROS),
+    "checkpoint": jax.checkpoint(jnp.matmul),
+    "checkpoint in scan": lambda x, w: jax.lax.scan(
+        lambda c, x: (c, jax.checkpoint(jnp.matmul)(x, w)), 0, x[None]
+    )[1][0],
+    "conv": window,
+}
+
+
+def rounded(x: Any) -> np.ndarray:
+    return np.asarray(np.asarray(x).astype(jnp.bfloat16), np.float64)
+
+
+def check_rounded(got: Any, expected: Any, exact: Any) -> None:
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+    assert np.abs(expected - np.asarray(exact, np.float64)).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+def test_what_holds_a_product_rounds_it(name: str) -> None:
+    fn = layers.in_precision(HOLDERS[name], "bfloat16")
+    along = np.cos(3 * X) * X
+    batch = jax.vmap(fn, (0, None))
+    for run in (fn, fast_jit(fn), lambda x, w: batch(x[None], w)[0]):
+        check_rounded(run(X, W), rounded(X) @ rounded(W), X @ W)
+    _, tangent = fast_jit(lambda x, t: jax.jvp(lambda x: fn(x, W), (x,), (t,)))(
+        X, along
+    )
+    check_rounded(tangent, rounded(along) @ rounded(W), along @ W)
+
+
+@pytest.mark.parametrize("name", [name for name in HOLDERS if name != "while"])
+def test_gradients_of_what_is_held(name: str) -> None:
+    """A `while` has no gradient."""
+    fn = layers.in_precision(HOLDERS[name], "bfloat16")
+    gradient = jax.grad(lambda x, w: (R * fn(x, w)).sum(), (0, 1))
+    batch = jax.vmap(gradient, (0, None))
+    for run in (gradient, fast_jit(lambda x, w: [g[0] for g in batch(x[None], w)])):
+        of_x, of_w = run(X, W)
+        check_rounded(of_x, rounded(R @ rounded(W).T), R @ W.T)
+        check_rounded(of_w, rounded(rounded(X).T @ R), X.T @ R)
+
+
+def kept(fn: Any) -> dict[str, int]:
+    found = [e.primitive for e in equations(jax.make_jaxpr(fn)(X, W).jaxpr)]
+    watched = ("scan", "while", "cond", "remat", "dot_general", "conv_general_dilated")
+    return {k: found.count(getattr(core.primitives, f"{k}_p")) for k in watched}
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+def test_programs_stay_what_they_are(name: str) -> None:
+    plain = HOLDERS[name]
+    fn = layers.in_precision(plain, "bfloat16")
+    assert kept(fn) == kept(plain)
+    held = name.split()[0].replace("checkpoint", "remat")
+    assert sum(count for k, count in kept(fn).items() if held in k) >= 1
+    products = [a for kind, a, _ in sums_of(fn, X, W) if kind in PRODUCTS]
+    assert set(products) == {LOW}
+    if name != "while":
+        of = lambda f: lambda x, w: jax.grad(lambda x: jnp.sin(f(x, w)).sum())(x)  # noqa: E731
+        assert kept(of(fn)) == kept(of(plain))
+        assert kept(layers.in_precision(of(plain), "bfloat16")) == kept(of(plain))
+
+
+def test_carries_of_loops_keep_their_types() -> None:
+    def loop(x: Any, w: Any) -> Any:
+        return jax.lax.scan(lambda c, x: (2 * c, x @ w), 1.0, x[None])
+
+    fn = layers.in_precision(loop, "bfloat16")
+    types = [jax.make_jaxpr(f)(X, W).out_avals for f in (fn, loop)]
+    assert types[0] == types[1]
+    assert types[0][0].weak_type
+
+
+@pytest.mark.parametrize("prevent_cse", [True, (True, False)])
+def test_constants_of_functions_inside_of_a_checkpoint(prevent_cse: Any) -> None:
+    constant = jax.jit(lambda x: x @ jnp.asarray(W))
+    plain = jax.checkpoint(
+        lambda x, y: constant(x) + 0 * y.sum(), prevent_cse=prevent_cse
+    )
+    fn = layers.in_precision(plain, "bfloat16")
+    assert kept(fn) == kept(plain)
+    check_rounded(fast_jit(fn)(X, W), rounded(X) @ rounded(W), X @ W)
+    gradient = fast_jit(jax.grad(lambda x: (R * fn(x, W)).sum()))(X)
+    check_rounded(gradient, rounded(R @ rounded(W).T), R @ W.T)
+
+
+def test_a_loop_by_itself_is_rounded_once() -> None:
+    """Else it would be compiled at every call."""
+
+    def body(count: Any, x: Any) -> Any:
+        return count, x @ W
+
+    fn = layers.in_precision(lambda x: jax.lax.scan(body, 0, x[None]), "bfloat16")
+    loops = []
+    for _ in range(2):
+        every = equations(jax.make_jaxpr(lambda x: fn(x))(X).jaxpr)
+        loops += [e for e in every if e.primitive is core.primitives.scan_p]
+    first, second = loops
+    assert first is not second
+    assert first.params["jaxpr"] is second.params["jaxpr"]
+
+
+def test_custom_derivatives_keep_all_digits() -> None:
+    by_tangent, by_gradient = jax.custom_jvp(jnp.matmul), jax.custom_vjp(jnp.matmul)
+    by_tangent.defjvp(lambda xs, ts: (xs[0] @ xs[1], ts[0] @ xs[1]))
+    by_gradient.defvjp(
+        lambda x, w: (x @ w, (x, w)), lambda xs, g: (g @ xs[1].T, xs[0].T @ g)
+    )
+    for plain in (by_tangent, by_gradient):
+        fn = layers.in_precision(plain, "bfloat16")
+        np.testing.assert_allclose(fn(X, W), X @ W, rtol=1e-5, atol=1e-5)
 
 
 def test_sums_and_their_gradients_stay_in_float32() -> None:
@@ -94,14 +220,6 @@ def test_widening_loses_nothing() -> None:
     kinds = {name: x.dtype.name for name, x in wide.items()}
     assert kinds == {"low": "float32", "high": "float64", "whole": "int64"}
     np.testing.assert_array_equal(wide["low"], np.asarray(kept, np.float32))
-
-
-def test_loops_keep_all_digits() -> None:
-    def loop(x: Any, w: Any) -> Any:
-        return jax.lax.scan(lambda c, _: (c, x @ w), 0, None, length=1)[1][0]
-
-    got = layers.in_precision(loop, "bfloat16")(X, W)
-    np.testing.assert_allclose(got, X @ W, rtol=1e-5, atol=1e-5)
 
 
 def test_what_a_precision_refuses() -> None:
