@@ -1,7 +1,8 @@
 """Every exported layer and model as a pure function of a batch of its inputs.
 
-`python -m tests.compositions RESULT` computes all of them under `shard_map`, on the
-devices that there are, and writes the numbers.
+`python -m tests.compositions RESULT` computes all of them, and the gradients of some
+through rematerialised functions, under `shard_map`, on the devices that there are, and
+writes the numbers.
 """
 
 import functools
@@ -18,6 +19,16 @@ from tests.layer_specs import fast_jit, random_module
 from tests.test_linen import CASES
 
 BATCH = 8
+DIFFERENTIATED = (
+    "MonomialLinear",
+    "QuasiEquivariant, relative",
+    "InvariantPool",
+    "MessagePassing",
+    "SignedTransport",
+    "ProbeStream",
+    "Predictor, strict",
+)
+"""Of every family one; compiling the gradients of all takes minutes."""
 
 
 class Pure(NamedTuple):
@@ -67,16 +78,39 @@ def of_all(inputs: dict[str, list[jax.Array]]) -> dict[str, jax.Array]:
     return {name: jax.vmap(pure(name).fn)(inputs[name]) for name in CASES}
 
 
+def gradients_of_some(
+    inputs: dict[str, list[jax.Array]],
+) -> dict[str, list[jax.Array]]:
+    """Returns the gradients of `DIFFERENTIATED`, rematerialised."""
+    return {
+        name: jax.vmap(jax.grad(jax.checkpoint(pure(name).fn)))(inputs[name])
+        for name in DIFFERENTIATED
+    }
+
+
 def main(path: str) -> None:
-    """Writes the values of all cases, each device with its part of the batch."""
+    """Writes values and gradients, each device with its part of the batch."""
     mesh = jax.make_mesh(
         (jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
     )
     rows = jax.P("data")
-    run = fast_jit(jax.shard_map(of_all, mesh=mesh, in_specs=rows, out_specs=rows))
-    values = run(everything())
-    devices = np.asarray(len(next(iter(values.values())).sharding.device_set))
-    np.savez(path, devices=devices, **jax.tree.map(np.asarray, values))
+    run = fast_jit(
+        jax.shard_map(
+            lambda xs: (of_all(xs), gradients_of_some(xs)),
+            mesh=mesh,
+            in_specs=rows,
+            out_specs=rows,
+        )
+    )
+    values, gradients = found = run(everything())
+    held = {len(x.sharding.device_set) for x in jax.tree.leaves(found)}
+    numbers: dict[str, Any] = {name: np.asarray(x) for name, x in values.items()} | {
+        f"{name}|{number:03d}": np.asarray(x)
+        for name, xs in gradients.items()
+        for number, x in enumerate(xs)
+    }
+    numbers["devices"] = np.asarray(sorted(held))
+    np.savez(path, **numbers)
 
 
 if __name__ == "__main__":

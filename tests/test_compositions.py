@@ -1,8 +1,9 @@
 """Every exported layer and model under the transformations of JAX, and without Python.
 
 Under `vmap` of a gradient and `scan` of a tangent with rematerialisation, both
-compiled, on eight devices under `shard_map`, and exported for batches of any size, in a
-process that cannot import us. Inside of Linen: `test_linen.py`.
+compiled, on eight devices under `shard_map` (some with gradients, rematerialised, under
+`vmap`), and exported for batches of any size, in a process that cannot import us.
+Inside of Linen: `test_linen.py`.
 """
 
 import functools
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 from qejax.testing import tolerance_of
-from tests.compositions import BATCH, everything, of_all, pure
+from tests.compositions import BATCH, DIFFERENTIATED, everything, of_all, pure
 from tests.layer_specs import fast_jit
 from tests.test_linen import CASES
 
@@ -53,9 +54,14 @@ def tolerance(name: str) -> float:
 def check(name: str, got: Any, expected: Any, all_of_them: Any = None) -> None:
     """Relative to the spread over networks, which has to be there."""
     every = expected if all_of_them is None else all_of_them
-    spread = float(np.ptp(every))
+    spread = float(np.max(np.ptp(every, axis=0)))
     assert spread > 1e-3 * np.max(np.abs(every))
     np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance(name) * spread)
+
+
+def flat(arrays: list[np.ndarray]) -> np.ndarray:
+    """`[BATCH, n]`."""
+    return np.concatenate([x.reshape(BATCH, -1) for x in arrays], 1)
 
 
 @functools.cache
@@ -103,9 +109,13 @@ def test_eight_devices(tmp_path: Path) -> None:
     path = tmp_path / "values.npz"
     in_a_process("-m", "tests.compositions", str(path), XLA_FLAGS=count)
     with np.load(path) as found:
-        assert found["devices"] == 8
+        assert found["devices"].tolist() == [8]
         for name in CASES:
             check(name, found[name], gradients(name)[0])
+        for name in DIFFERENTIATED:
+            expected = gradients(name)[1]
+            got = [found[f"{name}|{number:03d}"] for number in range(len(expected))]
+            check(name, flat(got), flat(expected))
 
 
 def test_exported_and_run_without_us(tmp_path: Path) -> None:
