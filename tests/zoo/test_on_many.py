@@ -15,7 +15,7 @@ KINDS = ("generated", "fitted", "imported")
 
 def made(out: Path, devices: int, count: int) -> Path:
     lines = [[str(out), "--devices", str(devices)]] * count
-    totals = dict.fromkeys(KINDS, 0)
+    totals: dict[str, int] = {kind: 0 for kind in KINDS}
     for code, told, err in processes.ended(processes.start("tests.zoo.on_many", lines)):
         assert code == 0, err
         for kind, reports in json.loads(told.splitlines()[-1]).items():
