@@ -8,10 +8,7 @@ the JSON object are compared first. orbax itself notices truncated files, but no
 flipped byte.
 """
 
-import hashlib
-import json
 import warnings
-import zlib
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
@@ -22,10 +19,18 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from qejax._devices import fetch
 from qejax._disk import DiskFullError, room
-from qejax._processes import agree, on_first
+from qejax._processes import agree, is_first, on_first
 from qejax._trees import check_tree, flatten, nest
+from qejax.train._stored import (
+    abstract,
+    checksum,
+    digest,
+    structs,
+    table,
+    to_host,
+    to_template,
+)
 
 _META, _DIGEST = "meta", "sha256"
 _COMPLETE = "_CHECKPOINT_METADATA"
@@ -77,9 +82,10 @@ class Checkpointer:
     Saving copies the values to the host before it returns, so arrays may be donated
     afterwards; writing goes on in the background. Leaving the block waits for it.
 
-    Many processes call every method alike, on a directory that all of them see; the
-    first one writes. Values are stored whole, so any number of processes and devices
-    reads them.
+    Many processes call every method alike, on a directory that all of them see. The
+    first one writes, by an orbax that waits for no other process: what it meets, such
+    as a full disk, it tells to all. Values are stored whole, so any number of processes
+    and devices reads them.
     """
 
     def __init__(self, directory: Path, keep: int = 2) -> None:
@@ -106,7 +112,9 @@ class Checkpointer:
             self.directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=_Latest(keep, strays),
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=is_first(),
+                create=False,
+                multiprocessing_options=_alone(),
             ),
         )
 
@@ -131,14 +139,22 @@ class Checkpointer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        left = None
         try:
             with room(self.directory):
                 self._manager.close()
-        except Exception as left:
-            if error is None:
-                raise
-            if not isinstance(error, DiskFullError):
-                error.add_note(f"And the last checkpoint could not be saved: {left}")
+        except Exception as caught:
+            left = caught
+
+        def tell() -> None:
+            if left is not None:
+                raise left
+
+        if error is None:
+            on_first(tell)
+            tell()
+        elif left is not None and not isinstance(error, DiskFullError):
+            error.add_note(f"And the last checkpoint could not be saved: {left}")
 
     def steps(self) -> list[int]:
         """Returns the steps of the complete checkpoints, in rising order."""
@@ -166,6 +182,7 @@ class Checkpointer:
             ValueError: if a directory of that name holds something else.
             ValueError: if a tree is called "meta".
             DiskFullError: if there is no room for it, or the one before; others stay.
+            PeerError: on the other processes, if the first one could not write.
         """
         if _META in trees:
             raise ValueError(
@@ -181,10 +198,10 @@ class Checkpointer:
                 f"{path}: expected no such directory before step {step} is saved, got "
                 f"one without a checkpoint in it. Move it away, then run again."
             )
-        host = {name: _to_host(tree) for name, tree in trees.items()}
+        host = {name: to_host(tree) for name, tree in trees.items()}
         meta = {
-            "trees": {name: _table(leaves) for name, leaves in host.items()},
-            "checksums": {name: _checksum(leaves) for name, leaves in host.items()},
+            "trees": {name: table(leaves) for name, leaves in host.items()},
+            "checksums": {name: checksum(leaves) for name, leaves in host.items()},
             "metadata": dict(metadata),
         }
         items: dict[str, Any] = {
@@ -192,15 +209,23 @@ class Checkpointer:
             for name, leaves in host.items()
             if leaves
         }
-        items[_META] = ocp.args.JsonSave(meta | {_DIGEST: _digest(meta)})
-        with room(path):
-            # force: a stray directory of a higher step must not stop the saving.
-            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        items[_META] = ocp.args.JsonSave(meta | {_DIGEST: digest(meta)})
+
+        def begin() -> None:
+            with room(path):
+                # force: a stray directory of a higher step must not stop the saving.
+                self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+
+        on_first(begin)
 
     def wait(self) -> None:
         """Blocks until what was saved is on disk, or there is no room: as `save`."""
-        with room(self.directory):
-            self._manager.wait_until_finished()
+
+        def finish() -> None:
+            with room(self.directory):
+                self._manager.wait_until_finished()
+
+        on_first(finish)
 
     def restore(self, templates: Mapping[str, Any]) -> Checkpoint | None:
         """Returns the newest intact checkpoint, or None if there is none at all.
@@ -258,14 +283,14 @@ class Checkpointer:
         meta = self._read(step, {_META: ocp.args.JsonRestore()})[_META]
         try:
             tables, checksums = meta["trees"], meta["checksums"]
-            stored = {name: _structs(tables[name]) for name in templates}
-            metadata, digest = meta["metadata"], meta.pop(_DIGEST)
+            stored = {name: structs(tables[name]) for name in templates}
+            metadata, sha256 = meta["metadata"], meta.pop(_DIGEST)
         except (KeyError, TypeError) as err:
             raise self._damaged(step, f"its metadata lack {err}") from err
-        if _digest(meta) != digest:
+        if digest(meta) != sha256:
             raise self._damaged(step, "its metadata were changed")
         for name, template in templates.items():
-            check_tree(_abstract(template), stored[name], f"{name!r} of step {step}")
+            check_tree(abstract(template), stored[name], f"{name!r} of step {step}")
         args = {
             name: ocp.args.StandardRestore(
                 nest({path: np.empty(s.shape, s.dtype) for path, s in leaves.items()})
@@ -278,9 +303,9 @@ class Checkpointer:
         for name, template in templates.items():
             leaves = flatten(read.get(name, {}))
             leaves = {path: np.asarray(leaves[path]) for path in stored[name]}
-            if _checksum(leaves) != checksums.get(name):
+            if checksum(leaves) != checksums.get(name):
                 raise self._damaged(step, f"the values of {name!r} were changed")
-            trees[name] = _to_template(template, leaves)
+            trees[name] = to_template(template, leaves)
         return Checkpoint(step, trees, metadata)
 
     def _read(self, step: int, args: dict[str, Any]) -> dict[str, Any]:
@@ -292,6 +317,19 @@ class Checkpointer:
 
     def _damaged(self, step: int, reason: str) -> CheckpointError:
         return CheckpointError(self.directory / str(step), reason)
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Makes orbax wait for no other process.
+
+    It would for ten minutes where one fails: none tells the others.
+    """
+    me = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=me,
+        active_processes={me},
+        barrier_sync_key_prefix=f"process_{me}",
+    )
 
 
 class _Latest:
@@ -316,85 +354,5 @@ def _is_complete(path: Path) -> bool:
     return (path / _COMPLETE).exists()
 
 
-def _is_key(leaf: Any) -> bool:
-    return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _key_impl(like: Any) -> str:
-    """Returns the generator of a typed key; `key_impl` itself wants an array."""
-    names: list[str] = []
-    jax.eval_shape(lambda key: names.append(str(jax.random.key_impl(key))), like)
-    return names[0]
-
-
-def _abstract(template: Any) -> dict[str, Any]:
-    """Returns shape and dtype by path of the leaves that are stored.
-
-    Typed keys are stored as their data, `uint32` with a trailing axis.
-    """
-    leaves: dict[str, Any] = {}
-    for path, leaf in flatten(template).items():
-        data = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
-        if 0 not in data.shape:
-            leaves[path] = jax.ShapeDtypeStruct(data.shape, data.dtype)
-    return leaves
-
-
-def _to_host(tree: Any) -> dict[str, np.ndarray]:
-    """Returns host copies by path of the leaves that are stored."""
-    leaves = flatten(tree)
-    data = {
-        path: jax.random.key_data(leaves[path])
-        if _is_key(leaves[path])
-        else leaves[path]
-        for path in _abstract(tree)
-    }
-    # A copy: on the CPU what is fetched may share the memory of the array.
-    return {path: np.array(leaf) for path, leaf in fetch(data).items()}
-
-
-def _to_template(template: Any, leaves: dict[str, np.ndarray]) -> Any:
-    """Returns stored leaves in the structure of the template."""
-    filled: list[Any] = []
-    for path, like in flatten(template).items():
-        if path not in leaves:
-            filled.append(np.empty(like.shape, like.dtype))
-        elif _is_key(like):
-            filled.append(
-                jax.random.wrap_key_data(
-                    jax.numpy.asarray(leaves[path]), impl=_key_impl(like)
-                )
-            )
-        else:
-            filled.append(leaves[path])
-    return jax.tree.unflatten(jax.tree.structure(template), filled)
-
-
 def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _digest(meta: Mapping[str, Any]) -> str:
-    """The SHA-256 of a JSON object, however its keys are ordered."""
-    text = json.dumps(meta, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _table(leaves: dict[str, np.ndarray]) -> dict[str, Any]:
-    return {path: [list(a.shape), a.dtype.name] for path, a in leaves.items()}
-
-
-def _structs(table: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns the stored shapes and dtypes; bfloat16 and its kin have names in JAX."""
-    return {
-        path: jax.ShapeDtypeStruct(tuple(shape), jax.numpy.dtype(dtype))
-        for path, (shape, dtype) in table.items()
-    }
-
-
-def _checksum(leaves: dict[str, np.ndarray]) -> str:
-    total = 0
-    for path in sorted(leaves):
-        total = zlib.crc32(path.encode(), total)
-        total = zlib.crc32(np.ascontiguousarray(leaves[path]).tobytes(), total)
-    return f"{total:08x}"

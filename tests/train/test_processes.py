@@ -124,3 +124,22 @@ def test_what_processes_tell_each_other() -> None:
         "PeerError: process 1: expected process 0 to go on, got an error there: "
         "OSError: the disk is full"
     )
+
+
+def test_a_full_disk_of_the_first_ends_all(tmp_path: Path) -> None:
+    """Nobody waits for it, what there was stays, and with room all go on."""
+    out = tmp_path / "run"
+    started = processes.start("tests.train.no_room", [[str(out)], [str(out)]])
+    found = []
+    for code, text, err in processes.ended(started, seconds=90):
+        assert code == 0, err
+        assert "Traceback" not in text
+        found.append(json.loads(text.splitlines()[-1]))
+    first, second = (told.pop("caught") for told in found)
+    assert first.startswith(f"DiskFullError: {out}: expected room on the disk")
+    assert "Make room and run the same command again" in first
+    assert second == (
+        f"PeerError: process 1: expected process 0 to go on, got an error there: "
+        f"{first}"
+    )
+    assert found == 2 * [{"before": [1], "same": True, "step": 2}]
