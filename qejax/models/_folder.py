@@ -1,4 +1,8 @@
-"""A folder of a few files that is there whole or not at all, and known to be whole."""
+"""A folder of a few files that is there whole or not at all, and known to be whole.
+
+`model.json`, the record, has the checksums of the others. Where one model takes the
+place of another, files of the new one have names of its own until its record is there.
+"""
 
 import hashlib
 import json
@@ -23,7 +27,7 @@ AGAIN = "Restore the folder, or save the model again."
 def write_folder(
     folder: Path, record: Mapping[str, Any], files: Mapping[str, bytes], overwrite: bool
 ) -> None:
-    """Writes a record and files beside it under another name, then gives it its own.
+    """Writes a record and files beside it: killed at any moment, all or none are there.
 
     Args:
         folder: to be; folders above it are made.
@@ -41,30 +45,82 @@ def write_folder(
     head = {"format": FORMAT, "format_version": FORMAT_VERSION}
     # As it will be read: keys are strings, tuples are lists.
     body = json.loads(json.dumps({**head, **record, "files": sums}, allow_nan=False))
-    text = json.dumps(body | {DIGEST: digest(body)}, indent=1) + "\n"
-    contents = {RECORD: text.encode(), **files}
-    if _holds(folder, contents):
+    body[DIGEST] = digest(body)
+    text = (json.dumps(body, indent=1) + "\n").encode()
+    _finish(folder)
+    if _holds(folder, {RECORD: text, **files}):
         return
     _check_room(folder, overwrite)
-    draft = folder.with_name(f".{folder.name}.draft-{os.getpid()}")
-    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
     # What a save left that was killed.
-    for left in ("draft", "old"):
-        for path in folder.parent.glob(f".{folder.name}.{left}-*"):
-            shutil.rmtree(path, ignore_errors=True)
+    for path in folder.parent.glob(f".{folder.name}.draft-*"):
+        shutil.rmtree(path, ignore_errors=True)
+    if (folder / RECORD).exists():
+        coming = {_coming(folder, body, name): files[name] for name in files}
+        _replace(folder, text, coming)
+    else:
+        _make(folder, {RECORD: text, **files})
+
+
+def _make(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Writes files under another name of the folder, then gives it its own."""
+    draft = folder.with_name(f".{folder.name}.draft-{os.getpid()}")
     draft.mkdir(parents=True)
     try:
         for name, content in contents.items():
-            with room(folder), (draft / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            _write(draft / name, content, folder)
         if folder.exists():
-            os.replace(folder, old)
+            folder.rmdir()  # it is empty
         os.replace(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+
+
+def _replace(folder: Path, record: bytes, coming: Mapping[Path, bytes]) -> None:
+    """Writes files beside those that are there, then the record that tells of them.
+
+    A folder cannot take the place of another one at once, a file can: the old model is
+    read until the record is replaced, and the new one from then on.
+    """
+    draft = folder / f".{RECORD}.draft"
+    try:
+        for path, content in {**coming, draft: record}.items():
+            _write(path, content, folder)
+    except BaseException:
+        for path in (*coming, draft):
+            path.unlink(missing_ok=True)
+        raise
+    os.replace(draft, folder / RECORD)
+    _finish(folder)
+
+
+def _write(path: Path, content: bytes, folder: Path) -> None:
+    with room(folder), path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _coming(folder: Path, record: Mapping[str, Any], name: str) -> Path:
+    """Where a file of a record lies until the record is there, and it is renamed.
+
+    Two records may name the same content, so the name is by the record.
+    """
+    return folder / f".{name}.{record[DIGEST][:16]}"
+
+
+def _finish(folder: Path) -> None:
+    """Does what is left of a save that was killed, and removes what it began."""
+    try:
+        record = read_record(folder)
+    except ValueError:
+        return  # there is nothing, or nothing that could be read
+    for name in record["files"]:
+        path = _coming(folder, record, name)
+        if path.exists():
+            os.replace(path, folder / name)
+        for left in folder.glob(f".{name}.*"):
+            left.unlink()
+    (folder / f".{RECORD}.draft").unlink(missing_ok=True)
 
 
 def digest(record: Mapping[str, Any]) -> str:
@@ -133,6 +189,9 @@ def read_content(folder: Path, record: Mapping[str, Any], name: str) -> bytes:
         ValueError: if it is missing or not as it was written.
     """
     path, expected = folder / name, record["files"][name]
+    coming = _coming(folder, record, name)
+    if coming.is_file():
+        path = coming
     if not path.is_file():
         raise ValueError(
             f"{path}: the file is missing, expected {expected['bytes']} bytes. {AGAIN}"

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ SMALL = models.PredictorConfig(
     depth=1, embed=3, hidden=3, heads=1, rank=2, carried=2, knots=(-1.0, 0.0, 1.0)
 )
 TELLS = models.ClassifierConfig(depth=1, waves=2, hidden=3)
+FILES = ["model.json", "weights.safetensors"]
 ROOT = Path(__file__).parents[2]
 
 
@@ -185,10 +187,7 @@ def nets_flat(theta):
 
 def test_what_is_saved_is_little_and_read_by_others(saved):
     model, folder = saved
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "model.json",
-        "weights.safetensors",
-    ]
+    assert sorted(path.name for path in folder.iterdir()) == FILES
     stored = files.read_safetensors(folder / "weights.safetensors").tensors
     assert "model/probes" not in stored
     numbers = sum(x.size for x in jax.tree.leaves(nnx.state(model)))
@@ -217,8 +216,7 @@ def test_equal_models_give_equal_files_and_others_are_not_overwritten(
     with pytest.raises(ValueError, match="expected a new or empty folder to save"):
         models.save(model, copy)
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
-    for left in (".copy.draft-1", ".copy.old-1"):
-        (tmp_path / left).mkdir()  # of a save that was killed
+    (tmp_path / ".copy.draft-1").mkdir()  # of a save that was killed
     models.save(model, copy, overwrite=True)
     assert models.load_saved(copy).notes == {}
     others = tmp_path / "others"
@@ -240,6 +238,53 @@ def test_a_write_that_fails_leaves_what_was_there(saved, copy, monkeypatch):
         models.save(saved[0], copy, overwrite=True)
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
     assert [path.name for path in copy.parent.iterdir()] == ["copy"]
+
+
+@pytest.mark.parametrize("weights", ["others", "the same"])
+def test_killed_at_any_moment_a_save_leaves_the_old_model_or_the_new(
+    weights, saved, copy, tmp_path, monkeypatch
+):
+    """What lies there before, amid and after all of its steps is one of both, whole."""
+    old, notes = saved[0], {"row": "new"}
+    new = predictor() if weights == "others" else old
+    moments = []
+
+    def look():
+        moments.append(tmp_path / "moments" / str(len(moments)))
+        shutil.copytree(copy, moments[-1])
+
+    def watched(do):
+        def looked_at(*arguments, **options):
+            look()
+            do(*arguments, **options)
+            look()
+
+        return looked_at
+
+    write = _folder._write
+
+    def write_twice(path, content, folder):
+        path.write_bytes(content[: len(content) // 2])
+        look()
+        write(path, content, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_folder, "_write", write_twice)
+        for name in ("fsync", "replace", "unlink"):
+            patch.setattr(os, name, watched(getattr(os, name)))
+        models.save(new, copy, notes=notes, overwrite=True)
+    states = [nnx.to_pure_dict(nnx.state(model)) for model in (old, new)]
+    is_new = []
+    for folder in moments:
+        read = models.load_saved(folder)
+        is_new.append(read.notes == notes)
+        assert_same(nnx.to_pure_dict(nnx.state(read.model)), states[is_new[-1]])
+        # The next save ends what this one began.
+        models.save(new, folder, notes=notes, overwrite=True)
+        assert sorted(path.name for path in folder.iterdir()) == FILES
+    assert_same(nnx.to_pure_dict(nnx.state(models.load(folder))), states[True])
+    assert is_new == sorted(is_new)
+    assert set(is_new) == {False, True}
 
 
 @pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
