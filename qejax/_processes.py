@@ -6,6 +6,7 @@ processes alike, and does nothing where there is one.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+_STATUS = re.compile(
+    "(ABORTED|CANCELLED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): "
+)
 
 
 class PeerError(RuntimeError):
@@ -28,8 +33,11 @@ def peers() -> Iterator[None]:
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        # A collective that fails where it is called raises the status as a ValueError.
+        status = _STATUS.match(str(error))
+        lost = isinstance(error, jax.errors.JaxRuntimeError) or status
+        if jax.process_count() == 1 or not lost:
             raise
         reason = str(error).splitlines()[0]
         raise PeerError(

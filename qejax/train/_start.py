@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 
 from qejax._processes import PeerError
+from qejax.train._last_word import say_if_killed
 
 Environ = Mapping[str, str]
 
@@ -145,7 +146,8 @@ def start_processes(heartbeat_seconds: int = 100) -> str:
     """Joins the other processes of this program, if there are any.
 
     Call it first: before any array is made. Afterwards `jax.devices()` are those of all
-    processes. A second call changes nothing.
+    processes. A second call changes nothing. A process that is killed, or aborted
+    because another one is gone, has a line printed that says what to do.
 
     Args:
         heartbeat_seconds: of silence after which a process counts as dead, and the
@@ -159,7 +161,8 @@ def start_processes(heartbeat_seconds: int = 100) -> str:
         PeerError: if the others cannot be reached, or JAX computed already.
     """
     launch = find_launch(os.environ, _on_tpu())
-    if launch is not None and not jax.distributed.is_initialized():
+    first_call = launch is not None and not jax.distributed.is_initialized()
+    if launch is not None and first_call:
         try:
             jax.distributed.initialize(
                 **launch.arguments, heartbeat_timeout_seconds=heartbeat_seconds
@@ -178,7 +181,13 @@ def start_processes(heartbeat_seconds: int = 100) -> str:
     )
     if jax.process_count() == 1:
         return told
-    # The library that watches them aborts the process: no later moment to say it.
+    if first_call:
+        say_if_killed(
+            f"process {jax.process_index()} of {jax.process_count()} was ended from "
+            f"outside: by the system, or because another one has ended, see what that "
+            f"one printed. Start all of them again with the same command: they go on "
+            f"from what was saved."
+        )
     return (
         f"{told}. If one ends, the others do within {heartbeat_seconds} s: start all "
         f"again with the same command to go on"

@@ -1,17 +1,23 @@
 """Two processes on this machine: the numbers of one, and nothing lost when one ends."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
+from qejax._processes import PeerError, peers
+from qejax.train import _last_word
 from tests import processes
 from tests.train.on_a_mesh import STOPPED
 from tests.train.test_mesh import gap, run
 
 MESH = "data=2,model=2"
+KILLED = "was ended from outside"
 
 
 def together(
@@ -26,6 +32,7 @@ def together(
     for got, _, err in processes.ended(processes.start("tests.train.on_a_mesh", lines)):
         assert got == code, err
         assert "Traceback" not in err
+        assert KILLED not in err
         assert ("the state is saved in" in err) == (code == 1)
     return [json.loads(path.read_text()) for path in results if path.exists()]
 
@@ -88,10 +95,11 @@ def test_when_one_is_killed_the_other_ends(tmp_path: Path, one: dict[str, Any]) 
     assert victim.stdout is not None
     next(line for line in victim.stdout if line.startswith("step 20"))
     victim.kill()
-    (code, out, err), _ = processes.ended([survivor, victim], seconds=60)
+    (code, out, err), (_, _, last) = processes.ended([survivor, victim], seconds=60)
     assert code not in (0, None)
     assert "If one ends, the others do within 10 s: start all again" in out
-    assert "Start all of them again with the same command" in err or "another" in err
+    assert "Start all of them again with the same command" in err
+    assert f"process 1 of 2 {KILLED}" in last
     # What was saved is whole, and goes on.
     got = run(tmp_path, "run", 1, None)
     assert got["resumed_from"]
@@ -143,3 +151,44 @@ def test_a_full_disk_of_the_first_ends_all(tmp_path: Path) -> None:
         f"{first}"
     )
     assert found == 2 * [{"before": [1], "same": True, "step": 2}]
+
+
+@pytest.mark.parametrize("kind", [jax.errors.JaxRuntimeError, ValueError])
+def test_what_fails_because_a_process_is_gone_says_so(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JAX raises either, by where a collective fails."""
+
+    def fail(error: Exception) -> None:
+        with peers():
+            raise error
+
+    with pytest.raises(kind, match=r"^UNKNOWN: Gloo"):
+        fail(kind("UNKNOWN: Gloo AllGather failed"))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    match = "expected the others to take part, got 'UNKNOWN: Gloo AllGather failed'"
+    with pytest.raises(PeerError, match=match):
+        fail(kind("UNKNOWN: Gloo AllGather failed\nand more"))
+    with pytest.raises(ValueError, match=r"^of the user$"):
+        fail(ValueError("of the user"))
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("os.kill(os.getpid(), 9)", True),
+        ("os.abort()", True),
+        ("raise ValueError", False),
+        ("sys.exit(3)", False),
+        ("", False),
+    ],
+)
+def test_the_last_word_is_of_those_who_are_killed(end: str, said: bool) -> None:
+    code = (
+        "import os, runpy, sys; "
+        f"runpy.run_path({_last_word.__file__!r})['say_if_killed']('my last word'); "
+        f"{end}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ("my last word" in done.stderr) == said
+    assert (done.returncode == 0) == (not end)
