@@ -1,7 +1,8 @@
-"""What the faults are done to: a training run, a generation and an import of a zoo.
+"""What the faults are done to: jobs that train, make or import a zoo, or save.
 
     python -m benchmarks._fault_jobs train OUT [--save-seconds S] [--pause S]
     python -m benchmarks._fault_jobs generate OUT
+    python -m benchmarks._fault_jobs save OUT --seed N
 
 Training tells every dispatch as `step N`, then, as one line of JSON, the step that it
 went on from and digests of all its numbers. The import is the command line's own.
@@ -127,17 +128,45 @@ def generate(out: Path) -> None:
     )
 
 
+def network() -> Any:
+    """Returns the architecture of which the saved predictor is one."""
+    from qejax import nets
+
+    return nets.mlp((64, 32, 10))
+
+
+def save(out: Path, seed: int) -> None:
+    """Saves a predictor over the one that is there, and tells how long it took."""
+    from flax import nnx
+
+    from qejax import models
+
+    net = network()
+    config = models.PredictorConfig(depth=2, embed=64, hidden=512)
+    model = models.Predictor(
+        net.spec, 64, network=net, config=config, rngs=nnx.Rngs(seed)
+    )
+    print("saving", flush=True)
+    begin = time.perf_counter()
+    models.save(model, out, overwrite=True)
+    print(json.dumps({"seconds": time.perf_counter() - begin}), flush=True)
+
+
 def main() -> int:
     """Does one job; what a user would see of an error goes to standard error."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("job", choices=("train", "generate"))
+    parser.add_argument("job", choices=("train", "generate", "save"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--save-seconds", type=float, default=0.0)
     parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", action="store_true", help="one of many")
     args = parser.parse_args()
     if args.job == "generate":
         generate(args.out)
+        return 0
+    if args.job == "save":
+        save(args.out, args.seed)
         return 0
     mesh = None
     if args.processes:

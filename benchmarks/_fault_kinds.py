@@ -16,18 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import _fault_jobs as jobs
-from benchmarks._fault_processes import Disk, Ended, Job, last_number, small_disk
+from benchmarks._fault_processes import Disk, Ended, Job, small_disk
 from benchmarks.harness import Record
 from benchmarks.kill_import import command as import_command
 from benchmarks.kill_import import digests
 from qejax.train import CheckpointError, CheckpointWarning
-from tests import processes
 
 PART = ".orbax-checkpoint-tmp"
 BOUND = 2 * jobs.EVAL_EVERY
 """Steps that a kill may cost where every dispatch is followed by a save: those since
 the newest save began, and, if it was still being written, those since the one before.
 """
+STOPPED = re.compile(
+    r"Stopped by (?P<by>.*) after step (?P<step>\d+) of \d+; the state is saved in "
+    r".*/ckpt\. Run the same command again to go on from there\."
+)
+NO_ROOM = re.compile(r"expected room on the disk, got .* Make room and run")
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class Kind:
     result: Callable[[Path, Ended], Any]
 
 
-def _job(*line: str) -> list[str]:
+def job_line(*line: str) -> list[str]:
+    """Returns the command line of a job."""
     return ["-m", "benchmarks._fault_jobs", *line]
 
 
@@ -64,11 +69,13 @@ def kinds(source: Path) -> dict[str, Kind]:
 
     return {
         "training": Kind(
-            lambda out: _job("train", str(out), "--pause", "0.02"),
+            lambda out: job_line("train", str(out), "--pause", "0.02"),
             "step ",
             lambda out, ended: numbers(ended.told()),
         ),
-        "generating": Kind(lambda out: _job("generate", str(out)), "networks ", zoo),
+        "generating": Kind(
+            lambda out: job_line("generate", str(out)), "networks ", zoo
+        ),
         "importing": Kind(lambda out: import_command(source, out)[1:], "", zoo),
     }
 
@@ -116,7 +123,7 @@ def killed(
         gap = 0.03
     wait_until = job.begun if not lines and not saving else None
     after = draw.uniform(0, gap)
-    _sleep(job, after, wait_until)
+    sleep(job, after, wait_until)
     ended = job.end(signal.SIGKILL)
     record: Record = {
         "status": ended.status,
@@ -134,7 +141,7 @@ def killed(
     return record
 
 
-def _sleep(job: Job, seconds: float, begun: float | None) -> None:
+def sleep(job: Job, seconds: float, begun: float | None) -> None:
     """Waits so long, but not longer than the process lives."""
     until = (time.perf_counter() if begun is None else begun) + seconds
     job.wait_until(lambda: time.perf_counter() >= until)
@@ -149,17 +156,14 @@ def terminated(
     lines = draw.randrange(1, len(before.out) - 4)
     job.wait_until(lambda: len(job.lines()) >= lines)
     ended = job.end(signal.SIGTERM)
-    said = re.fullmatch(
-        r"Stopped by SIGTERM after step (\d+) of \d+; the state is saved in .*/ckpt\. "
-        r"Run the same command again to go on from there\.",
-        ended.err[-1] if ended.err else "",
-    )
+    said = STOPPED.fullmatch(ended.err[-1] if ended.err else "")
     record: Record = {"status": ended.status, "step": ended.step()}
-    record["said"] = bool(said) and not any("Traceback" in one for one in ended.err)
+    record["said"] = said is not None and said["by"] == "SIGTERM"
+    record["said"] &= not any("Traceback" in one for one in ended.err)
     record["also_said"] = [line[:200] for line in ended.err[:-1]]
     record |= again(kind, out, work, want)
     if said and "resumed_from" in record:
-        record["lost"] = max(int(said[1]), ended.step()) - record["resumed_from"]
+        record["lost"] = max(int(said["step"]), ended.step()) - record["resumed_from"]
     record["right"] = (
         record["numbers"]
         and ended.status == 1
@@ -237,7 +241,7 @@ def filled(kind: Kind, work: Path, want: Any, size: int) -> Record:
         out = disk.place / "out"
         ended = Job(kind.line(out), work, disk.limit).end()
         text = " ".join([*ended.out[-12:], *ended.err[-3:]])
-        said = re.search(r"expected room on the disk, got .* Make room and run", text)
+        said = NO_ROOM.search(text)
         named = f"{disk.place.resolve()}/" in text
         record: Record = {"size": size, "how": disk.how, "status": ended.status}
         record |= {"said": bool(said) and named, "step": ended.step()}
@@ -248,45 +252,3 @@ def filled(kind: Kind, work: Path, want: Any, size: int) -> Record:
 
     with small_disk(work / "disk", size) as disk:
         return run(disk)
-
-
-def without_peer(work: Path, want: Any, draw: random.Random, victim: int) -> Record:
-    """One of two processes is killed: the other ends, and both go on together."""
-
-    def started(pause: str) -> Any:
-        line = ["train", str(work / "out"), "--processes", "--pause", pause]
-        return processes.start("benchmarks._fault_jobs", [line, line])
-
-    both = started("0.1")
-    step = draw.randrange(60, 300)
-    for line in both[victim].stdout:
-        if line.startswith("step ") and int(line.split()[1]) >= step:
-            break
-    both[victim].kill()
-    code, out, err = processes.ended(both, seconds=90)[1 - victim]
-    step = max(step, last_number(out.splitlines(), "step "))
-    record: Record = {"victim": victim, "status": code, "step": step}
-    record["newest"] = newest(work / "out")
-    ends = processes.ended(started("0"))
-    record["said"] = "start all again with the same command" in out
-    record["raised"] = "PeerError" in err
-    if any(status for status, _, _ in ends):
-        return record | {"numbers": False, "right": False, "error": ends[0][2][-500:]}
-    told = [Ended(0, text.splitlines(), [], 0.0).told() for _, text, _ in ends]
-    record["resumed_from"] = told[0]["resumed_from"]
-    record["lost"] = max(0, step - (record["resumed_from"] or 0))
-    record["numbers"] = numbers(told[0]) == want and told[1]["params"] == want["params"]
-    ended = code not in (0, None, -signal.SIGKILL)
-    record["right"] = record["numbers"] and record["said"] and ended
-    record["right"] &= record["lost"] <= BOUND
-    return record
-
-
-def together(work: Path) -> Any:
-    """Returns the numbers of two processes that nobody touches."""
-    line = ["train", str(work / "out"), "--processes"]
-    (code, out, err), _ = processes.ended(
-        processes.start("benchmarks._fault_jobs", [line, line])
-    )
-    assert code == 0, err
-    return numbers(Ended(0, out.splitlines(), [], 0.0).told())

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,7 +45,13 @@ def last_number(lines: list[str], word: str) -> int:
 class Job:
     """A process, with its output in files, so that it never waits for a reader."""
 
-    def __init__(self, line: list[str], work: Path, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        line: list[str],
+        work: Path,
+        limit: int | None = None,
+        environ: Mapping[str, str] = {},
+    ) -> None:
         """Starts `python LINE`; no file of it can grow past `limit` bytes."""
 
         def small() -> None:
@@ -60,7 +66,12 @@ class Job:
                 [sys.executable, *line],
                 cwd=harness.ROOT,
                 # Messages are not cut into the lines of a terminal.
-                env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "2000"},
+                env={
+                    **os.environ,
+                    "PYTHONUNBUFFERED": "1",
+                    "COLUMNS": "2000",
+                    **environ,
+                },
                 stdout=out,
                 stderr=err,
                 preexec_fn=None if limit is None else small,
@@ -81,12 +92,12 @@ class Job:
             time.sleep(0.001)
         return True
 
-    def end(self, number: signal.Signals | None = None) -> Ended:
-        """Sends a signal, if one is given, and waits for the end."""
+    def end(self, number: signal.Signals | None = None, limit: float = LIMIT) -> Ended:
+        """Sends a signal, if one is given, and waits for the end, or kills it."""
         if number is not None:
             self.process.send_signal(number)
         try:
-            status = self.process.wait(LIMIT)
+            status = self.process.wait(limit)
         except subprocess.TimeoutExpired:
             self.process.kill()
             status = self.process.wait()

@@ -9,14 +9,18 @@ then run again to its end, and has to have the bits of one that nobody touched:
 - a byte changed in a random file of a random checkpoint, and in each of them;
 - a disk without room (a small tmpfs; without the right to mount one, a limit on the
   size of files) for each job, and then with room;
-- one of two processes that train together killed, the first or the second.
+- SIGKILL while a predictor is saved over an older one: the folder is one of both;
+- two processes that train together: one killed, the first or the second, one asked to
+  stop by SIGTERM, and the disk that both write to full.
 
 Training saves after every dispatch, at most 20 steps. What a kill costs is counted
 against the steps that were told: it goes on from the newest checkpoint that is whole,
 so at most what came since then; that is an interval, or two where it hit the writing of
-a checkpoint. Ends with status 1 if anything is not as promised.
+a checkpoint: how often it was more than one is counted. Ends with status 1 if anything
+is not as promised.
 
-    python -m benchmarks.faults [--kills 30] [--terms 10] [--flips 10] [--work DIR]
+    python -m benchmarks.faults [--kills 30] [--saves 6] [--terms 10] [--flips 10]
+        [--peers 4] [--work DIR]
 """
 
 import argparse
@@ -27,7 +31,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks import _fault_jobs as jobs
 from benchmarks import _fault_kinds as faults
+from benchmarks import _fault_peers as peers
+from benchmarks import _fault_saves as saves
 from benchmarks import harness
 from benchmarks.bench_import import public_zoo
 from benchmarks.harness import Record
@@ -42,15 +49,29 @@ DISKS = {
     "importing": (900_000,),
 }
 """Bytes: for no checkpoint, one and two; for some chunks and all; for some shards."""
+PEER_DISKS = (2_000_000, 7_000_000)
+"""Likewise, for two processes."""
 Fault = tuple[str, Callable[[], Record]]
 
 
 def planned(args: argparse.Namespace) -> Iterator[Fault]:
     """Yields every fault by the name of its row, ready to be done."""
     draw = random.Random(args.seed)
+    place = args.work / "job"
+    if args.kills or args.terms or args.flips or args.disks:
+        yield from planned_for_one(args, place, draw)
+    if args.saves:
+        yield from planned_saves(args, place, draw)
+    if args.peers:
+        yield from planned_for_two(args, place, draw)
+
+
+def planned_for_one(
+    args: argparse.Namespace, place: Path, draw: random.Random
+) -> Iterator[Fault]:
+    """Yields the faults of a process alone that trains, makes or imports a zoo."""
     source, _ = public_zoo(args.work, NETWORKS)
     kinds = faults.kinds(source.resolve())
-    place = args.work / "job"
     want: dict[str, Any] = {}
     ends: dict[str, Any] = {}
     for name, kind in kinds.items():
@@ -97,15 +118,44 @@ def planned(args: argparse.Namespace) -> Iterator[Fault]:
                     kinds[name], emptied(place), want[name], size
                 ),
             )
-    if args.peers:
-        both = faults.together(emptied(args.work / "both"))
-        for victim in range(2):
+
+
+def planned_saves(
+    args: argparse.Namespace, place: Path, draw: random.Random
+) -> Iterator[Fault]:
+    """Yields the kills of the saving of a predictor."""
+    before = saves.untouched(emptied(args.work / "saves"))
+
+    def kill() -> Record:
+        found = saves.killed_save(emptied(place), before, draw)
+        # As above: where it had ended, another moment is drawn.
+        return found if found["status"] else kill()
+
+    for _ in range(args.saves):
+        yield "SIGKILL while saving a predictor", kill
+
+
+def planned_for_two(
+    args: argparse.Namespace, place: Path, draw: random.Random
+) -> Iterator[Fault]:
+    """Yields the faults of two processes that train together."""
+    both = peers.together(emptied(args.work / "both"))
+    for name, fault, count in (
+        ("a process of two killed", peers.without_peer, 2),
+        ("SIGTERM to one of two processes", peers.one_terminated, args.peers),
+    ):
+        for number in range(count):
             yield (
-                "a process of two killed",
-                lambda victim=victim: faults.without_peer(
+                name,
+                lambda fault=fault, victim=number % 2: fault(
                     emptied(place), both, draw, victim
                 ),
             )
+    for size in PEER_DISKS:
+        yield (
+            "a full disk under two processes",
+            lambda size=size: peers.filled_together(emptied(place), both, size),
+        )
 
 
 def emptied(folder: Path) -> Path:
@@ -126,6 +176,8 @@ def counted(runs: dict[str, list[Record]]) -> dict[str, Record]:
             "same_bits": sum(bool(one["numbers"]) for one in records),
             "most_steps_lost": max(lost, default=None),
         }
+        if lost:
+            rows[name]["over_one_interval"] = sum(n > jobs.EVAL_EVERY for n in lost)
         said = [one["said"] for one in records if "said" in one]
         if said:
             rows[name]["said_what_to_do"] = sum(map(bool, said))
@@ -138,11 +190,12 @@ def counted(runs: dict[str, list[Record]]) -> dict[str, Record]:
 
 def table(rows: dict[str, Record]) -> str:
     """Returns the rows as text."""
-    head = ("faults", "as_promised", "same_bits", "said_what_to_do", "most_steps_lost")
-    lines = [f"{'':32}" + "".join(f"{name:>17}" for name in head)]
+    head = ("faults", "as_promised", "same_bits", "said_what_to_do")
+    head += ("most_steps_lost", "over_one_interval")
+    lines = [f"{'':32}" + "".join(f"{name:>18}" for name in head)]
     for name, row in rows.items():
         shown = ["-" if row.get(one) is None else str(row[one]) for one in head]
-        lines.append(f"{name:32}" + "".join(f"{one:>17}" for one in shown))
+        lines.append(f"{name:32}" + "".join(f"{one:>18}" for one in shown))
     return "\n".join(lines)
 
 
@@ -153,7 +206,8 @@ def main() -> int:
     parser.add_argument("--terms", type=int, default=10)
     parser.add_argument("--flips", type=int, default=10)
     parser.add_argument("--disks", type=int, default=1, help="0 for none")
-    parser.add_argument("--peers", type=int, default=1, help="0 for none")
+    parser.add_argument("--saves", type=int, default=6)
+    parser.add_argument("--peers", type=int, default=4, help="SIGTERMs; 0: no pairs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("runs/faults"))
     parser.add_argument("--out", type=Path, default=harness.RESULTS)
@@ -173,7 +227,7 @@ def main() -> int:
         "question": QUESTION,
         "stamp": stamp,
         "seed": args.seed,
-        "checkpoint_interval_steps": faults.jobs.EVAL_EVERY,
+        "checkpoint_interval_steps": jobs.EVAL_EVERY,
         "most_steps_that_may_be_lost": faults.BOUND,
         "seconds": time.perf_counter() - start,
         "all_as_promised": right,

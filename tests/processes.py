@@ -16,29 +16,31 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
+def environs(count: int) -> list[dict[str, str]]:
+    """Returns the variables that tell each of so many processes which of them it is."""
+    if count == 1:
+        return [{"JAX_NUM_PROCESSES": "1"}]
+    many = {
+        "JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}",
+        "JAX_NUM_PROCESSES": str(count),
+    }
+    return [many | {"JAX_PROCESS_ID": str(index)} for index in range(count)]
+
+
 def start(
     module: str, lines: list[list[str]], **environ: str
 ) -> list[subprocess.Popen[str]]:
     """Starts a process for each line of arguments."""
-    alone = {"JAX_NUM_PROCESSES": "1"}
-    many = {
-        "JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}",
-        "JAX_NUM_PROCESSES": str(len(lines)),
-    }
     return [
         subprocess.Popen(
             [sys.executable, "-m", module, *line],
             cwd=ROOT,
-            env={
-                **os.environ,
-                **(many | {"JAX_PROCESS_ID": str(index)} if len(lines) > 1 else alone),
-                **environ,
-            },
+            env={**os.environ, **told, **environ},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for index, line in enumerate(lines)
+        for line, told in zip(lines, environs(len(lines)), strict=True)
     ]
 
 

@@ -29,6 +29,7 @@ def test_a_fault_that_is_not_as_promised_is_counted() -> None:
     assert rows["kills"]["faults"] == 2
     assert rows["kills"]["as_promised"] == 1
     assert rows["kills"]["most_steps_lost"] == 60
+    assert rows["kills"]["over_one_interval"] == 1
     assert rows["flips"]["outcomes"] == {"x": 1}
     assert "kills" in faults.table(rows)
 
