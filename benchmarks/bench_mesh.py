@@ -6,7 +6,10 @@ rate can double beyond two devices, and what is seen is what cutting a batch cos
 
 - `same_batch`: batches of 64 networks, cut over the devices;
 - `same_per_device`: 64 networks for each device;
-- `model`: eight devices as `data=4,model=2`, batches of 64.
+- `model`: eight devices as `data=4,model=2`, batches of 64; no array of this predictor
+  is large enough to be cut;
+- `large`: a predictor of 4 million parameters, batches of 16, whole on every device and
+  cut over `model`.
 
 In each the collectives of the compiled program are counted: in data-parallel training
 one all-reduce a step, of the gradients and the loss, and nothing else; its bytes are
@@ -27,15 +30,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import _collectives, harness
+from benchmarks._predictor_254k import PARAMETERS
 from benchmarks.harness import Record
 
 QUESTION = str(__doc__).splitlines()[0]
 DEVICES = (1, 2, 4, 8)
 BATCH, STEPS, EXAMPLES = 64, 3, 1024
+LARGE, LARGE_BATCH = 4_000_000, 16
 POD_SIDE, POD_BATCHES = 16, (64, 512)
 
 
-def measured(mesh: str, batch: int, repeats: int) -> Record:
+def measured(mesh: str, batch: int, repeats: int, size: int) -> Record:
     """Times the training program on the devices of this process."""
     import jax
     import numpy as np
@@ -46,7 +51,7 @@ def measured(mesh: str, batch: int, repeats: int) -> Record:
     from qejax._devices import replicated, spread
     from qejax.train._step import check_loss, init_state, make_advance
 
-    made, data = training(), random_networks(EXAMPLES)
+    made, data = training(size=size), random_networks(EXAMPLES)
     optimizer = optax.adam(1e-3)
     config = train.FitConfig(steps=10**6, batch_size=batch, eval_every=10**6)
     shapes = check_loss(made.loss_fn, made.params, data, batch)
@@ -67,6 +72,10 @@ def measured(mesh: str, batch: int, repeats: int) -> Record:
         seconds.append((time.perf_counter() - start) / STEPS)
     assert int(state["step"]) == until, "the program stopped early"
     step = statistics.median(seconds[2:])
+    leaves = jax.tree.leaves(state)
+    resident: dict[Any, int] = {}
+    for piece in (one for leaf in leaves for one in leaf.addressable_shards):
+        resident[piece.device] = resident.get(piece.device, 0) + piece.data.nbytes
     sent = _collectives.collectives(program.as_text() or "")
     floor = 4 * made.size
     return {
@@ -74,6 +83,8 @@ def measured(mesh: str, batch: int, repeats: int) -> Record:
         "mesh": mesh,
         "batch": batch,
         "parameters": made.size,
+        "cut": sum("model" in str(leaf.sharding.spec) for leaf in leaves),
+        "bytes_per_device": max(resident.values()),
         "compile_seconds": compile_seconds,
         "step_seconds": step,
         "repeat_seconds": seconds[2:],
@@ -139,14 +150,16 @@ def worker(arguments: list[str]) -> Record:
     """Measures what the arguments say, in this process."""
     if arguments[0] == "costs":
         return step_costs(int(arguments[1]))
-    return measured(arguments[0], int(arguments[1]), int(arguments[2]))
+    return measured(arguments[0], *map(int, arguments[1:]))
 
 
 def run(repeats: int) -> Record:
     """Measures everything, each in a process of its own."""
 
-    def timed(name: str, devices: int, mesh: str, batch: int) -> Record:
-        found = in_process(devices, mesh, str(batch), str(repeats))
+    def timed(
+        name: str, devices: int, mesh: str, batch: int, size: int = PARAMETERS
+    ) -> Record:
+        found = in_process(devices, mesh, str(batch), str(repeats), str(size))
         print(
             f"{name:16} {devices} devices, {mesh}, batch {batch}: "
             f"{found['step_seconds']:.4f} s, {found['networks_per_second']:.0f} "
@@ -163,6 +176,10 @@ def run(repeats: int) -> Record:
             timed("same_per_device", n, data, BATCH * n) for n in DEVICES
         ],
         "model": timed("model", 8, "data=4,model=2", BATCH),
+        "large": [
+            timed("large", 8, mesh, LARGE_BATCH, LARGE)
+            for mesh in (data, "data=4,model=2")
+        ],
         "pod": {
             "chip": _collectives.V5E._asdict(),
             "hop_seconds": _collectives.HOP_SECONDS,

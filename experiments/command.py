@@ -1,10 +1,8 @@
 """The command line of an experiment: `python -m MODULE [PRESET] [--field value]`."""
 
-import os
 import shlex
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -95,7 +93,7 @@ def guarded(
     """
     import jax
 
-    from qejax.train import CheckpointError, Interrupted, PeerError, is_first
+    from qejax.train import CheckpointError, Interrupted, PeerError, is_first, leave
 
     # Outside of training, where `fit` saves first, SIGTERM stops as Ctrl-C does.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -119,24 +117,8 @@ def guarded(
     finally:
         signal.signal(signal.SIGTERM, before)
     if status and jax.process_count() > 1:
-        _leave(status)
+        leave(status)
     return status
-
-
-GRACE = 5.0
-"""Seconds in which other processes can say what went wrong before the first one ends,
-which ends them."""
-
-
-def _leave(status: int) -> None:
-    """Ends one of many processes at once; leaving as usual waits for the others."""
-    from qejax.train import is_first
-
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if is_first():
-        time.sleep(GRACE)
-    os._exit(status)
 
 
 _FAILURES = (ValueError, OSError, ArithmeticError)

@@ -19,6 +19,7 @@ from qejax.train._checkpoint import CheckpointError as CheckpointError
 from qejax.train._checkpoint import CheckpointWarning as CheckpointWarning
 from qejax.train._config import FitConfig as FitConfig
 from qejax.train._config import check_config as check_config
+from qejax.train._last_word import leave as leave
 from qejax.train._loop import fit as fit
 from qejax.train._mesh import make_mesh as make_mesh
 from qejax.train._mesh import state_shardings as state_shardings
@@ -62,6 +63,7 @@ __all__ = [
     "fit_stream",
     "is_first",
     "kendall_tau",
+    "leave",
     "mae",
     "make_mesh",
     "on_first",

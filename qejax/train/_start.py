@@ -12,9 +12,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from qejax._processes import PeerError
-from qejax.train._last_word import say_if_killed
+from qejax._devices import batch_sharding, spread
+from qejax._processes import PeerError, peers, wait_for_all
+from qejax.train._last_word import leave_on_errors, say_if_killed
+from qejax.train._mesh import make_mesh
 
 Environ = Mapping[str, str]
 
@@ -147,7 +151,8 @@ def start_processes(heartbeat_seconds: int = 100) -> str:
 
     Call it first: before any array is made. Afterwards `jax.devices()` are those of all
     processes. A second call changes nothing. A process that is killed, or aborted
-    because another one is gone, has a line printed that says what to do.
+    because another one is gone, has a line printed that says what to do; one that ends
+    by an exception ends at once, and does not wait for the others.
 
     Args:
         heartbeat_seconds: of silence after which a process counts as dead, and the
@@ -188,7 +193,22 @@ def start_processes(heartbeat_seconds: int = 100) -> str:
             f"one printed. Start all of them again with the same command: they go on "
             f"from what was saved."
         )
+        leave_on_errors()
+        _meet()
     return (
         f"{told}. If one ends, the others do within {heartbeat_seconds} s: start all "
         f"again with the same command to go on"
     )
+
+
+def _meet() -> None:
+    """Sends something over every path that is used later, while all are here.
+
+    On CPUs the first exchange of some devices has to begin within 30 seconds on all of
+    them; later ones may wait for as long as a process is busy.
+    """
+    wait_for_all()
+    ones = np.ones(jax.device_count(), np.float32)
+    with peers():
+        ones = spread(ones, batch_sharding(make_mesh()))
+        jax.block_until_ready(jax.jit(jnp.sum)(ones))

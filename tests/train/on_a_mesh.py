@@ -1,10 +1,10 @@
 """A training run on so many devices of the host, in a process of its own.
 
 `python -m tests.train.on_a_mesh OUT RESULT --devices N --mesh data=-1,model=1 [--stop
-STEP] [--raise-signal STEP] [--pause SECONDS] [--predictor]`: the run of `killed_run`,
-50 steps, or that of `predictor_run`; writes losses, parameters and where they lie as
-JSON. One of many processes, if the environment says so. JAX is imported late: the
-number of devices comes first. `model` cuts arrays of any size here.
+STEP] [--fail STEP] [--raise-signal STEP] [--pause SECONDS] [--predictor]`: the run of
+`killed_run`, 50 steps, or that of `predictor_run`; writes losses, parameters and where
+they lie as JSON. One of many processes, if the environment says so. JAX is imported
+late: the number of devices comes first. `model` cuts arrays of any size here.
 """
 
 import argparse
@@ -39,6 +39,8 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         if args.stop and report.step >= args.stop:
             raise Stop
         last = jax.process_index() == jax.process_count() - 1
+        if args.fail and report.step >= args.fail and last:
+            raise ArithmeticError("of this process alone")
         if args.raise_signal and report.step >= args.raise_signal and last:
             args.raise_signal = 0
             signal.raise_signal(signal.SIGTERM)
@@ -73,6 +75,7 @@ if __name__ == "__main__":
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--mesh", default=None)
     parser.add_argument("--stop", type=int, default=0)
+    parser.add_argument("--fail", type=int, default=0)
     parser.add_argument("--stream", action="store_true")
     parser.add_argument("--predictor", action="store_true")
     parser.add_argument("--raise-signal", type=int, default=0)

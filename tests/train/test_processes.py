@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from qejax._processes import PeerError, peers
-from qejax.train import _last_word
 from tests import processes
 from tests.train.on_a_mesh import STOPPED
 from tests.train.test_mesh import gap, run
@@ -106,6 +105,22 @@ def test_when_one_is_killed_the_other_ends(tmp_path: Path, one: dict[str, Any]) 
     assert gap(got, one) < 1e-5
 
 
+def test_when_one_fails_alone_all_end(tmp_path: Path) -> None:
+    """It does not wait for the others, nor they for minutes."""
+    options = ["--mesh", "data=-1", "--fail", "20", "--heartbeat", "10"]
+    lines = [
+        [str(tmp_path / "run"), str(tmp_path / f"{index}.json"), *options]
+        for index in range(2)
+    ]
+    started = processes.start("tests.train.on_a_mesh", lines)
+    (code, _, err), (own, _, said) = processes.ended(started, seconds=60)
+    assert own == 1
+    assert said.rstrip().endswith("ArithmeticError: of this process alone")
+    assert KILLED not in said
+    assert code not in (0, None, -9)
+    assert "Start all of them again with the same command" in err
+
+
 def test_what_processes_tell_each_other() -> None:
     two = "--xla_force_host_platform_device_count=2"
     started = processes.start("tests.train.together", [[], []], XLA_FLAGS=two)
@@ -179,14 +194,15 @@ def test_what_fails_because_a_process_is_gone_says_so(
         ("os.kill(os.getpid(), 9)", True),
         ("os.abort()", True),
         ("raise ValueError", False),
+        ("qejax.train.leave(3)", False),
         ("sys.exit(3)", False),
         ("", False),
     ],
 )
 def test_the_last_word_is_of_those_who_are_killed(end: str, said: bool) -> None:
     code = (
-        "import os, runpy, sys; "
-        f"runpy.run_path({_last_word.__file__!r})['say_if_killed']('my last word'); "
+        "import os, sys, qejax.train; "
+        "qejax.train._last_word.say_if_killed('my last word'); "
         f"{end}"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
