@@ -2,7 +2,8 @@
 
 Collectives are counted in the text of the compiled program, each once, with the bytes
 of its result on one device; an asynchronous one at its start. The program of training
-has one loop, a step in each turn, so what is in it is per step.
+has one loop, a step in each turn, so what is in it is per step; what a step itself
+repeats in a loop counts once.
 """
 
 import math
@@ -31,6 +32,8 @@ def collectives(text: str) -> dict[str, dict[str, int]]:
     Example:
         >>> collectives("%a = (f32[2,3]{1,0}, f32[]) all-reduce(%b, %c), channel_id=1")
         {'all-reduce': {'count': 1, 'bytes': 28}}
+        >>> collectives("%a = (f32[2]{0}, f32[8]{0}) all-gather-start(%b), dimensions=")
+        {'all-gather': {'count': 1, 'bytes': 32}}
     """
     found: dict[str, dict[str, int]] = {}
     for line in text.splitlines():
@@ -38,12 +41,15 @@ def collectives(text: str) -> dict[str, dict[str, int]]:
         if match is None:
             continue
         shapes, kind, started = match.groups()
-        sizes = [_bytes(*shape) for shape in _SHAPE.findall(shapes)]
-        # What is started returns its arguments beside its results, but for reductions.
-        share = 2 if started and kind != "all-reduce" else 1
+        # Scalars of u32 are what a device keeps of a transfer.
+        parts = [one for one in _SHAPE.findall(shapes) if one != ("u", "32", "")]
+        sizes = [_bytes(*shape) for shape in parts]
+        # What is started returns its arguments before its results, but for reductions.
+        if started and kind != "all-reduce":
+            sizes = sizes[len(sizes) // 2 :]
         row = found.setdefault(kind, {"count": 0, "bytes": 0})
         row["count"] += 1
-        row["bytes"] += sum(sizes) // share
+        row["bytes"] += sum(sizes)
     return found
 
 
@@ -81,7 +87,8 @@ V5E = Chip(
 HOP_SECONDS = 1e-6
 """From a chip to the next, whatever is sent: assumed, not published."""
 METHOD = (
-    "One chip's step: flops and bytes accessed by XLA's cost_analysis of the step "
+    "One chip's step, precision bfloat16 (float32 at all its digits takes about six of "
+    "its products): flops and bytes accessed by XLA's cost_analysis of the step "
     "compiled for one CPU device, at one chip's batch; seconds = max(flops / peak, "
     "bytes / memory rate): every byte that the CPU program moves between fusions is "
     "taken to go through memory, and nothing overlaps with the all-reduce. "

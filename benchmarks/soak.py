@@ -2,8 +2,9 @@
 
 `train.fit_stream` trains the predictor of 254,000 parameters for `--minutes` on the
 stream of a zoo on disk, with evaluations and checkpoints as in any run. Every dispatch
-is one step here, so that each is timed, input, logging and saving included. Looked at
-is what comes after the warm-up, a fifth of the time and at most five minutes:
+is one step here, so that each is timed, from the end of the step before to its own:
+input, logging, evaluations and saving included. Looked at is what comes after the
+warm-up, a fifth of the time and at most five minutes:
 
 - memory: the resident set each second, and the slope of a line through it; flat is
   below 60 MB an hour;
@@ -58,6 +59,7 @@ class Watch:
         self.steps: list[tuple[float, float]] = []
         self.memory: list[tuple[float, int]] = []
         self.compiled: list[float] = []
+        self.compiled_before = 0
         jax.monitoring.register_event_duration_secs_listener(self._event)
 
     def _event(self, event: str, duration_secs: float, **kwargs: Any) -> None:
@@ -73,13 +75,15 @@ class Watch:
         """Is told after every step, and after every evaluation."""
         if not self.memory:
             self.start = time.perf_counter()  # compiling is over
+            self.compiled_before = len(self.compiled)
+            self.compiled.clear()
         at, step = self.last
         now = self.now()
         if report.step == step + 1:
             self.steps.append((now, now - at))
+            self.last = (now, report.step)
         if not self.memory or now - self.memory[-1][0] >= 1.0:
             self.memory.append((now, resident_bytes()))
-        self.last = (self.now(), report.step)
         if now > self.seconds:
             raise Enough
 
@@ -116,10 +120,11 @@ def judged(watch: Watch) -> Record:
         "memory_first_bytes": memory[0][1],
         "memory_last_bytes": memory[-1][1],
         "memory_bytes_per_hour": per_hour,
-        "compilations": len(watch.compiled),
+        "compilations": watch.compiled_before + len(watch.compiled),
         "compilations_after_warm_up": len(again),
         "memory_flat": per_hour < FLAT_BYTES_PER_HOUR,
-        "nothing_compiled": not again,
+        # What is never heard of is not counted.
+        "nothing_compiled": watch.compiled_before > 0 and not again,
         "no_slow_steps": slow < SLOW * median,
     }
 
