@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax.extend import core
 from jax.typing import DTypeLike
 
+from qejax._exact import exact
 from qejax._typing import Array
 
 PrecisionName = Literal["float32", "bfloat16", "float64"]
@@ -146,7 +147,8 @@ def in_precision(fn: Callable[..., T], name: str) -> Callable[..., T]:
             with jax.default_matmul_precision(row.dot):
                 return fn(*widened(args, name))
         given = _cast(args, lambda x: x.astype(row.params))
-        closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*given)
+        # What is not rounded keeps all digits.
+        closed, shapes = jax.make_jaxpr(exact(fn), return_shape=True)(*given)
         out = _evaluate(row, closed.jaxpr, closed.consts, jax.tree.leaves(given))
         return jax.tree.unflatten(jax.tree.structure(shapes), out)
 

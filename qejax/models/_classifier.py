@@ -10,6 +10,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from qejax import layers
+from qejax._exact import exact
 from qejax._typing import Array, Float, PRNGKeyArray, Theta
 from qejax.models._config import input_shape
 from qejax.models._exact import Subject
@@ -140,6 +141,7 @@ class Classifier(nnx.Module):
         )
         self.last = layers.linear(config.hidden, classes, param_dtype=dtype, rngs=rngs)
 
+    @exact
     def measure(self, theta: Theta) -> dict[str, Any]:
         """Returns everything exact about one network; nothing trained or fitted.
 
@@ -162,6 +164,7 @@ class Classifier(nnx.Module):
             self.trunk.fit_scale(measured["features"])
         return jax.vmap(self.standardise)(measured)
 
+    @exact
     def standardise(self, measured: dict[str, Any]) -> dict[str, Any]:
         """Returns what `scores` takes, from what was measured of one network."""
         kept = dict(measured)

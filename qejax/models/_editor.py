@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from qejax import layers, spaces
+from qejax._exact import exact
 from qejax._typing import Array, Leaves, Theta
 from qejax.layers import key_of
 from qejax.models._changes import (
@@ -126,6 +127,7 @@ class Editor(nnx.Module):
                 free, 1, eps=config.eps, param_dtype=dtype, rngs=rngs
             )
 
+    @exact
     def prepare(self, theta: Theta) -> dict[str, Any]:
         """Returns what `edit` takes of one network: exact, nothing trained.
 

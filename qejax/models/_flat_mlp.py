@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from qejax import layers
+from qejax._exact import exact
 from qejax._typing import Array, Float, PRNGKeyArray, Scalar, Theta
 from qejax.spaces import WeightSpec, ravel
 
@@ -49,6 +50,7 @@ class FlatMLP(nnx.Module):
             )
             size = width
 
+    @exact
     def measure(self, theta: Theta) -> dict[str, Any]:
         """Returns the flat weights of one network."""
         return {"flat": ravel(self.spec, layers.widened(theta, self.precision))}
@@ -63,6 +65,7 @@ class FlatMLP(nnx.Module):
         self.deviation.set_value(safe.astype(self.deviation[...].dtype))
         return jax.vmap(self.standardise)(measured)
 
+    @exact
     def standardise(self, measured: dict[str, Any]) -> dict[str, Any]:
         """Returns the flat weights in deviations from the mean, cut off at 6."""
         flat = measured["flat"]

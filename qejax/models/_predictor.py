@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 from qejax import layers
+from qejax._exact import exact
 from qejax._typing import Array, Float, PRNGKeyArray, Scalar, Theta
 from qejax.models import _calibration, _templates
 from qejax.models._config import PredictorConfig
@@ -161,6 +162,7 @@ class Predictor(nnx.Module):
             scores._asdict() | {f"link_{k}": v for k, v in link._asdict().items()}
         )
 
+    @exact
     def measure(
         self, theta: Theta, known: Mapping[str, Array] | None = None
     ) -> dict[str, Any]:
@@ -221,6 +223,7 @@ class Predictor(nnx.Module):
 
         return jax.jit(jax.vmap(finish))(measured, jnp.asarray(joined, dtype))
 
+    @exact
     def standardise(self, measured: dict[str, Any]) -> dict[str, Any]:
         """Returns what `read` takes, from what was measured of one network."""
         rows = [measured["statistics"]]

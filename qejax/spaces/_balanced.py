@@ -1,5 +1,6 @@
 """What a matrix space carries, split evenly between its two sides."""
 
+from qejax._exact import exact
 from qejax._typing import Leaves, Theta
 from qejax.spaces import _frames
 from qejax.spaces._spec import WeightSpec
@@ -15,6 +16,7 @@ def split_evenly(leaves: Leaves, both: tuple[_frames.Touch, ...]) -> Leaves:
     return leaves
 
 
+@exact
 def balanced(spec: WeightSpec, theta: Theta) -> Theta:
     """Returns weights of the same function whose heads and adapters are balanced.
 

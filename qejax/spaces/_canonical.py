@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from qejax._exact import exact
 from qejax._typing import Leaves, Scalar, Theta
 from qejax.groups import Dihedral, Monomial
 from qejax.spaces import _frames, _scaled
@@ -63,6 +64,7 @@ class Canonical(NamedTuple):
     log_norm: dict[str, Scalar]
 
 
+@exact
 def canonical_form(spec: WeightSpec, theta: Theta) -> Canonical:
     """Returns the normal form of one network under scales and signs.
 
@@ -135,6 +137,7 @@ def canonical_form(spec: WeightSpec, theta: Theta) -> Canonical:
     return nan_unless_finite(form, given) if has_matrices(spec) else form
 
 
+@exact
 def restore(spec: WeightSpec, canonical: Canonical) -> Theta:
     """Returns the weights on the orbit that a canonical form stands for.
 
@@ -147,6 +150,7 @@ def restore(spec: WeightSpec, canonical: Canonical) -> Theta:
     return from_views(spec, leaves, canonical.theta)
 
 
+@exact
 def canonical_element(spec: WeightSpec, theta: Theta) -> Elements:
     """Returns `kappa(theta)`: the element that brings `theta` to its normal form.
 
@@ -187,6 +191,7 @@ def _is_output(leaf: Leaf) -> bool:
     return bool(powers) and all(power < 0 for power in powers)
 
 
+@exact
 def settled(spec: WeightSpec, theta: Theta) -> Theta:
     """Returns the settled weights of one network, of `settled_spec(spec)`.
 
@@ -220,6 +225,7 @@ def settled(spec: WeightSpec, theta: Theta) -> Theta:
     return nan_unless_finite(found, given)
 
 
+@exact
 def reduced(spec: WeightSpec, theta: Theta) -> Theta:
     """Returns what is left of weights in normal form, of `settled_spec(spec)`.
 

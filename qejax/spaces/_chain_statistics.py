@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from qejax._exact import exact
 from qejax._finite import TINY, log, root
 from qejax._typing import Array, Bool, Float
 from qejax.spaces._chain import Chain, ChainForm
@@ -29,6 +30,7 @@ class ChainStatistics(NamedTuple):
     network: Float[Array, " F"]
 
 
+@exact
 def chain_statistics(form: ChainForm) -> ChainStatistics:
     """Returns the statistics of one chain in normal form.
 

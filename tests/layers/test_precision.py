@@ -1,5 +1,6 @@
 """A precision changes products of matrices and nothing else."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,9 +12,9 @@ import pytest
 from flax import nnx
 from jax.extend import core
 
-from qejax import layers, models, nets
+from qejax import layers, models, nets, spaces
 from tests.layer_specs import fast_jit, random_module
-from tests.registry import theta_of
+from tests.registry import TRANSFORMERS, theta_of
 
 X = np.random.default_rng(0).standard_normal((5, 40)).astype(np.float32)
 W = np.random.default_rng(1).standard_normal((40, 3)).astype(np.float32)
@@ -21,6 +22,7 @@ PRODUCTS = ("dot_general", "conv_general_dilated")
 SUMS = (*PRODUCTS, "reduce_sum", "cumsum", "scatter-add", "reduce_window_sum")
 R = np.random.default_rng(2).standard_normal((5, 3)).astype(np.float32)
 ZEROS = jnp.zeros_like(R)
+HIGH = (jax.lax.Precision.HIGHEST,) * 2
 LOW = (jax.lax.Precision.DEFAULT,) * 2
 """As it stands in a traced product; nothing stands there unless it is asked for."""
 
@@ -247,13 +249,32 @@ def predictor(kind: Any, precision: Any) -> models.Predictor:
 def test_all_that_is_trained_is_rounded_and_nothing_exact_is(kind: str) -> None:
     model = predictor(kind, "bfloat16")
     theta = theta_of(model.spec, 0, "float32")
-    assert LOW not in [algorithm for _, algorithm, _ in sums_of(model.prepare, theta)]
+    exact = {
+        algorithm
+        for name, algorithm, _ in sums_of(model.prepare, theta)
+        if name == "dot_general"
+    }
+    assert exact <= {HIGH}
     shapes = jax.eval_shape(model.prepare, theta)
     trained = sums_of(model.scores, shapes)
     products = [algorithm for name, algorithm, _ in trained if name == "dot_general"]
     assert len(products) > 5
     assert set(products) == {LOW}
     assert "bfloat16" not in "".join(kinds for _, _, kinds in trained)
+
+
+@pytest.mark.parametrize("name", ["no norm", "vit, class token"])
+def test_normal_forms_ask_devices_for_all_digits(name: str) -> None:
+    """By default accelerators round the factors of float32."""
+    spec = TRANSFORMERS[name].net.spec
+    theta = theta_of(spec, 0, "float32")
+    for fn in (spaces.settled, spaces.canonical_form, spaces.canonical_statistics):
+        found = sums_of(functools.partial(fn, spec), theta)
+        products = [algorithm for kind, algorithm, _ in found if kind == "dot_general"]
+        assert len(products) > 1
+        assert set(products) == {HIGH}
+    # A control: what nobody asks for stands for itself.
+    assert {algorithm for _, algorithm, _ in sums_of(jnp.matmul, X, W)} == {None}
 
 
 def test_parameters_and_the_optimiser_are_float32_masters() -> None:
