@@ -2,8 +2,9 @@
 
 Measured on the first device, whatever it is:
 
-- `ceilings`: flops of a large product of matrices, in each precision, and bytes a
-  second of a large copy, counted as read and written;
+- `ceilings`: flops of a large product of matrices, in each precision as the library
+  multiplies (bfloat16 as float32 arrays of rounded numbers) and of bfloat16 arrays, and
+  bytes a second of a large copy, counted as read and written;
 - `training`: the predictor of 254,000 parameters by the program of `train.fit`, in each
   precision and batch: networks a second; flops and bytes accessed of one step by the
   compiler (`cost_analysis`), a second, as a share of the ceilings;
@@ -34,7 +35,7 @@ import optax
 from benchmarks import harness
 from benchmarks._predictor_254k import NET, Training, random_networks, training
 from benchmarks.harness import Record
-from qejax import spaces, train
+from qejax import layers, spaces, train
 from qejax.train._step import check_loss, init_state, make_advance, make_step
 
 QUESTION = str(__doc__).splitlines()[0]
@@ -80,21 +81,24 @@ def seconds(call: Callable[[], Any], repeats: int = REPEATS) -> float:
 
 def ceilings(sizes: Sizes, precisions: list[str]) -> Record:
     """Returns what this device can do: flops by precision, and bytes a second."""
-    side, flops = sizes.matrix, {}
-    for name in precisions:
-        # What the library computes products in, and what they sum in.
-        x = jnp.ones((side, side), name)
-        dot = "highest" if name == "float32" else "default"
+    side = sizes.matrix
+
+    def rate(dtype: str, dot: Any) -> float:
+        x = jnp.ones((side, side), dtype)
         product = jax.jit(
             functools.partial(
                 jnp.matmul, precision=dot, preferred_element_type=jnp.float32
             )
         )
-        flops[name] = 2 * side**3 / seconds(lambda f=product, x=x: f(x, x))
+        return 2 * side**3 / seconds(lambda: product(x, x))
+
+    # What the library multiplies: factors that were rounded stay float32.
+    flops = {name: rate("float32", layers.PRECISIONS[name].dot) for name in precisions}
     many = jnp.ones(sizes.copy, jnp.float32)
     copy = jax.jit(lambda x: x + 1.0)
     return {
         "flops": flops,
+        "flops_of_bfloat16_arrays": rate("bfloat16", "default"),
         "bytes_per_second": 2 * many.nbytes / seconds(lambda: copy(many)),
         "matrix": side,
         "copied_bytes": many.nbytes,

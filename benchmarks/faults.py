@@ -6,7 +6,7 @@ then run again to its end, and has to have the bits of one that nobody touched:
 - SIGKILL at a random moment of training, of the writing of a checkpoint, of generating
   a zoo and of importing one;
 - SIGTERM to training: exit status 1, a message, and not one step lost;
-- a byte changed in a random file of a random checkpoint, and in each of them;
+- a byte changed in a random file of the newest checkpoint, and in each of them;
 - a disk without room (a small tmpfs; without the right to mount one, a limit on the
   size of files) for each job, and then with room;
 - SIGKILL while a predictor is saved over an older one: the folder is one of both;
@@ -83,8 +83,10 @@ def planned_for_one(
         def kill(name: str = name, saving: bool = row == "saving") -> Record:
             before = want[name], ends[name]
             found = faults.killed(kinds[name], emptied(place), *before, draw, saving)
-            # Where it had ended before the moment came, another moment is drawn.
-            return found if found["status"] else kill(name, saving)
+            # Where the moment had gone before it came, another one is drawn.
+            late = not found["status"]
+            late |= saving and found["right"] and not found["part_left"]
+            return kill(name, saving) if late else found
 
         for _ in range(round(args.kills * share)):
             yield f"SIGKILL while {row}", kill
@@ -181,6 +183,9 @@ def counted(runs: dict[str, list[Record]]) -> dict[str, Record]:
         said = [one["said"] for one in records if "said" in one]
         if said:
             rows[name]["said_what_to_do"] = sum(map(bool, said))
+        pieces = [one.get("pieces", 0) for one in records]
+        if any(pieces):
+            rows[name]["with_pieces_done"] = sum(map(bool, pieces))
         outcomes = [one["outcome"] for one in records if "outcome" in one]
         if outcomes:
             found = sorted(set(outcomes))
