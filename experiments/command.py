@@ -89,24 +89,30 @@ def guarded(
         work: what to do, with a console for its reports.
         command: that goes on with it after an interruption.
         together: whether all processes of this command work, if there are many;
-            otherwise the first one does.
+            otherwise the first one does, and the others wait for it.
     """
     import jax
 
-    from qejax.train import CheckpointError, Interrupted, PeerError, is_first, leave
+    from qejax import train
 
     # Outside of training, where `fit` saves first, SIGTERM stops as Ctrl-C does.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     console, status = Console(), 0
+
+    def alone(console: Console) -> None:
+        work(console)
+
     try:
         start()
         # Of many processes the first one reports.
-        if together or is_first():
-            work(console if is_first() else Console(quiet=True))
-    except (Interrupted, KeyboardInterrupt):
+        if together:
+            work(console if train.is_first() else Console(quiet=True))
+        else:
+            train.on_first(lambda: alone(console))
+    except (train.Interrupted, KeyboardInterrupt):
         console.print(f"stopped; the same command goes on from here: {command}")
         status = 130
-    except (*_FAILURES, CheckpointError, PeerError) as error:
+    except (*_FAILURES, train.CheckpointError, train.PeerError) as error:
         console.print(f"[red]error[/red] {escape(str(error))}", highlight=False)
         status = 2
     except Exception:
@@ -117,7 +123,7 @@ def guarded(
     finally:
         signal.signal(signal.SIGTERM, before)
     if status and jax.process_count() > 1:
-        leave(status)
+        train.leave(status)
     return status
 
 

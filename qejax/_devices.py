@@ -12,6 +12,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from qejax._processes import peers
+
 DATA, MODEL = "data", "model"
 """Axes: of batches, and of parameters."""
 
@@ -48,7 +50,11 @@ def spread(tree: Any, shardings: Any) -> Any:
 
 
 def fetch(tree: Any) -> Any:
-    """Returns NumPy arrays of the leaves, whole on every process."""
+    """Returns NumPy arrays of the leaves, whole on every process.
+
+    Raises:
+        PeerError: if another process has ended.
+    """
 
     def one(leaf: Any) -> np.ndarray:
         if isinstance(leaf, jax.Array) and not (
@@ -58,4 +64,5 @@ def fetch(tree: Any) -> Any:
             leaf = jax.jit(lambda x: x, out_shardings=whole)(leaf)
         return np.asarray(leaf)
 
-    return jax.tree.map(one, tree)
+    with peers():
+        return jax.tree.map(one, tree)

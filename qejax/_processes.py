@@ -74,13 +74,19 @@ def _from_all(mine: np.ndarray) -> np.ndarray:
     return found.reshape(jax.process_count(), -1)
 
 
+LEAST_JSON = 1024
+"""Bytes that are sent of a JSON value at least."""
+
+
 def gather_json(value: Any) -> list[Any]:
     """Returns the JSON value of every process, in their order, to all of them."""
     if jax.process_count() == 1:
         return [value]
     mine = np.frombuffer(json.dumps(value).encode(), np.uint8)
     sizes = agree(mine.size)[:, 0]
-    padded = np.zeros(int(sizes.max()), np.uint8)
+    # Few lengths: a program is compiled for each.
+    most = 1 << int(sizes.max() - 1).bit_length()
+    padded = np.zeros(max(LEAST_JSON, most), np.uint8)
     padded[: mine.size] = mine
     rows = _from_all(padded)
     return [

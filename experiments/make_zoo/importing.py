@@ -61,8 +61,7 @@ def run(config: Import, console: Console) -> Path:
         auto_refresh=False,
     )
     with bars:
-        total = sum(map(len, found.listings.values()))
-        task = bars.add_task("importing", total=total, speed="")
+        task = bars.add_task("importing", total=None, speed="")
 
         new = False
 
@@ -71,7 +70,13 @@ def run(config: Import, console: Console) -> Path:
             new = True
             seconds = time.perf_counter() - start
             speed = f"{report.networks / seconds:,.0f}/s, {report.left_out} left out"
-            bars.update(task, completed=report.networks, speed=speed, refresh=True)
+            bars.update(
+                task,
+                completed=report.networks,
+                total=report.num_networks,
+                speed=speed,
+                refresh=True,
+            )
 
         root = zoo.import_zoo(
             found,

@@ -18,6 +18,7 @@ from experiments.make_zoo.run import PLACES
 from experiments.predict_accuracy.progress import Bars, Piece
 from experiments.predict_accuracy.record import Log, plain, write_json
 from qejax import zoo
+from qejax._processes import gather_json, on_first
 
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 """Of PSNR and steps, in `metrics.json`."""
@@ -56,7 +57,9 @@ def run(
     out, recipe = config.out, config.recipe()
     about = made("make_zoo", preset, command, config, PLACES)
     # A finished zoo is shown; `fit` still refuses another one in its place.
-    finished = (out / "metrics.json").exists() and (out / "zoo").exists()
+    finished = on_first(
+        lambda: (out / "metrics.json").exists() and (out / "zoo").exists()
+    )
     with Bars(console) as bars:
         bars.plan.add("zoo", 1, SECONDS + SECONDS_PER_OPERATION * _operations(config))
         with bars.work("zoo", "zoo") as piece:
@@ -107,9 +110,13 @@ class _Pace:
 
     @property
     def rate(self) -> float | None:
-        """Fits per second of this call, compiling included; `None` if it made none."""
+        """Fits per second of this call, compiling included; `None` if it made none.
+
+        Of all processes: every one has to ask.
+        """
         own = self._fits - self._found
-        return own / (self._last - self._start) if own else None
+        rates = gather_json(own / (self._last - self._start) if own else 0.0)
+        return sum(rates) or None
 
 
 def _metrics(

@@ -117,6 +117,7 @@ def make_reader(
         read=lambda chain: module.measure(chain),
         prepare=lambda normal: cast(normal, np.float32),
         training=None,
+        mesh=mesh_of(config),
     )
 
 

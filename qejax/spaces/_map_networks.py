@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from qejax._devices import DATA, batch_sharding, fetch, replicated, spread
+from qejax._processes import peers
 from qejax._typing import Theta
 
 
@@ -75,5 +76,7 @@ def in_batches(
         if mesh is None:
             parts.append(program(part, *shared))
         else:
-            parts.append(fetch(program(spread(part, batch_sharding(mesh)), *shared)))
+            with peers():
+                found = program(spread(part, batch_sharding(mesh)), *shared)
+            parts.append(fetch(found))
     return jax.tree.map(lambda *found: jnp.concatenate(found)[:size], *parts)

@@ -10,6 +10,12 @@ from typing import Any, Literal
 from qejax._disk import room
 from qejax._processes import gather_json, on_first
 
+DATA = "data"
+"""Field of what is known of the examples."""
+
+ROUNDING = 1e-6
+"""Relative difference of sums over examples below which they are the same ones."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FitConfig:
@@ -123,7 +129,7 @@ def claim(
     Args:
         out: the directory.
         config: of the loop.
-        data: what is known of the examples.
+        data: what is known of the examples; lists of numbers up to rounding.
         settings: what else decides the numbers.
 
     Raises:
@@ -131,7 +137,7 @@ def claim(
         TypeError: as `check_config`.
     """
     loop = dataclasses.asdict(config)
-    stored = {"loop": loop, "data": dict(data), "settings": dict(settings or {})}
+    stored = {"loop": loop, DATA: dict(data), "settings": dict(settings or {})}
     mine = _text(out, stored)
     for index, other in enumerate(gather_json(mine)):
         changed = _changed(json.loads(other), json.loads(mine), f"process {index}")
@@ -176,8 +182,23 @@ def _changed(was: Any, now: Any, name: str) -> str:
     return "; ".join(
         f"{field}: {name} {_shown(old, field)}, now {_shown(new, field)}"
         for field in sorted(old.keys() | new.keys())
-        if _shown(old, field) != _shown(new, field)
+        if not _same(field, old, new)
     )
+
+
+def _same(field: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether two configs have one value there; lists of sums up to rounding."""
+    one, other = old.get(field), new.get(field)
+    if (
+        field.startswith(f"{DATA}.")
+        and isinstance(one, list)
+        and isinstance(other, list)
+        and len(one) == len(other)
+    ):
+        # Beside a large one, a small one may be of rounding alone.
+        most = ROUNDING * max(map(abs, [*one, *other]), default=0.0)
+        return all(abs(a - b) <= most for a, b in zip(one, other, strict=True))
+    return _shown(old, field) == _shown(new, field)
 
 
 def _fields(config: Any, path: str = "") -> dict[str, Any]:

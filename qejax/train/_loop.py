@@ -10,7 +10,6 @@ Files of a run in its directory:
 """
 
 import time
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,9 +21,9 @@ import optax
 from jax.sharding import Mesh
 
 from qejax._devices import replicated, spread
-from qejax._trees import flatten
 from qejax.train._checkpoint import Checkpointer
 from qejax.train._config import FitConfig, claim
+from qejax.train._fingerprint import fingerprint
 from qejax.train._mesh import state_shardings
 from qejax.train._progress import Progress
 from qejax.train._run import FitResult, Run
@@ -79,7 +78,7 @@ def fit(
             jitted by the caller; must not keep `params`. See `FitConfig.eval_every`.
         out: a directory for this run alone, or None to keep nothing.
         settings: what else decides the numbers (optimiser, model, data options) as
-            JSON values; compared on resume.
+            JSON values; compared on resume, as `data` are, those up to rounding.
         progress: called after every evaluation and dispatch (about every second).
         save_seconds: least seconds between two saves; has no effect on the numbers.
         mesh: see `make_mesh`: batches are cut over `data`, the state over `model`. The
@@ -112,7 +111,7 @@ def fit(
     shapes = check_loss(loss_fn, params, data, config.batch_size)
     state = init_state(params, optimizer, config, shapes)
     if out is not None:
-        claim(out, config, _fingerprint(data), settings)
+        claim(out, config, fingerprint(data), settings)
     with ExitStack() as stack:
         store = stop = None
         if out is not None:
@@ -122,6 +121,7 @@ def fit(
         if run.ended is None:
             advance = make_advance(loss_fn, optimizer, config, num_examples(data), mesh)
             _train_in_memory(run, advance, data, stop, mesh)
+        run.obey(stop)
         return run.result()
 
 
@@ -174,14 +174,3 @@ def train(run: Run, program: Advance, data: Any, stop: StopRequest | None) -> No
         if until in (next_evaluation, config.steps):
             run.evaluate()
     run.save_and_wait()
-    if run.agreed(config.steps, stop)[2]:
-        run.leave(stop)
-
-
-def _fingerprint(data: Batch) -> dict[str, Any]:
-    """Returns the number of examples and a checksum of keys, shapes and values."""
-    total = 0
-    for path, leaf in flatten(data).items():
-        total = zlib.crc32(f"{path} {leaf.shape} {leaf.dtype}".encode(), total)
-        total = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), total)
-    return {"examples": num_examples(data), "crc32": f"{total:08x}"}

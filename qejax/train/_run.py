@@ -137,7 +137,9 @@ class Run:
         params, config = self.shown_params(), self.config
         begin = time.perf_counter()
         # What the first process measured counts: all have to go on, or to end, alike.
-        metrics = gather_json(call_evaluate(self._evaluate, params, config.select))[0]
+        with peers():
+            mine = call_evaluate(self._evaluate, params, config.select)
+        metrics = gather_json(mine)[0]
         self.clock.add_evaluation(time.perf_counter() - begin)
         self.log.append(
             {
@@ -188,6 +190,11 @@ class Run:
         self.save()
         if self._store is not None:
             self._store.wait()
+
+    def obey(self, stop: StopRequest | None) -> None:
+        """Leaves if a signal has come to any process."""
+        if self.agreed(self.step, stop)[2]:
+            self.leave(stop)
 
     def leave(self, stop: StopRequest | None) -> None:
         """Saves and raises `Interrupted`."""

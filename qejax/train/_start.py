@@ -8,7 +8,10 @@ that runs alone by mistake would do the work of all, beside all.
 import glob
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -169,9 +172,10 @@ def start_processes(heartbeat_seconds: int = 100) -> str:
     first_call = launch is not None and not jax.distributed.is_initialized()
     if launch is not None and first_call:
         try:
-            jax.distributed.initialize(
-                **launch.arguments, heartbeat_timeout_seconds=heartbeat_seconds
-            )
+            with _own_signals():
+                jax.distributed.initialize(
+                    **launch.arguments, heartbeat_timeout_seconds=heartbeat_seconds
+                )
         except Exception as error:
             raise PeerError(
                 f"processes started by {launch.name}: expected to reach the others "
@@ -199,6 +203,17 @@ def start_processes(heartbeat_seconds: int = 100) -> str:
         f"{told}. If one ends, the others do within {heartbeat_seconds} s: start all "
         f"again with the same command to go on"
     )
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Puts SIGTERM back to what it did before: JAX takes it, and nobody hears it."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _meet() -> None:

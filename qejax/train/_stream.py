@@ -123,6 +123,7 @@ def fit_stream(
             programs = _Programs(make_step(loss_fn, optimizer, config), run, mesh)
             programs.of(programs.put(example))
             train(run, _advance(programs, config), batches, stop)
+        run.obey(stop)
         return run.result()
 
 

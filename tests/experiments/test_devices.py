@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -43,6 +44,20 @@ def test_a_wrong_mesh_ends_all_processes(tmp_path: Path) -> None:
         assert code == 2
         assert "--mesh: mesh 'data=3': expected sizes whose" in " ".join(out.split())
     assert not (tmp_path / "run" / "zoo").exists()
+
+
+def test_sigterm_before_training_stops_all(tmp_path: Path) -> None:
+    """JAX would take it, and say it to nobody."""
+    line = ["inr_smoke", "--out", str(tmp_path / "run")]
+    started = processes.start("experiments.make_zoo", [line, line], **FOUR)
+    for process in started:
+        assert process.stdout is not None
+        next(text for text in process.stdout if "started by explicit" in text)
+        process.send_signal(signal.SIGTERM)
+    for code, out, err in processes.ended(started, 60):
+        assert code == 130, err
+        assert "the same command goes on from here" in " ".join(out.split())
+        assert "Traceback" not in err
 
 
 def test_half_of_a_start_is_an_error_before_anything(tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def test_a_finished_run_returns_at_once(tmp_path: Path) -> None:
             {"settings": {"lr": 0.2}},
             r"another config: settings.lr: stored 0.1, now 0.2",
         ),
-        ({"data": {"x": X, "y": X}}, r"another config: data.crc32: stored"),
+        ({"data": {"x": X, "y": X}}, r"another config: data.sums.y: stored"),
     ],
 )
 def test_a_directory_belongs_to_one_run(
@@ -212,6 +212,19 @@ def test_a_directory_belongs_to_one_run(
     with pytest.raises(ValueError, match=match):
         run(**{"out": tmp_path, "steps": 1, "settings": {"lr": 0.1}, **options})
     assert (tmp_path / "log.jsonl").read_text() == log
+
+
+def test_data_of_other_devices_are_the_same_run(tmp_path: Path) -> None:
+    """They differ by rounding, and not by order, sign or a number."""
+    first = run(out=tmp_path, steps=1)
+    nearly = {name: x * (1 + 1e-8) for name, x in DATA.items()}
+    again = run(out=tmp_path, steps=1, data=nearly)
+    assert again.history == first.history
+    x, y = DATA["x"], DATA["y"]
+    changed = np.where(np.arange(len(y)) == 7, 1.01 * y, y)
+    for other in (y[::-1], -y, changed, y.astype(np.float32)):
+        with pytest.raises(ValueError, match="another config: data"):
+            run(out=tmp_path, steps=1, data={"x": x, "y": other})
 
 
 def test_another_model_does_not_fit_the_checkpoint(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from qejax.train import FitResult, Interrupted, Progress, _run
+from qejax.train._checkpoint import Checkpointer
 from tests.train.killed_run import STEPS, run
 
 SAVED = (0, 1, 40, 41, STEPS)  # where the signals of the first test save
@@ -91,6 +92,23 @@ def test_signals_save_first_and_the_run_goes_on(tmp_path: Path, whole: Any) -> N
     result = run(tmp_path)
     assert result.resumed_from == STEPS
     assert_same_run(tmp_path, result, whole)
+
+
+def test_a_signal_while_a_finished_run_is_read_is_heard(
+    tmp_path: Path, whole: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path)
+    restore = Checkpointer.restore
+
+    def asked(self: Checkpointer, *args: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return restore(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpointer, "restore", asked)
+        with pytest.raises(Interrupted, match=f"SIGTERM after step {STEPS} of {STEPS}"):
+            run(tmp_path)
+    assert_same_run(tmp_path, run(tmp_path), whole)
 
 
 def test_crashes_lose_only_steps_after_the_last_save(
