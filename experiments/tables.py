@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import attention, cut_offs, inr_curve, recipes, speed
+from experiments import attention, cut_offs, inr_curve, recipes, scaling, speed
 from experiments.classify_inr import table as classify_inr
 from experiments.devices import FIELDS
 from experiments.edit_inr import table as edit_inr
@@ -93,6 +93,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]
     ),
     "cut_offs": lambda result: (cut_offs.lines(result), cut_offs.note(result)),
     "edit_inr": lambda r: (edit_inr.lines(r["metrics"]), edit_inr.note(r)),
+    "faults": lambda result: (scaling.fault_lines(result), scaling.fault_note(result)),
     "fit_speed": lambda result: (speed.fit_lines(result), speed.fit_note(result)),
     "inr_curve": lambda result: (inr_curve.lines(result), inr_curve.note(result)),
     "predict_accuracy": _run,
@@ -105,6 +106,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]
         read_adapters.note(r),
     ),
     "recipes": lambda result: (recipes.lines(result), recipes.note(result)),
+    "scaling": lambda result: (scaling.lines(result), scaling.note(result)),
     "speed": lambda result: (speed.lines(result), speed.notes(result)),
 }
 """By experiment: a result to the rows of its table and the text under it."""
@@ -212,6 +214,8 @@ def main(args: Args) -> int:
             ("speed", speed.summarise(BENCHMARKS, RESULTS)),
             ("fit_speed", speed.summarise_fits(BENCHMARKS)),
             ("attention", attention.summarise(BENCHMARKS)),
+            ("scaling", scaling.summarise(BENCHMARKS)),
+            ("faults", scaling.summarise_faults(BENCHMARKS)),
         ):
             text = json.dumps(found, indent=1)
             (RESULTS / f"{name}.json").write_text(text + "\n")
