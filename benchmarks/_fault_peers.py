@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import harness
 from benchmarks._fault_kinds import (
     BOUND,
     NO_ROOM,
@@ -72,7 +73,8 @@ def without_peer(work: Path, want: Any, draw: random.Random, victim: int) -> Rec
     step = max(dead.step(), ended.step())
     record: Record = {"victim": victim, "status": ended.status, "step": step}
     record |= {"newest": newest(out), "said": any(AGAIN in text for text in after)}
-    record["last_lines"] = [line[:300] for line in "\n".join(after).splitlines()[-3:]]
+    lines = "\n".join(after).replace(f"{harness.ROOT}/", "").splitlines()
+    record["last_lines"] = [line[:300] for line in lines[-3:]]
     record |= again(work, out, want)
     record["right"] = (
         record["numbers"]

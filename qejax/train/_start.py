@@ -8,7 +8,9 @@ that runs alone by mistake would do the work of all, beside all.
 import glob
 import importlib.util
 import os
+import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -58,6 +60,9 @@ class _Way(NamedTuple):
     remedy: str
 
 
+WAITED = 300
+"""Seconds in which all processes have to come."""
+
 ADDRESS, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 
 _WAYS = (
@@ -100,8 +105,8 @@ def find_launch(environ: Environ, on_tpu: bool) -> Launch | None:
         on_tpu: whether this is a TPU VM.
 
     Raises:
-        ValueError: if some variables of a way are set and others are not, or a number
-            is none.
+        ValueError: if some variables of a way are set and others are not, a number is
+            none, or an address has no port.
 
     Example:
         >>> find_launch({}, on_tpu=False) is None
@@ -127,6 +132,12 @@ def find_launch(environ: Environ, on_tpu: bool) -> Launch | None:
                 f"processes started by {way.name}: expected numbers in {COUNT} and "
                 f"{INDEX}, the second below the first, got {environ[COUNT]!r} and "
                 f"{environ[INDEX]!r}. {way.remedy}."
+            )
+        address = arguments.get("coordinator_address", "host:1")
+        if not re.fullmatch(r".+:\d+", address):
+            raise ValueError(
+                f"processes started by {way.name}: expected HOST:PORT in {ADDRESS}, "
+                f"got {address!r}. Take a port of process 0 that is free."
             )
         return Launch(way.name, arguments)
     return Launch("TPU", {}) if on_tpu else None
@@ -171,10 +182,13 @@ def start_processes(heartbeat_seconds: int = 100) -> str:
     launch = find_launch(os.environ, _on_tpu())
     first_call = launch is not None and not jax.distributed.is_initialized()
     if launch is not None and first_call:
+        _announce(launch)
         try:
             with _own_signals():
                 jax.distributed.initialize(
-                    **launch.arguments, heartbeat_timeout_seconds=heartbeat_seconds
+                    **launch.arguments,
+                    initialization_timeout=WAITED,
+                    heartbeat_timeout_seconds=heartbeat_seconds,
                 )
         except Exception as error:
             raise PeerError(
@@ -191,12 +205,6 @@ def start_processes(heartbeat_seconds: int = 100) -> str:
     if jax.process_count() == 1:
         return told
     if first_call:
-        say_if_killed(
-            f"process {jax.process_index()} of {jax.process_count()} was ended from "
-            f"outside: by the system, or because another one has ended, see what that "
-            f"one printed. Start all of them again with the same command: they go on "
-            f"from what was saved."
-        )
         leave_on_errors()
         _meet()
     return (
@@ -205,15 +213,40 @@ def start_processes(heartbeat_seconds: int = 100) -> str:
     )
 
 
+def _announce(launch: Launch) -> None:
+    """Says who waits for whom, and has it said if the wait ends this process."""
+    told = launch.arguments
+    who, where = f"one of many processes, started by {launch.name},", ""
+    if told:
+        who = f"process {told['process_id']} of {told['num_processes']}"
+        where = f" at {told['coordinator_address']}"
+    say_if_killed(
+        f"{who} was ended from outside: by the system, or because another one has "
+        f"ended, see what that one printed, or could not be reached. Start all of them "
+        f"again with the same command: they go on from what was saved."
+    )
+    waits = f"{who} waits for the others{where}, for {WAITED} s at most"
+    print(waits, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Puts SIGTERM back to what it did before: JAX takes it, and nobody hears it."""
-    before = signal.getsignal(signal.SIGTERM)
+    """Signals end the process inside, which waits outside of Python, and are as before.
+
+    JAX takes SIGTERM for itself, and nobody would hear it.
+    """
+    numbers = signal.SIGINT, signal.SIGTERM
+    if threading.current_thread() is not threading.main_thread():
+        numbers = ()
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     try:
         yield
     finally:
-        if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _meet() -> None:

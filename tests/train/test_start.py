@@ -1,9 +1,16 @@
 """How a process finds out that it is one of many, and that it was told half of it."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import jax
 import pytest
 
 from qejax import train
+from tests import processes
 
 EXPLICIT = {
     "JAX_COORDINATOR_ADDRESS": "host:1234",
@@ -57,6 +64,33 @@ def test_a_job_of_many_tasks_without_srun_is_named() -> None:
 def test_numbers_that_are_none_are_named(index: str) -> None:
     with pytest.raises(ValueError, match="expected numbers in"):
         train.find_launch(EXPLICIT | {"JAX_PROCESS_ID": index}, on_tpu=False)
+
+
+def test_an_address_without_a_port_is_named() -> None:
+    told = {**EXPLICIT, "JAX_COORDINATOR_ADDRESS": "localhost"}
+    with pytest.raises(ValueError, match="expected HOST:PORT in JAX_COORDINATOR_ADDR"):
+        train.find_launch(told, on_tpu=False)
+
+
+def test_signals_end_the_wait_for_others() -> None:
+    """It is a wait outside of Python; a line says what it is for."""
+    told = {
+        "JAX_COORDINATOR_ADDRESS": f"localhost:{processes.free_port()}",
+        "JAX_NUM_PROCESSES": "2",
+        "JAX_PROCESS_ID": "1",
+    }
+    where = told["JAX_COORDINATOR_ADDRESS"]
+    code = "from qejax import train; train.start_processes()"
+    line, environ = [sys.executable, "-c", code], {**os.environ, **told}
+    with subprocess.Popen(line, env=environ, stderr=subprocess.PIPE, text=True) as one:
+        assert one.stderr is not None
+        said = next(text for text in one.stderr if "waits for the others" in text)
+        time.sleep(1)
+        one.send_signal(signal.SIGTERM)
+        rest = one.stderr.read()
+    assert f"process 1 of 2 waits for the others at {where}, for 300 s" in said
+    assert one.returncode == -signal.SIGTERM
+    assert "or could not be reached. Start all of them again" in rest
 
 
 def test_others_that_cannot_be_reached_are_named(
