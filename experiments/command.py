@@ -139,6 +139,6 @@ def start() -> None:
     """
     from qejax.train import start_processes
 
-    told = start_processes()
+    told = start_processes(tell=lambda line: print(line, flush=True))
     if "alone" not in told:
         print(told, flush=True)

@@ -10,7 +10,6 @@ import importlib.util
 import os
 import re
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -160,7 +159,9 @@ def _on_tpu() -> bool:
     return bool(chips) and "tpu" in asked and bool(importlib.util.find_spec("libtpu"))
 
 
-def start_processes(heartbeat_seconds: int = 100) -> str:
+def start_processes(
+    heartbeat_seconds: int = 100, tell: Callable[[str], None] | None = None
+) -> str:
     """Joins the other processes of this program, if there are any.
 
     Call it first: before any array is made. Afterwards `jax.devices()` are those of all
@@ -171,6 +172,7 @@ def start_processes(heartbeat_seconds: int = 100) -> str:
     Args:
         heartbeat_seconds: of silence after which a process counts as dead, and the
             others end.
+        tell: takes a line that says who is waited for, before the wait.
 
     Returns:
         A line that says which process this is, and of how many devices.
@@ -182,7 +184,9 @@ def start_processes(heartbeat_seconds: int = 100) -> str:
     launch = find_launch(os.environ, _on_tpu())
     first_call = launch is not None and not jax.distributed.is_initialized()
     if launch is not None and first_call:
-        _announce(launch)
+        waits = _announced(launch)
+        if tell is not None:
+            tell(waits)
         try:
             with _own_signals():
                 jax.distributed.initialize(
@@ -213,8 +217,8 @@ def start_processes(heartbeat_seconds: int = 100) -> str:
     )
 
 
-def _announce(launch: Launch) -> None:
-    """Says who waits for whom, and has it said if the wait ends this process."""
+def _announced(launch: Launch) -> str:
+    """Returns who waits for whom; what ends this process from now on is said."""
     told = launch.arguments
     who, where = f"one of many processes, started by {launch.name},", ""
     if told:
@@ -225,8 +229,7 @@ def _announce(launch: Launch) -> None:
         f"ended, see what that one printed, or could not be reached. Start all of them "
         f"again with the same command: they go on from what was saved."
     )
-    waits = f"{who} waits for the others{where}, for {WAITED} s at most"
-    print(waits, file=sys.stderr, flush=True)
+    return f"{who} waits for the others{where}, for {WAITED} s at most"
 
 
 @contextmanager

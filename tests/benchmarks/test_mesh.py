@@ -16,7 +16,7 @@ PROGRAM = """
 def test_each_collective_is_counted_once_with_its_bytes() -> None:
     assert collectives(PROGRAM) == {
         "all-reduce": {"count": 1, "bytes": 4 + 4 * 32 + 2 * 3},
-        "all-gather": {"count": 1, "bytes": 4 * 10 // 2},
+        "all-gather": {"count": 1, "bytes": 4 * 8},
         "collective-permute": {"count": 1, "bytes": 16},
     }
     assert collectives("%a = f32[3]{0} add(%b, %c)") == {}

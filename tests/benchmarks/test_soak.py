@@ -9,7 +9,7 @@ def judged(steps: list[float], memory: list[int], compiled: list[float]) -> dict
     watch = soak.Watch(minutes=1.0)
     watch.steps = [(20.0 + i, one) for i, one in enumerate(steps)]
     watch.memory = [(20.0 + i, one) for i, one in enumerate(memory)]
-    watch.compiled = compiled
+    watch.compiled, watch.compiled_before = compiled, 3
     return soak.judged(watch)
 
 
@@ -18,6 +18,12 @@ def test_a_calm_run_is_right() -> None:
     assert found["memory_flat"]
     assert found["nothing_compiled"]
     assert found["no_slow_steps"]
+
+
+def test_compilations_that_nobody_tells_of_are_not_none() -> None:
+    watch = soak.Watch(minutes=1.0)
+    watch.steps, watch.memory = [(20.0, 0.1)], [(20.0, 1), (21.0, 1)]
+    assert not soak.judged(watch)["nothing_compiled"]
 
 
 def test_each_fault_is_seen() -> None:

@@ -80,11 +80,18 @@ def test_signals_end_the_wait_for_others() -> None:
         "JAX_PROCESS_ID": "1",
     }
     where = told["JAX_COORDINATOR_ADDRESS"]
-    code = "from qejax import train; train.start_processes()"
-    line, environ = [sys.executable, "-c", code], {**os.environ, **told}
-    with subprocess.Popen(line, env=environ, stderr=subprocess.PIPE, text=True) as one:
+    code = "from experiments.command import start; start()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=processes.ROOT,
+        env={**os.environ, **told},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as one:
+        assert one.stdout is not None
         assert one.stderr is not None
-        said = next(text for text in one.stderr if "waits for the others" in text)
+        said = next(text for text in one.stdout if "waits for the others" in text)
         time.sleep(1)
         one.send_signal(signal.SIGTERM)
         rest = one.stderr.read()
