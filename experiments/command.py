@@ -99,7 +99,7 @@ def guarded(
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     console, status = Console(), 0
 
-    def alone(console: Console) -> None:
+    def alone() -> None:  # what the work returns is no JSON
         work(console)
 
     try:
@@ -108,7 +108,7 @@ def guarded(
         if together:
             work(console if train.is_first() else Console(quiet=True))
         else:
-            train.on_first(lambda: alone(console))
+            train.on_first(alone)
     except (train.Interrupted, KeyboardInterrupt):
         console.print(f"stopped; the same command goes on from here: {command}")
         status = 130

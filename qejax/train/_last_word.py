@@ -44,10 +44,11 @@ def say_if_killed(message: str) -> None:
         stdout=subprocess.DEVNULL,
     )
     _shells.append(waits)
-    atexit.register(_quiet)
+    atexit.register(say_nothing)
 
 
-def _quiet() -> None:
+def say_nothing() -> None:
+    """Takes back what `say_if_killed` was told."""
     while _shells:
         _shells.pop().communicate(b"ended\n")
 
@@ -62,7 +63,7 @@ def leave(status: int) -> NoReturn:
     sys.stderr.flush()
     if is_first():
         time.sleep(GRACE)
-    _quiet()
+    say_nothing()
     os._exit(status)
 
 

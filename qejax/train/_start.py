@@ -21,7 +21,7 @@ import numpy as np
 
 from qejax._devices import batch_sharding, spread
 from qejax._processes import PeerError, peers, wait_for_all
-from qejax.train._last_word import leave_on_errors, say_if_killed
+from qejax.train._last_word import leave_on_errors, say_if_killed, say_nothing
 from qejax.train._mesh import make_mesh
 
 Environ = Mapping[str, str]
@@ -207,6 +207,7 @@ def start_processes(
         f"{jax.device_count()} {kind} devices"
     )
     if jax.process_count() == 1:
+        say_nothing()  # a TPU VM may be alone, and tells it late
         return told
     if first_call:
         leave_on_errors()
