@@ -31,6 +31,7 @@ from qejax.spaces._chain import ChainForm as ChainForm
 from qejax.spaces._chain import chain_form as chain_form
 from qejax.spaces._chain_statistics import ChainStatistics as ChainStatistics
 from qejax.spaces._chain_statistics import chain_statistics as chain_statistics
+from qejax.spaces._cuts import part_of as part_of
 from qejax.spaces._elements import Elements as Elements
 from qejax.spaces._elements import check_elements as check_elements
 from qejax.spaces._elements import check_spaces as check_spaces
@@ -38,6 +39,9 @@ from qejax.spaces._elements import identity as identity
 from qejax.spaces._elements import inv as inv
 from qejax.spaces._elements import mul as mul
 from qejax.spaces._elements import sample as sample
+from qejax.spaces._leaf import Axis as Axis
+from qejax.spaces._leaf import Cut as Cut
+from qejax.spaces._leaf import Leaf as Leaf
 from qejax.spaces._map_networks import in_batches as in_batches
 from qejax.spaces._map_networks import map_networks as map_networks
 from qejax.spaces._move import act_leaf as act_leaf
@@ -46,8 +50,6 @@ from qejax.spaces._phases import phase_free_spec as phase_free_spec
 from qejax.spaces._phases import with_phases as with_phases
 from qejax.spaces._settle import has_matrices as has_matrices
 from qejax.spaces._settle import settled_spec as settled_spec
-from qejax.spaces._spec import Axis as Axis
-from qejax.spaces._spec import Leaf as Leaf
 from qejax.spaces._spec import Route as Route
 from qejax.spaces._spec import Shift as Shift
 from qejax.spaces._spec import UnitSpace as UnitSpace
@@ -68,6 +70,7 @@ __all__ = [
     "Chain",
     "ChainForm",
     "ChainStatistics",
+    "Cut",
     "Elements",
     "Leaf",
     "Part",
@@ -107,6 +110,7 @@ __all__ = [
     "mul",
     "norm",
     "offset",
+    "part_of",
     "phase_free",
     "phase_free_spec",
     "ravel",

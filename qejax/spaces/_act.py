@@ -15,9 +15,10 @@ import jax.numpy as jnp
 
 from qejax._typing import Array, Float, Leaves, Theta
 from qejax.spaces._elements import Elements, check_spaces
+from qejax.spaces._leaf import Axis, Leaf
 from qejax.spaces._move import act_leaf
 from qejax.spaces._phases import act_turns
-from qejax.spaces._spec import Axis, Leaf, Shift, WeightSpec
+from qejax.spaces._spec import Shift, WeightSpec
 from qejax.spaces._views import from_views, views
 
 

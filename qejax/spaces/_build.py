@@ -7,7 +7,8 @@ flows between two layers, so that no layer needs to know its position.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from qejax.spaces._spec import Axis, Leaf, Shift, UnitSpace, WeightSpec
+from qejax.spaces._leaf import Axis, Leaf
+from qejax.spaces._spec import Shift, UnitSpace, WeightSpec
 
 
 @dataclass(frozen=True)

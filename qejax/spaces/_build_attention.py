@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from qejax.spaces._build import Part, Wire, bias, stored_as
-from qejax.spaces._spec import Axis, Leaf, Route, Shift, UnitSpace
+from qejax.spaces._leaf import Axis, Leaf
+from qejax.spaces._spec import Route, Shift, UnitSpace
 
 
 def space_of(path: str, name: str) -> str:

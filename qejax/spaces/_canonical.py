@@ -30,6 +30,7 @@ from qejax.groups import Dihedral, Monomial
 from qejax.spaces import _frames, _scaled
 from qejax.spaces._balanced import split_evenly
 from qejax.spaces._elements import Elements
+from qejax.spaces._leaf import Leaf
 from qejax.spaces._phases import (
     phase_free,
     signed_spec,
@@ -43,7 +44,7 @@ from qejax.spaces._settle import (
     settled_spec,
 )
 from qejax.spaces._sizes import like_one, rescaled, resized, scaled_spaces, sweep
-from qejax.spaces._spec import Leaf, WeightSpec
+from qejax.spaces._spec import WeightSpec
 from qejax.spaces._telling import telling_of
 from qejax.spaces._views import from_views, nan_unless_finite, views
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from qejax._typing import Array, Leaves
 from qejax.groups import eigh, fixed_ones_basis, qr, svd
+from qejax.spaces._leaf import Leaf
 from qejax.spaces._move import multiply_axis
-from qejax.spaces._spec import Leaf, WeightSpec
+from qejax.spaces._spec import WeightSpec
 
 
 class Touch(NamedTuple):

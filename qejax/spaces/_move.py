@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from qejax._typing import Array
 from qejax.groups import GROUPS
-from qejax.spaces._spec import Leaf, WeightSpec
+from qejax.spaces._leaf import Leaf
+from qejax.spaces._spec import WeightSpec
 
 
 def act_leaf(leaf: Leaf, spec: WeightSpec, g: dict[str, Any], x: Array) -> Array:

@@ -24,7 +24,8 @@ import numpy as np
 
 from qejax._typing import Array, Leaves
 from qejax.groups import GROUPS
-from qejax.spaces._spec import Axis, Leaf, WeightSpec
+from qejax.spaces._leaf import Axis, Leaf
+from qejax.spaces._spec import WeightSpec
 
 
 class Phase(NamedTuple):
@@ -113,7 +114,7 @@ def phase_free_spec(spec: WeightSpec) -> WeightSpec:
 
     A leaf becomes two for every axis with a phase or that reads units with one: `_cos`
     flips with the units, `_sin` does not. Of a bias they are the sine and the cosine of
-    the doubled phase, in this order.
+    the doubled phase, in this order. Parts of one array become arrays of their own.
     """
     where = phases(spec)
     if not where:
@@ -171,7 +172,7 @@ def _parts(
     leaf: Leaf, where: dict[str, Phase]
 ) -> Iterator[tuple[Leaf, tuple[_Factor, ...]]]:
     """Yields the leaves that one becomes, and what each is multiplied by."""
-    parts: list[tuple[Leaf, tuple[_Factor, ...]]] = [(leaf, ())]
+    parts: list[tuple[Leaf, tuple[_Factor, ...]]] = [(replace(leaf, cut=None), ())]
     for position, axis in enumerate(leaf.axes):
         reads = axis.space in where and axis.power < 0
         if not axis.turn and not reads:

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from qejax._typing import Array, Leaves
 from qejax.spaces._frames import Touch, touches
-from qejax.spaces._spec import Leaf, WeightSpec
+from qejax.spaces._leaf import Leaf
+from qejax.spaces._spec import WeightSpec
 
 
 def product(

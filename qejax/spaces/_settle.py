@@ -26,9 +26,10 @@ from qejax.groups import GROUPS
 from qejax.spaces import _frames
 from qejax.spaces._act import act_shift
 from qejax.spaces._frames import Touch, touches
+from qejax.spaces._leaf import Axis
 from qejax.spaces._phases import phase_free_spec, signed_spec
 from qejax.spaces._products import reached
-from qejax.spaces._spec import Axis, UnitSpace, WeightSpec
+from qejax.spaces._spec import UnitSpace, WeightSpec
 from qejax.spaces._telling import telling_of
 
 SETTLED = ("absorbed", "linear_stream", "orthogonal", "orthogonal_ones", "rotary")
@@ -278,7 +279,8 @@ def settled_spec(spec: WeightSpec) -> WeightSpec:
 
     Leaves that settling makes constant (what a shift moves, the scale of a norm) are
     left out, axes of settled spaces never move, leaves with phases are read without
-    their half periods. A spec with nothing to settle is returned as it is.
+    their half periods, parts of one array are arrays of their own. A spec with nothing
+    to settle is returned as it is.
     """
     spec, given = signed_spec(spec), spec
     gone = {shift.leaf for shift in spec.shifts if not shift.along}
@@ -298,6 +300,7 @@ def settled_spec(spec: WeightSpec) -> WeightSpec:
             axes=tuple(
                 Axis(axis.size) if axis.space in settled else axis for axis in leaf.axes
             ),
+            cut=None,
         )
         for leaf in spec.leaves
         if leaf.path not in gone

@@ -15,9 +15,10 @@ import numpy as np
 
 from qejax._typing import Array, Leaves
 from qejax.spaces import _scaled
+from qejax.spaces._leaf import Leaf
 from qejax.spaces._phases import smooth
 from qejax.spaces._scaled import Scaled
-from qejax.spaces._spec import Leaf, WeightSpec
+from qejax.spaces._spec import WeightSpec
 
 
 class Sizes(NamedTuple):

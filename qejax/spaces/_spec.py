@@ -19,7 +19,7 @@ arXiv:2409.11697 (scales and signs); Navon et al. 2023, arXiv:2301.12780.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import jax
@@ -29,6 +29,8 @@ from jax.typing import DTypeLike
 from qejax import _trees
 from qejax._typing import Theta
 from qejax.groups import GROUPS
+from qejax.spaces._cuts import check_cuts
+from qejax.spaces._leaf import Axis, Leaf
 
 
 @dataclass(frozen=True)
@@ -47,85 +49,6 @@ class UnitSpace:
     size: int
     group: str = "permutation"
     per: str | None = None
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis of a leaf: who moves it, and how.
-
-    Attributes:
-        size: its length.
-        space: the unit space that moves it; `None` for an axis that never moves
-            (inputs, outputs, kernel positions).
-        power: of the unit's scale; 1 where the leaf writes the units, `-k` where it
-            reads them through an activation of degree `k`.
-        turn: what one turn of a group that has them adds to an entry: `pi / w0` for the
-            biases of units `sin(w0 x)`; 0 where nothing is added.
-    """
-
-    size: int
-    space: str | None = None
-    power: int = 0
-    turn: float = 0.0
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """One array of a network's weights.
-
-    Attributes:
-        path: `/`-joined keys from the root of `theta`.
-        axes: one `Axis` per dimension of the *view* of the leaf.
-        shape: of the stored array; `None` if it equals the view. The view is a
-            reshape of the stored array in which every dimension is moved by at most
-            one unit space: a flatten before a dense layer stores `[H * W * n, m]`,
-            with the view `[H * W, n, m]`.
-    """
-
-    path: str
-    axes: tuple[Axis, ...]
-    shape: tuple[int, ...] | None = None
-
-    @property
-    def view(self) -> tuple[int, ...]:
-        """Shape in which every dimension has one `Axis`."""
-        return tuple(axis.size for axis in self.axes)
-
-    @property
-    def stored(self) -> tuple[int, ...]:
-        """Shape of the array in `theta`."""
-        return self.view if self.shape is None else self.shape
-
-    @property
-    def size(self) -> int:
-        """Number of scalars."""
-        return math.prod(self.view)
-
-    def moved(self) -> tuple[int, ...]:
-        """Positions of the axes that a unit space moves."""
-        return tuple(i for i, axis in enumerate(self.axes) if axis.space is not None)
-
-    def fixed(self) -> tuple[int, ...]:
-        """Positions of the axes that never move."""
-        return tuple(i for i, axis in enumerate(self.axes) if axis.space is None)
-
-    @property
-    def folded(self) -> int:
-        """Number of scalars along the axes that never move."""
-        return math.prod(self.axes[i].size for i in self.fixed())
-
-    def writes(self, space: str) -> bool:
-        """Whether units of `space` are computed from this leaf."""
-        return any(axis.space == space and axis.power > 0 for axis in self.axes)
-
-    def reads(self, space: str) -> bool:
-        """Whether this leaf reads the units of `space`."""
-        return any(axis.space == space and axis.power < 0 for axis in self.axes)
-
-    def before(self, position: int, space: str) -> int | None:
-        """The nearest axis before `position` that `space` moves, if there is one."""
-        found = [p for p in range(position) if self.axes[p].space == space]
-        return found[-1] if found else None
 
 
 @dataclass(frozen=True)
@@ -189,8 +112,9 @@ class WeightSpec:
         ValueError: at construction, if names repeat, a group is unknown, an axis
             names a space that is missing or has another size, a space is per one that
             is not earlier or a leaf lacks its axis, a shift names a missing leaf, units
-            that turn do not have one bias that does, or a stored shape does not hold as
-            many scalars as its view.
+            that turn do not have one bias that does, a stored shape does not hold as
+            many scalars as its view, or leaves that are parts of an array do not fill
+            it without overlap.
     """
 
     spaces: tuple[UnitSpace, ...]
@@ -206,6 +130,7 @@ class WeightSpec:
             _check_space(space, self.spaces[:number])
         for leaf in self.leaves:
             _check_leaf(leaf, self.space_by_name)
+        check_cuts(self.leaves)
         for space in self.spaces:
             _check_turns(space, self.leaves)
         groups = {space.name: space.group for space in self.spaces}
@@ -222,19 +147,35 @@ class WeightSpec:
         """Leaves by path."""
         return {leaf.path: leaf for leaf in self.leaves}
 
+    @cached_property
+    def leaves_by_array(self) -> dict[str, tuple[Leaf, ...]]:
+        """Leaves by the path of the array in `theta` that holds them."""
+        found: dict[str, tuple[Leaf, ...]] = {}
+        for leaf in self.leaves:
+            found[leaf.array] = (*found.get(leaf.array, ()), leaf)
+        return found
+
     @property
     def num_parameters(self) -> int:
         """Scalars in one network, `P`."""
         return sum(leaf.size for leaf in self.leaves)
 
     def template(self, dtype: DTypeLike = jnp.float32) -> Theta:
-        """Returns a nested dict of `jax.ShapeDtypeStruct`, one per leaf."""
+        """Returns a nested dict of `jax.ShapeDtypeStruct`, one per array."""
         return _trees.nest(
             {
-                leaf.path: jax.ShapeDtypeStruct(leaf.stored, dtype)
+                leaf.array: jax.ShapeDtypeStruct(leaf.array_shape, dtype)
                 for leaf in self.leaves
             }
         )
+
+    def uncut(self) -> "WeightSpec":
+        """Returns the same leaves, each an array of its own with the path of the leaf.
+
+        What is computed from weights leaf by leaf, such as `settled`, has this form.
+        """
+        leaves = tuple(replace(leaf, cut=None) for leaf in self.leaves)
+        return self if leaves == self.leaves else replace(self, leaves=leaves)
 
     def per_axis(self, leaf: Leaf, position: int) -> int | None:
         """The axis of `leaf` whose units tell which element moves axis `position`.
@@ -281,7 +222,7 @@ class WeightSpec:
                 axes.append(Axis(size, name, 0 if name is None else axis.power))
             view = tuple(axis.size for axis in axes)
             stored = None if view == leaf.stored else leaf.stored
-            leaves.append(Leaf(leaf.path, tuple(axes), stored))
+            leaves.append(replace(leaf, axes=tuple(axes), shape=stored))
         spaces = tuple(UnitSpace(name, size) for name, size in sizes.items())
         return WeightSpec(spaces, tuple(leaves))
 

@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from qejax.spaces._spec import Axis, Leaf, Route, Shift, UnitSpace, WeightSpec
+from qejax.spaces._leaf import Axis, Cut, Leaf
+from qejax.spaces._spec import Route, Shift, UnitSpace, WeightSpec
 
 
 def spec_to_dict(spec: WeightSpec) -> dict[str, Any]:
     """Returns the fields of a spec, of JSON types and tuples only.
+
+    Leaves that are whole arrays have no field `cut`.
 
     Example:
         >>> from qejax import nets
@@ -16,7 +19,11 @@ def spec_to_dict(spec: WeightSpec) -> dict[str, Any]:
         >>> spec_from_dict(spec_to_dict(spec)) == spec
         True
     """
-    return asdict(spec)
+    values = asdict(spec)
+    for row in values["leaves"]:
+        if row["cut"] is None:
+            del row["cut"]
+    return values
 
 
 def spec_from_dict(values: Mapping[str, Any]) -> WeightSpec:
@@ -44,7 +51,12 @@ def spec_from_dict(values: Mapping[str, Any]) -> WeightSpec:
 def _leaf(row: dict[str, Any]) -> Leaf:
     axes = tuple(Axis(**axis) for axis in row["axes"])
     shape = None if row["shape"] is None else tuple(row["shape"])
-    return Leaf(**{**row, "axes": axes, "shape": shape})
+    cut = None if row.get("cut") is None else _cut(row["cut"])
+    return Leaf(**{**row, "axes": axes, "shape": shape, "cut": cut})
+
+
+def _cut(row: dict[str, Any]) -> Cut:
+    return Cut(**{**row, "shape": tuple(row["shape"]), "starts": tuple(row["starts"])})
 
 
 def _shift(row: dict[str, Any]) -> Shift:

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 
 from qejax import _trees
 from qejax._typing import Leaves, Theta
-from qejax.spaces._spec import Leaf, WeightSpec
+from qejax.spaces._cuts import joined, part
+from qejax.spaces._spec import WeightSpec
 
 
 def check_theta(spec: WeightSpec, theta: Theta) -> None:
-    """Raises unless `theta` has exactly the leaves and shapes of `spec`.
+    """Raises unless `theta` has exactly the arrays of `spec`, with their shapes.
 
     Looks at structure only, so it works on traced values and costs nothing at run
     time. Dtypes are not checked beyond being floating.
@@ -25,7 +26,7 @@ def check_theta(spec: WeightSpec, theta: Theta) -> None:
             shape or is not floating.
     """
     leaves = _trees.flatten(theta)
-    expected = spec.leaf_by_path
+    expected = {leaf.array: leaf.array_shape for leaf in spec.leaves}
     missing = [path for path in expected if path not in leaves]
     extra = [path for path in leaves if path not in expected]
     if missing or extra:
@@ -35,12 +36,12 @@ def check_theta(spec: WeightSpec, theta: Theta) -> None:
             f"leaves {_first(extra)}; expected {_first(list(expected))}. Rename the "
             f"leaves, or build the spec from this network."
         )
-    for path, leaf in expected.items():
+    for path, shape in expected.items():
         got: Any = leaves[path]
-        if tuple(got.shape) != leaf.stored:
+        if tuple(got.shape) != shape:
             raise ValueError(
                 f"theta does not fit its spec: leaf {path!r} should have shape "
-                f"{leaf.stored}, got {tuple(got.shape)}. {_batch_advice(leaf, got)}"
+                f"{shape}, got {tuple(got.shape)}. {_batch_advice(shape, got)}"
             )
         if not jnp.issubdtype(got.dtype, jnp.floating):
             raise ValueError(
@@ -49,9 +50,9 @@ def check_theta(spec: WeightSpec, theta: Theta) -> None:
             )
 
 
-def _batch_advice(leaf: Leaf, got: Any) -> str:
+def _batch_advice(shape: tuple[int, ...], got: Any) -> str:
     """What to do about a shape: stacked weights, or a spec that was made from them."""
-    if leaf.stored[1:] == tuple(got.shape):
+    if shape[1:] == tuple(got.shape):
         return (
             "The spec has an axis in front, as if made from stacked networks: make it "
             "from one, jax.tree.map(lambda a: a[0], params)."
@@ -83,8 +84,11 @@ def views(spec: WeightSpec, theta: Theta) -> Leaves:
         ValueError: as `check_theta`.
     """
     check_theta(spec, theta)
-    leaves = _trees.flatten(theta)
-    return {leaf.path: leaves[leaf.path].reshape(leaf.view) for leaf in spec.leaves}
+    arrays = _trees.flatten(theta)
+    return {
+        leaf.path: part(leaf, arrays[leaf.array]).reshape(leaf.view)
+        for leaf in spec.leaves
+    }
 
 
 def from_views(spec: WeightSpec, leaves: Leaves, like: Theta) -> Theta:
@@ -93,11 +97,10 @@ def from_views(spec: WeightSpec, leaves: Leaves, like: Theta) -> Theta:
     The inverse of `views`: `from_views(spec, views(spec, theta), theta)` is `theta`.
     """
     flat, structure = jax.tree_util.tree_flatten_with_path(like)
-    by_path = spec.leaf_by_path
     ordered = []
     for key_path, _ in flat:
-        path = _trees.path_of(key_path)
-        ordered.append(leaves[path].reshape(by_path[path].stored))
+        held = spec.leaves_by_array[_trees.path_of(key_path)]
+        ordered.append(joined(held, leaves))
     return jax.tree.unflatten(structure, ordered)
 
 

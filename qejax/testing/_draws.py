@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 
 from qejax import _trees, spaces
 from qejax._typing import Array, PRNGKeyArray, Theta
-from qejax.spaces import Elements, WeightSpec
+from qejax.spaces import Elements, Leaf, WeightSpec
 
 _TRIES = 16
 
@@ -67,8 +67,8 @@ def has_one_side(spec: WeightSpec, g: Elements, name: str, theta: Theta) -> bool
     if any(shift.name == name for shift in spec.shifts):
         return all(shift.routes for shift in spec.shifts if shift.name == name)
     readers = [x.path for x in spec.leaves if x.reads(name) and not x.writes(name)]
-    old = _trees.flatten(theta)
-    new = _trees.flatten(act(spec, only(spec, g, name), theta))
+    moved = act(spec, only(spec, g, name), theta)
+    old, new = (spaces.views(spec, weights) for weights in (theta, moved))
     return not readers or any(not np.array_equal(old[p], new[p]) for p in readers)
 
 
@@ -88,16 +88,18 @@ def act_one_sided(spec: WeightSpec, g: Elements, name: str, theta: Theta) -> The
         Weights of another function.
     """
     shifted = {shift.name: shift.leaf for shift in spec.shifts}
-    leaves = spec.leaf_by_path
 
-    def one(key_path: Any, old: Array, new: Array) -> Array:
-        leaf = leaves[_trees.path_of(key_path)]
+    def moves(leaf: Leaf) -> bool:
         if name in shifted:
-            return new if leaf.path == shifted[name] else old
-        return old if leaf.reads(name) and not leaf.writes(name) else new
+            return leaf.path == shifted[name]
+        return leaf.writes(name) or not leaf.reads(name)
 
     moved = act(spec, only(spec, g, name), theta)
-    return jax.tree_util.tree_map_with_path(one, theta, moved)
+    old, new = (spaces.views(spec, weights) for weights in (theta, moved))
+    leaves = {
+        leaf.path: (new if moves(leaf) else old)[leaf.path] for leaf in spec.leaves
+    }
+    return spaces.from_views(spec, leaves, theta)
 
 
 def movable(spec: WeightSpec, g: Elements) -> list[str]:
@@ -140,15 +142,13 @@ def move(spec: WeightSpec, g: Elements, tree: Any, what: str) -> Any:
     """
     leaves = _trees.flatten(tree)
     known = spec.leaf_by_path
-    if set(leaves) == set(known):
-        if all(tuple(leaves[path].shape) == known[path].stored for path in known):
-            return act(spec, g, tree)
-        if all(
-            tuple(leaves[path].shape[: len(known[path].axes)]) == known[path].view
-            for path in known
-        ):
-            return _act_features(spec, g, leaves)
     shapes = {path: tuple(leaf.shape) for path, leaf in leaves.items()}
+    if shapes == {leaf.array: leaf.array_shape for leaf in spec.leaves}:
+        return act(spec, g, tree)
+    if set(leaves) == set(known) and all(
+        shapes[path][: len(leaf.axes)] == leaf.view for path, leaf in known.items()
+    ):
+        return _act_features(spec, g, leaves)
     expected = {path: leaf.view for path, leaf in known.items()}
     raise ValueError(
         f"{what} should be weights or features of the spec, one leaf for each of "
