@@ -1,0 +1,236 @@
+"""The weight space: unit spaces with names, leaves with axes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qejax.derive._choose import (
+    Action,
+    Choice,
+    Span,
+    add_action,
+    choose,
+    dimensions,
+    paired,
+)
+from qejax.derive._ledger import Ledger
+from qejax.derive._parts import Part, hosts_of, places_of
+from qejax.derive._units import FIXED, Units, root
+from qejax.spaces import Axis, Leaf, UnitSpace, part_of
+
+
+@dataclass(frozen=True)
+class Found:
+    """What acts on the leaves, with names.
+
+    Attributes:
+        spaces: unit spaces, those with others along them first.
+        leaves: of the spec.
+        choices: by name of the space.
+    """
+
+    spaces: tuple[UnitSpace, ...]
+    leaves: tuple[Leaf, ...]
+    choices: dict[str, Choice]
+
+
+def chosen(ledger: Ledger, parts: list[Part]) -> list[Choice]:
+    """Returns what acts on every set of units, in network order."""
+    places = places_of(ledger, parts)
+    hosts = hosts_of(ledger, parts, places)
+    found: dict[Units, Choice] = {}
+    for units, own in places.items():
+        if units in hosts.values():
+            continue
+        choice = choose(ledger, units, own)
+        if choice is None:
+            hosts.pop(units, None)
+            continue
+        # A factor beside a set that differs along another one would be two deep.
+        if choice.extras:
+            hosts.pop(units, None)
+        choice.host = hosts.get(units)
+        found[units] = choice
+    for units, own in places.items():
+        if units not in found and units.kind != FIXED:
+            inner = [c for c in found.values() if c.host is units]
+            choice = choose(ledger, units, own, inner)
+            if choice is not None:
+                found[units] = choice
+    for choice in found.values():
+        if choice.host is not None and choice.host not in found:
+            choice.host = None
+    return [found[units] for units in places if units in found]
+
+
+def scalars(
+    ledger: Ledger, parts: list[Part], choices: Sequence[Choice]
+) -> list[Action]:
+    """Returns factors of whole leaves that no factor of units is, powers by part."""
+    sizes, signs = Span(), Span(two=True)
+    for choice in choices:
+        keys = [place.part for place in choice.places]
+        for action in (choice.main, *choice.extras):
+            add_action(action, keys, sizes, signs)
+    found = dimensions([ledger.equations.reduced(part.factor) for part in parts])
+    rows = range(len(parts))
+    own_sizes = [r for r in found.sizes if sizes.add(dict(zip(rows, r, strict=True)))]
+    own_signs = [
+        r
+        for r in found.signs
+        if signs.add({n: x for n, x in zip(rows, r, strict=True)})  # type: ignore
+    ]
+    both, positive, alone = paired(own_sizes, own_signs)
+    rows_of = (("absorbed", both), ("positive_scale", positive), ("sign", alone))
+    return [Action(group, row) for group, many in rows_of for row in many]
+
+
+def emit(ledger: Ledger, parts: list[Part], free: set[str]) -> Found:
+    """Returns the unit spaces and leaves of a derivation."""
+    choices = chosen(ledger, parts)
+    whole = scalars(ledger, parts, choices)
+    names = _Names()
+    named: dict[Units, str] = {}
+    spaces: list[UnitSpace] = []
+    rows: list[tuple[str, Choice | None, Action]] = []
+    for choice in sorted(choices, key=lambda c: c.host is not None):
+        name = names.of(_written(parts, choice))
+        named[choice.units] = name
+        host = None if choice.host is None else named[choice.host]
+        spaces.append(UnitSpace(name, choice.units.size, choice.main.group, host))
+        rows.append((name, choice, choice.main))
+        for extra in choice.extras:
+            own = names.of(f"{name}.scale")
+            spaces.append(UnitSpace(own, 1, extra.group, name))
+            rows.append((own, choice, extra))
+    for action in whole:
+        first = next(n for n, power in enumerate(action.powers) if power)
+        own = names.of(f"{_module(parts[first].path)}.factor")
+        spaces.append(UnitSpace(own, 1, action.group))
+        rows.append((own, None, action))
+    leaves = tuple(_leaf(parts, n, rows, free) for n in range(len(parts)))
+    return Found(
+        _in_order(spaces, rows, parts),
+        leaves,
+        {name: choice for name, choice, _ in rows if choice is not None},
+    )
+
+
+def _leaf(
+    parts: list[Part],
+    number: int,
+    rows: Sequence[tuple[str, Choice | None, Action]],
+    free: set[str],
+) -> Leaf:
+    part = parts[number]
+    axes: list[Axis] = []
+    if part.path not in free:
+        for name, choice, action in rows:
+            if choice is None and action.powers[number]:
+                axes.append(Axis(1, name, action.powers[number]))
+    for position, segment in enumerate(part.axes):
+        for factor, atom in enumerate(segment):
+            units = None if atom.units is None else root(atom.units)
+            moved = _moved(number, position, factor, units, rows, part.path)
+            if units is None or not moved or part.path in free:
+                moved = [Axis(atom.size)]
+            axes += moved
+    if part.whole:
+        view = tuple(axis.size for axis in axes)
+        return Leaf(part.path, tuple(axes), None if view == part.shape else part.shape)
+    sizes = [_length(segment) for segment in part.axes]
+    stops = tuple(a + n for a, n in zip(part.starts, sizes, strict=True))
+    return part_of(part.path, part.shape, part.starts, stops, tuple(axes))
+
+
+def _length(segment: Sequence[object]) -> int:
+    total = 1
+    for atom in segment:
+        total *= atom.size  # type: ignore[attr-defined]
+    return total
+
+
+def _moved(
+    number: int,
+    position: int,
+    factor: int,
+    units: Units | None,
+    rows: Sequence[tuple[str, Choice | None, Action]],
+    path: str,
+) -> list[Axis]:
+    """The axes of a view that stand for one factor of an axis."""
+    axes: list[Axis] = []
+    for name, choice, action in rows:
+        if choice is None or choice.units is not units:
+            continue
+        index = next(
+            n
+            for n, place in enumerate(choice.places)
+            if (place.part, place.axis, place.factor) == (number, position, factor)
+        )
+        power, turn = action.powers[index], 0.0
+        if action is choice.main:
+            if action.turn is not None and action.turn.leaf == path:
+                turn = action.turn.step
+            axes.append(Axis(choice.units.size, name, power, turn))
+        elif power:
+            axes.append(Axis(1, name, power))
+    return axes
+
+
+def _in_order(
+    spaces: list[UnitSpace],
+    rows: Sequence[tuple[str, Choice | None, Action]],
+    parts: list[Part],
+) -> tuple[UnitSpace, ...]:
+    """Spaces in the order of the first leaf that they move, hosts before others."""
+    first: dict[str, int] = {}
+    for name, choice, action in rows:
+        if choice is None:
+            first[name] = next(n for n, power in enumerate(action.powers) if power)
+        else:
+            first[name] = min(place.part for place in choice.places)
+    del parts
+    order = {space.name: n for n, space in enumerate(spaces)}
+    depth = {space.name: int(space.per is not None) for space in spaces}
+    hosted = {space.name: space.per for space in spaces}
+
+    def key(space: UnitSpace) -> tuple[int, int, int]:
+        host = hosted[space.name]
+        at = first[space.name]
+        at = at if host is None else max(at, first[host])
+        return at, depth[space.name], order[space.name]
+
+    return tuple(sorted(spaces, key=key))
+
+
+class _Names:
+    """Names of spaces, each given once."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def of(self, name: str) -> str:
+        """Returns the name, with a number behind it if it was given before."""
+        own, number = name, 1
+        while own in self._given:
+            number += 1
+            own = f"{name}_{number}"
+        self._given.add(own)
+        return own
+
+
+def _module(path: str) -> str:
+    module = path.rsplit("/", 1)[0] if "/" in path else path
+    return module.replace("/", ".")
+
+
+def _written(parts: list[Part], choice: Choice) -> str:
+    """The name of a set: the module that writes it, and the axis if it has several."""
+    written = [place for place in choice.places if place.role > 0]
+    place = (written or choice.places)[0]
+    part = parts[place.part]
+    name = _module(part.path)
+    several = sum(atom.units is not None for segment in part.axes[-2:] for atom in
+                  segment) > 1
+    del several
+    return name

@@ -1,0 +1,299 @@
+"""Reads a jaxpr equation by equation: calls are entered, loops read once."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.extend.core
+import numpy as np
+
+from qejax.derive._arrays import read_index
+from qejax.derive._elementwise import joined
+from qejax.derive._ledger import Ledger, Node
+from qejax.derive._rotary import rotary_region
+from qejax.derive._rules import RULES, Site, unsupported
+from qejax.derive._source import reason_of
+from qejax.derive._units import Axis, fixed, is_still, length
+from qejax.derive._value import Value, known_value
+
+MOST_KNOWN = 1 << 18
+"""Arrays of more numbers are not computed while a function is read."""
+
+CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "named_call": "call_jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "custom_vjp_call_jaxpr": "fun_jaxpr",
+    "remat": "jaxpr",
+    "remat2": "jaxpr",
+    "checkpoint": "jaxpr",
+}
+"""Primitives that call a function once, and the parameter that holds it."""
+
+
+def interpret(
+    ledger: Ledger, closed: Any, arguments: Sequence[Value]
+) -> list[Value]:
+    """Returns the values of a function's results.
+
+    Args:
+        ledger: of what is known; added to.
+        closed: a `ClosedJaxpr`, or a `Jaxpr` without constants.
+        arguments: one for each input variable.
+    """
+    jaxpr = getattr(closed, "jaxpr", closed)
+    values: dict[Any, Value] = {}
+    for var, array in zip(jaxpr.constvars, getattr(closed, "consts", ()), strict=False):
+        values[var] = _constant(array)
+    values.update(zip(jaxpr.invars, arguments, strict=True))
+    uses = _uses(jaxpr)
+    skipped: set[int] = set()
+    tried: set[Any] = set()
+
+    def read(var: Any) -> Value:
+        literal = isinstance(var, jax.extend.core.Literal)
+        return known_value(np.asarray(var.val)) if literal else values[var]
+
+    for number, eqn in enumerate(jaxpr.eqns):
+        if number in skipped:
+            continue
+        ledger.reason = reason_of(eqn)
+        for var in eqn.invars:
+            if isinstance(var, jax.extend.core.Literal) or var in tried:
+                continue
+            tried.add(var)
+            if values[var].known is None and _CUTS & {*uses[var]}:
+                skipped |= _turn(ledger, jaxpr, number, var, values)
+        if number in skipped:
+            continue
+        results = _equation(ledger, eqn, [read(var) for var in eqn.invars], uses)
+        for var, value in zip(eqn.outvars, results, strict=True):
+            shape = tuple(var.aval.shape)
+            got = tuple(map(length, value.axes))
+            assert got == shape, (eqn.primitive.name, got, shape)
+            values[var] = value
+            ledger.note(value.axes)
+    return [read(var) for var in jaxpr.outvars]
+
+
+def loop(ledger: Ledger, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
+    """Notes that results depend on operands in a way that is not told."""
+    ledger.nodes.append(Node("loop", None, {}, tuple(inputs), tuple(outputs)))
+
+
+_CUTS = {"slice", "split"}
+
+
+def _turn(
+    ledger: Ledger, jaxpr: Any, number: int, var: Any, values: dict[Any, Value]
+) -> set[int]:
+    """Takes equations that turn pairs of units for one; returns their numbers."""
+    value = values[var]
+    values[var] = value = replace(value, axes=tuple(map(ledger.normal, value.axes)))
+    region = rotary_region(jaxpr, number, var, values)
+    if region is None:
+        return set()
+    for segment in value.axes[region.axis]:
+        for atom in segment:
+            ledger.keep_rotary(atom)
+    values[region.result] = result = replace(
+        value, known=None, leaf=None, bias=None, root=None, pieces=None
+    )
+    ledger.note(value.axes)
+    loop(ledger, [value], [result])
+    return set(region.numbers)
+
+
+def _constant(array: Any) -> Value:
+    shape = np.shape(array)
+    if np.prod(shape, dtype=int) > MOST_KNOWN or jax.dtypes.issubdtype(
+        array.dtype, jax.dtypes.extended
+    ):
+        return Value(tuple(map(fixed, shape)))
+    return known_value(np.asarray(array))
+
+
+def _uses(jaxpr: Any) -> dict[Any, list[str]]:
+    """Names of the primitives that read each variable."""
+    uses: dict[Any, list[str]] = {}
+    for eqn in jaxpr.eqns:
+        for var in eqn.invars:
+            if not isinstance(var, jax.extend.core.Literal):
+                uses.setdefault(var, []).append(eqn.primitive.name)
+    for var in jaxpr.outvars:
+        if not isinstance(var, jax.extend.core.Literal):
+            uses.setdefault(var, []).append("return")
+    return uses
+
+
+def _equation(
+    ledger: Ledger, eqn: Any, values: list[Value], uses: dict[Any, list[str]]
+) -> list[Value]:
+    name = eqn.primitive.name
+    if name in CALLS:
+        return interpret(ledger, eqn.params[CALLS[name]], values)
+    if name in _CONTROL:
+        return _CONTROL[name](ledger, eqn, values)
+    site = Site(
+        eqn.params,
+        tuple(tuple(var.aval.shape) for var in eqn.outvars),
+        tuple(var.aval.dtype for var in eqn.outvars),
+        tuple(var.aval.dtype for var in eqn.invars),
+        tuple(var in uses for var in eqn.outvars),
+        len(eqn.invars) > 1 and all(var is eqn.invars[0] for var in eqn.invars),
+        all({*uses.get(var, [])} == {"reduce_sum"} for var in eqn.outvars),
+    )
+    known = _evaluated(eqn, values, site)
+    if known is not None:
+        return known
+    results = [
+        replace(result) if any(result is value for value in values) else result
+        for result in RULES.get(name, unsupported)(ledger, site, values)
+    ]
+    ledger.nodes.append(
+        Node(name, eqn.primitive, eqn.params, tuple(values), tuple(results),
+             site.sources)
+    )
+    for value in values:
+        if value.leaf is not None and all(r.leaf != value.leaf for r in results):
+            ledger.read[value.leaf] = ledger.read.get(value.leaf, 0) + 1
+    return results
+
+
+def _evaluated(eqn: Any, values: list[Value], site: Site) -> list[Value] | None:
+    """The numbers of an equation that depends on no argument."""
+    if any(value.known is None for value in values) or eqn.effects:
+        return None
+    if sum(int(np.prod(shape)) for shape in site.shapes) > MOST_KNOWN:
+        return None
+    if any(jax.dtypes.issubdtype(d, jax.dtypes.extended) for d in site.dtypes):
+        return None
+    operands = [
+        np.asarray(value.known, dtype)
+        for value, dtype in zip(values, site.sources, strict=True)
+    ]
+    with jax.ensure_compile_time_eval():
+        found = eqn.primitive.bind(*operands, **eqn.params)
+    many = found if eqn.primitive.multiple_results else [found]
+    return [known_value(np.asarray(array)) for array in many]
+
+
+def _scan(ledger: Ledger, eqn: Any, values: list[Value]) -> list[Value]:
+    """A loop over slices: read once, unless weights are stacked along it."""
+    params = eqn.params
+    first, last = params["num_consts"], params["num_consts"] + params["num_carry"]
+    shared, carry, over = values[:first], values[first:last], values[last:]
+    if any(_stacked(value) for value in over):
+        return _unrolled(ledger, params, shared, carry, over)
+    weights = any(value.weights for value in values)
+    state = [_same_as(ledger, value, weights) for value in carry]
+    slices = [replace(v.viewed(v.axes[1:]), bias=None, leaf=None) for v in over]
+    results = interpret(ledger, params["jaxpr"], [*shared, *state, *slices])
+    after, made = results[: len(carry)], results[len(carry) :]
+    ledger.reason = reason_of(eqn)
+    for begin, end in zip(state, after, strict=True):
+        joined(ledger, [begin, end], tuple(map(length, begin.axes)))
+    collected = [
+        Value((fixed(params["length"]), *value.axes), value.factor, value.weights)
+        for value in made
+    ]
+    loop(ledger, [*over, *carry], [*slices, *state])
+    loop(ledger, [*after, *made], collected)
+    return [*state, *collected]
+
+
+def _stacked(value: Value) -> bool:
+    return value.pieces is not None or not is_still(value.axes[0])
+
+
+def _unrolled(
+    ledger: Ledger,
+    params: dict[str, Any],
+    shared: list[Value],
+    carry: list[Value],
+    over: list[Value],
+) -> list[Value]:
+    steps = range(params["length"])
+    rows: list[list[Value]] = []
+    for step in reversed(steps) if params["reverse"] else steps:
+        slices = [_slice(ledger, value, step) for value in over]
+        results = interpret(ledger, params["jaxpr"], [*shared, *carry, *slices])
+        carry, made = results[: len(carry)], results[len(carry) :]
+        rows.append(made)
+    collected = []
+    for column in zip(*rows, strict=True):
+        shape = tuple(map(length, column[0].axes))
+        value = joined(ledger, column, shape)
+        axes = (fixed(len(rows)), *value.axes)
+        collected.append(Value(axes, value.factor, value.weights))
+        loop(ledger, column, collected[-1:])
+    return [*carry, *collected]
+
+
+def _slice(ledger: Ledger, value: Value, step: int) -> Value:
+    if value.pieces is not None:
+        return value.pieces[step]
+    for segment in ledger.normal(value.axes[0]):
+        for atom in segment:
+            ledger.fix(atom)
+    result = replace(value.viewed(value.axes[1:]), bias=None, leaf=None)
+    loop(ledger, [value], [result])
+    return result
+
+
+def _same_as(ledger: Ledger, value: Value, weights: bool) -> Value:
+    """What a loop carries: anything, made one with what it starts from."""
+    shape = tuple(map(length, value.axes))
+    axes: tuple[Axis, ...] = tuple(ledger.new_axis(size) for size in shape)
+    state = Value(axes, ledger.equations.unknown(), weights or value.weights)
+    joined(ledger, [state, value], shape)
+    return state
+
+
+def _cond(ledger: Ledger, eqn: Any, values: list[Value]) -> list[Value]:
+    """Branches: what both sides allow."""
+    which, *operands = values
+    branches = eqn.params["branches"]
+    number = which.scalar
+    if number is not None:
+        at = min(max(int(number), 0), len(branches) - 1)
+        return interpret(ledger, branches[at], operands)
+    read_index(ledger, which)
+    many = [interpret(ledger, branch, operands) for branch in branches]
+    ledger.reason = reason_of(eqn)
+    results = []
+    for column, var in zip(zip(*many, strict=True), eqn.outvars, strict=True):
+        value = joined(ledger, column, tuple(var.aval.shape))
+        weights = value.weights or which.weights
+        results.append(Value(value.axes, value.factor, weights))
+        loop(ledger, [which, *column], results[-1:])
+    return results
+
+
+def _while(ledger: Ledger, eqn: Any, values: list[Value]) -> list[Value]:
+    """A loop until a condition: read once."""
+    params = eqn.params
+    first, last = params["cond_nconsts"], params["cond_nconsts"]
+    last += params["body_nconsts"]
+    of_test, of_body, carry = values[:first], values[first:last], values[last:]
+    weights = any(value.weights for value in values)
+    state = [_same_as(ledger, value, weights) for value in carry]
+    (test,) = interpret(ledger, params["cond_jaxpr"], [*of_test, *state])
+    read_index(ledger, test)
+    after = interpret(ledger, params["body_jaxpr"], [*of_body, *state])
+    ledger.reason = reason_of(eqn)
+    for begin, end in zip(state, after, strict=True):
+        joined(ledger, [begin, end], tuple(map(length, begin.axes)))
+    loop(ledger, carry, state)
+    loop(ledger, [test, *after], [])
+    return state
+
+
+_CONTROL = {"scan": _scan, "while": _while, "cond": _cond}
+"""Primitives that call functions once, often, or not at all."""
+
