@@ -4,6 +4,8 @@ Every `assert_*` has a twin without the prefix that returns the numbers and neve
 for them.
 """
 
+from qejax.testing._deficit import Deficit as Deficit
+from qejax.testing._deficit import deficit as deficit
 from qejax.testing._function_kept import assert_function_kept as assert_function_kept
 from qejax.testing._function_kept import function_kept as function_kept
 from qejax.testing._group_laws import assert_group_laws as assert_group_laws
@@ -16,6 +18,8 @@ from qejax.testing._quasi import assert_quasi_equivariant as assert_quasi_equiva
 from qejax.testing._quasi import quasi_equivariant as quasi_equivariant
 from qejax.testing._report import Control as Control
 from qejax.testing._report import Report as Report
+from qejax.testing._same_group import GroupComparison as GroupComparison
+from qejax.testing._same_group import same_group as same_group
 from qejax.testing._sensitive import assert_sensitive as assert_sensitive
 from qejax.testing._sensitive import sensitive as sensitive
 from qejax.testing._tolerance import ROUNDINGS as ROUNDINGS
@@ -24,6 +28,8 @@ from qejax.testing._tolerance import tolerance_of as tolerance_of
 __all__ = [
     "ROUNDINGS",
     "Control",
+    "Deficit",
+    "GroupComparison",
     "Report",
     "assert_equivariant",
     "assert_function_kept",
@@ -31,11 +37,13 @@ __all__ = [
     "assert_invariant",
     "assert_quasi_equivariant",
     "assert_sensitive",
+    "deficit",
     "equivariant",
     "function_kept",
     "group_laws",
     "invariant",
     "quasi_equivariant",
+    "same_group",
     "sensitive",
     "tolerance_of",
 ]
