@@ -63,7 +63,9 @@ class GroupComparison:
 
 
 def same_group(spec_a: WeightSpec, spec_b: WeightSpec, theta: Theta) -> GroupComparison:
-    """Compares the groups of two specs.
+    """Compares the groups of two specs, by what they do to weights.
+
+    Two groups whose connected parts have the same orbits count as the same there.
 
     Args:
         spec_a: of `theta`.

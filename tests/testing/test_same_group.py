@@ -1,14 +1,15 @@
 """Groups of two specs: the same whatever they are called, or inside, or neither."""
 
 from dataclasses import replace
+from typing import Any
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from qejax import nets, spaces, testing
+from qejax import nets, testing
 from qejax.groups import GROUPS
-from qejax.spaces import Axis, Leaf, UnitSpace, WeightSpec
+from qejax.spaces import Axis, Leaf, UnitSpace, WeightSpec, part_of
 from qejax.testing._moves import FLIPS
 from tests.registry import NETS, theta_of
 
@@ -323,14 +324,38 @@ def test_weights_that_do_not_fit_or_are_of_float32() -> None:
         testing.same_group(spec, spec, theta_of(spec, 0, jnp.float32))
 
 
-def test_elements_of_one_group_are_moves_of_the_other() -> None:
-    """A control on real weights: what lies inside moves them as the other can."""
-    small, large = one_layer("permutation"), one_layer("sign")
-    theta = theta_of(small, 0)
-    g = spaces.sample(jax.random.key(0), small, dtype=jnp.float64)
-    moved = spaces.act(small, g, theta)
-    again = spaces.act(large, g, theta)
-    assert all(
-        bool(jnp.all(a == b))
-        for a, b in zip(jax.tree.leaves(moved), jax.tree.leaves(again), strict=True)
+def test_parts_of_arrays() -> None:
+    """Units of two kinds that one array holds, beside units of one kind."""
+    axes = ((Axis(3), Axis(2, "one", 1)), (Axis(3), Axis(2, "two", 1)))
+    split = WeightSpec(
+        (UnitSpace("one", 2, "positive_scale"), UnitSpace("two", 2, "sign")),
+        (
+            part_of("up", (3, 4), (0, 0), (3, 2), axes[0]),
+            part_of("up", (3, 4), (0, 2), (3, 4), axes[1]),
+            part_of("down", (4, 2), (0, 0), (2, 2), (Axis(2, "one", -1), Axis(2))),
+            part_of("down", (4, 2), (2, 0), (4, 2), (Axis(2, "two", -1), Axis(2))),
+        ),
     )
+    whole = WeightSpec(
+        (UnitSpace("all", 4, "general_linear"),),
+        (
+            Leaf("up", (Axis(3), Axis(4, "all", 1))),
+            Leaf("down", (Axis(4, "all", -1), Axis(2))),
+        ),
+    )
+    theta = theta_of(whole, 0)
+    assert testing.same_group(split, renamed(split), theta).equal
+    found = testing.same_group(split, whole, theta)
+    assert (found.a_in_b, found.b_in_a) == (True, False)
+    assert found.dimensions == (2, 14, 14)
+
+    def apply(theta: Any, x: Any) -> Any:
+        hidden = jnp.dot(x, theta["up"])
+        relu = jnp.where(hidden > 0, hidden, 0.1 * hidden)
+        both = jnp.concatenate([relu[:, :2], jnp.tanh(hidden[:, 2:])], 1)
+        return jnp.dot(both, theta["down"])
+
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    counted = testing.deficit(apply, split, theta, x)
+    assert (counted.null, counted.missing) == (2, 0)
+    assert set(counted.leaves) == {"up", "down"}
