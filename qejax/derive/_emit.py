@@ -14,8 +14,15 @@ from qejax.derive._choose import (
 )
 from qejax.derive._ledger import Ledger
 from qejax.derive._parts import Part, hosts_of, places_of
-from qejax.derive._units import FIXED, Units, root
+from qejax.derive._units import FIXED, Units, root, size_of
 from qejax.spaces import Axis, Leaf, UnitSpace, part_of
+
+
+Label = tuple[str, int, int]
+"""The space of a factor beside units, "" of the units; the stored axis, the factor."""
+
+Row = tuple[str, Choice | None, Action]
+"""A space by name, the units that it acts on, and how; whole leaves if there are none."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +33,13 @@ class Found:
         spaces: unit spaces, those with others along them first.
         leaves: of the spec.
         choices: by name of the space.
+        labels: by path of the leaf, what each axis of its view stands for.
     """
 
     spaces: tuple[UnitSpace, ...]
     leaves: tuple[Leaf, ...]
     choices: dict[str, Choice]
+    labels: dict[str, list[Label]]
 
 
 def chosen(ledger: Ledger, parts: list[Part]) -> list[Choice]:
@@ -91,7 +100,7 @@ def emit(ledger: Ledger, parts: list[Part], free: set[str]) -> Found:
     names = _Names()
     named: dict[Units, str] = {}
     spaces: list[UnitSpace] = []
-    rows: list[tuple[str, Choice | None, Action]] = []
+    rows: list[Row] = []
     for choice in sorted(choices, key=lambda c: c.host is not None):
         name = names.of(_written(parts, choice))
         named[choice.units] = name
@@ -107,55 +116,57 @@ def emit(ledger: Ledger, parts: list[Part], free: set[str]) -> Found:
         own = names.of(f"{_module(parts[first].path)}.factor")
         spaces.append(UnitSpace(own, 1, action.group))
         rows.append((own, None, action))
-    leaves = tuple(_leaf(parts, n, rows, free) for n in range(len(parts)))
+    leaves, labels = [], {}
+    for number in range(len(parts)):
+        axes, own = _axes(parts, number, rows, free)
+        leaf = _leaf(parts[number], axes)
+        leaves.append(leaf)
+        labels[leaf.path] = own
     return Found(
-        _in_order(spaces, rows, parts),
-        leaves,
+        _in_order(spaces, rows),
+        tuple(leaves),
         {name: choice for name, choice, _ in rows if choice is not None},
+        labels,
     )
 
 
-def _leaf(
-    parts: list[Part],
-    number: int,
-    rows: Sequence[tuple[str, Choice | None, Action]],
-    free: set[str],
-) -> Leaf:
+def _axes(
+    parts: list[Part], number: int, rows: Sequence[Row], free: set[str]
+) -> tuple[list[Axis], list[Label]]:
+    """The axes of the view of a part, and what each of them stands for."""
     part = parts[number]
     axes: list[Axis] = []
-    if part.path not in free:
-        for name, choice, action in rows:
-            if choice is None and action.powers[number]:
-                axes.append(Axis(1, name, action.powers[number]))
+    labels: list[Label] = []
+    for name, choice, action in rows:
+        if choice is None and action.powers[number] and part.path not in free:
+            axes.append(Axis(1, name, action.powers[number]))
+            labels.append((name, -1, 0))
     for position, segment in enumerate(part.axes):
         for factor, atom in enumerate(segment):
             units = None if atom.units is None else root(atom.units)
-            moved = _moved(number, position, factor, units, rows, part.path)
+            place = (number, position, factor)
+            moved = _moved(place, units, rows, part.path)
             if units is None or not moved or part.path in free:
                 moved = [Axis(atom.size)]
             axes += moved
+            labels.append(("", position, factor))
+            labels += [(str(axis.space), position, factor) for axis in moved[1:]]
+    return axes, labels
+
+
+def _leaf(part: Part, axes: list[Axis]) -> Leaf:
     if part.whole:
         view = tuple(axis.size for axis in axes)
         return Leaf(part.path, tuple(axes), None if view == part.shape else part.shape)
-    sizes = [_length(segment) for segment in part.axes]
-    stops = tuple(a + n for a, n in zip(part.starts, sizes, strict=True))
+    stops = tuple(
+        start + size_of(segment)
+        for start, segment in zip(part.starts, part.axes, strict=True)
+    )
     return part_of(part.path, part.shape, part.starts, stops, tuple(axes))
 
 
-def _length(segment: Sequence[object]) -> int:
-    total = 1
-    for atom in segment:
-        total *= atom.size  # type: ignore[attr-defined]
-    return total
-
-
 def _moved(
-    number: int,
-    position: int,
-    factor: int,
-    units: Units | None,
-    rows: Sequence[tuple[str, Choice | None, Action]],
-    path: str,
+    where: tuple[int, int, int], units: Units | None, rows: Sequence[Row], path: str
 ) -> list[Axis]:
     """The axes of a view that stand for one factor of an axis."""
     axes: list[Axis] = []
@@ -165,7 +176,7 @@ def _moved(
         index = next(
             n
             for n, place in enumerate(choice.places)
-            if (place.part, place.axis, place.factor) == (number, position, factor)
+            if (place.part, place.axis, place.factor) == where
         )
         power, turn = action.powers[index], 0.0
         if action is choice.main:
@@ -178,9 +189,7 @@ def _moved(
 
 
 def _in_order(
-    spaces: list[UnitSpace],
-    rows: Sequence[tuple[str, Choice | None, Action]],
-    parts: list[Part],
+    spaces: list[UnitSpace], rows: Sequence[Row]
 ) -> tuple[UnitSpace, ...]:
     """Spaces in the order of the first leaf that they move, hosts before others."""
     first: dict[str, int] = {}
@@ -189,18 +198,14 @@ def _in_order(
             first[name] = next(n for n, power in enumerate(action.powers) if power)
         else:
             first[name] = min(place.part for place in choice.places)
-    del parts
-    order = {space.name: n for n, space in enumerate(spaces)}
-    depth = {space.name: int(space.per is not None) for space in spaces}
-    hosted = {space.name: space.per for space in spaces}
 
-    def key(space: UnitSpace) -> tuple[int, int, int]:
-        host = hosted[space.name]
+    def key(place: int) -> tuple[int, bool, int]:
+        space = spaces[place]
         at = first[space.name]
-        at = at if host is None else max(at, first[host])
-        return at, depth[space.name], order[space.name]
+        host = at if space.per is None else first[space.per]
+        return max(at, host), space.per is not None, place
 
-    return tuple(sorted(spaces, key=key))
+    return tuple(spaces[n] for n in sorted(range(len(spaces)), key=key))
 
 
 class _Names:
@@ -225,12 +230,7 @@ def _module(path: str) -> str:
 
 
 def _written(parts: list[Part], choice: Choice) -> str:
-    """The name of a set: the module that writes it, and the axis if it has several."""
+    """The name of a set: of the module that writes it."""
     written = [place for place in choice.places if place.role > 0]
     place = (written or choice.places)[0]
-    part = parts[place.part]
-    name = _module(part.path)
-    several = sum(atom.units is not None for segment in part.axes[-2:] for atom in
-                  segment) > 1
-    del several
-    return name
+    return _module(parts[place.part].path)

@@ -11,7 +11,7 @@ import numpy as np
 from qejax.derive._arrays import read_index
 from qejax.derive._elementwise import joined
 from qejax.derive._ledger import Ledger, Node
-from qejax.derive._rotary import rotary_region
+from qejax.derive._rotary import rotary_region, runner
 from qejax.derive._rules import RULES, Site, unsupported
 from qejax.derive._source import reason_of
 from qejax.derive._units import Axis, fixed, is_still, length
@@ -93,9 +93,9 @@ def _turn(
     ledger: Ledger, jaxpr: Any, number: int, var: Any, values: dict[Any, Value]
 ) -> set[int]:
     """Takes equations that turn pairs of units for one; returns their numbers."""
-    value = values[var]
-    values[var] = value = replace(value, axes=tuple(map(ledger.normal, value.axes)))
-    region = rotary_region(jaxpr, number, var, values)
+    given = values[var]
+    value = replace(given, axes=tuple(map(ledger.normal, given.axes)))
+    region = rotary_region(jaxpr, number, var, {**values, var: value})
     if region is None:
         return set()
     for segment in value.axes[region.axis]:
@@ -105,7 +105,10 @@ def _turn(
         value, known=None, leaf=None, bias=None, root=None, pieces=None
     )
     ledger.note(value.axes)
-    loop(ledger, [value], [result])
+    known = runner(jaxpr, region, var, values)
+    ledger.nodes.append(
+        Node("rotary", known, {}, (given,), (result,), (var.aval.dtype,))
+    )
     return set(region.numbers)
 
 

@@ -8,7 +8,7 @@ on random numbers, moved before and moved after.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -79,6 +79,25 @@ def rotary_region(
             region = Region(numbers, result, axis)
             return region if _commutes(jaxpr, region, source, values) else None
     return None
+
+
+class Runner(NamedTuple):
+    """The equations of a region as one operation on numbers."""
+
+    run: Callable[[np.ndarray], np.ndarray]
+    multiple_results: bool = False
+
+    def bind(self, x: Any) -> np.ndarray:
+        """Returns the result for numbers in place of the source."""
+        return self.run(np.asarray(x))
+
+
+def runner(
+    jaxpr: Any, region: Region, source: Any, values: Mapping[Any, Value]
+) -> Runner:
+    """Returns the equations of a region as one operation."""
+    known = dict(values)
+    return Runner(lambda x: _run(jaxpr, region, source, known, x))
 
 
 def _sliced_axis(jaxpr: Any, start: int, source: Any) -> int | None:
