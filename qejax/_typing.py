@@ -22,7 +22,8 @@ from jax import Array
 from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
 Theta: TypeAlias = Any
-"""Weights of one input network: a pytree of arrays, one leaf per `spec` leaf."""
+"""Weights of one input network: a pytree of arrays, each a leaf of the spec or cut
+into several."""
 
 Leaves: TypeAlias = dict[str, Array]
 """The leaves of a `Theta` or of features by path, in the order of the spec."""

@@ -29,9 +29,11 @@ class CutRow(NamedTuple):
 HEADS, WIDTH, EMBED, OUT = 2, 3, 5, 4
 
 
-def _fused_spec() -> WeightSpec:
+def _fused_spec(use_bias: bool) -> WeightSpec:
     """Attention with the leaves of queries, keys and values cut out of one kernel."""
-    whole = spaces.attention("", Wire(EMBED), Wire(OUT), HEADS, WIDTH).spec()
+    size = HEADS, WIDTH
+    whole = spaces.attention("", Wire(EMBED), Wire(OUT), *size, use_bias=use_bias)
+    whole = whole.spec()
     span = HEADS * WIDTH
     leaves, names = [], {}
     for leaf in whole.leaves:
@@ -67,7 +69,8 @@ def _fused(theta: Theta, x: Array) -> Array:
 
 
 def _layer(weights: Theta, x: Array) -> Array:
-    return _add(x @ weights["kernel"], weights["bias"])
+    y = x @ weights["kernel"]
+    return _add(y, weights["bias"]) if "bias" in weights else y
 
 
 def _add(x: Array, bias: Array) -> Array:
@@ -143,7 +146,9 @@ def _sine(x: Array) -> Array:
 
 
 CUT: dict[str, CutRow] = {
-    "fused attention": CutRow(_fused_spec(), _fused, (3, EMBED)),
+    "fused attention": CutRow(_fused_spec(True), _fused, (3, EMBED)),
+    # Nothing to settle: heads are read from the parts of the kernel.
+    "fused attention, no biases": CutRow(_fused_spec(False), _fused, (3, EMBED)),
     "concatenation": CutRow(_dense_net_spec(), _dense_net, (2,)),
     "stacked layers": CutRow(
         _stacked_spec("positive_scale"), functools.partial(_stacked, jax.nn.relu), (2,)

@@ -101,7 +101,7 @@ def bond_plan(spec: WeightSpec, probes: int, max_dense: int) -> Plan:
         >>> [product.leaf.view for product in bond_plan(spec, 4, 100).products]
         [(2, 8, 4), (2, 8, 4), (2, 8, 4), (2, 8, 4)]
     """
-    leaves = {leaf.path: leaf for leaf in spec.leaves}
+    leaves = {leaf.path: leaf for leaf in spec.uncut().leaves}
     pending = {s.name: s for s in spec.spaces if s.group == "general_linear"}
     spaces = tuple(s for s in spec.spaces if s.name not in pending)
     products: list[Product] = []

@@ -25,6 +25,7 @@ from qejax.models._paths import (
 from qejax.nets import Network
 from qejax.spaces import (
     Canonical,
+    Leaf,
     WeightSpec,
     canonical_form,
     has_matrices,
@@ -127,13 +128,24 @@ class Subject:
 
     @cached_property
     def last_kernel(self) -> Array:
-        """The kernel that writes the outputs, in normal form."""
+        """The kernel that writes the outputs, in normal form, `[m, n_L]`."""
         leaves = views(self.spec, self.normal.theta)
-        wide = [leaf for leaf in self.spec.leaves if len(leaf.axes) > 1]
-        return leaves[wide[-1].path]
+        last = [leaf for leaf in self.spec.leaves if len(leaf.axes) > 1][-1]
+        # Behind a concatenation it is cut into what reads each side.
+        rows = [
+            leaves[leaf.path].reshape(-1, last.view[-1])
+            for leaf in self.spec.leaves_by_array[last.array]
+            if leaf.view[-1] == last.view[-1] and _column(leaf) == _column(last)
+        ]
+        return jnp.concatenate(rows)
 
     def _dtype(self) -> jnp.dtype:
         return jnp.result_type(*jax.tree.leaves(self.theta))
+
+
+def _column(leaf: Leaf) -> int:
+    """Where a leaf begins along the last axis of its array."""
+    return 0 if leaf.cut is None else leaf.cut.starts[-1]
 
 
 def _canonical(subject: Subject) -> Array:

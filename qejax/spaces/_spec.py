@@ -9,6 +9,9 @@ A space can be `per` another one: it then has one element for each unit of that 
 which moves with that unit. An attention head has a GL(d) element for its queries and
 keys; permuting heads permutes those elements.
 
+A leaf is an array of the weights, or a part of one where different units move different
+parts of it (`part_of`). The parts fill the array, and are leaves in every other way.
+
 Powers: an axis along which a leaf *writes* units (outputs of a kernel, a bias) has
 power 1; an axis along which it *reads* them through an activation that is homogeneous
 of degree `k` has power `-k`. Odd activations have degree 1.

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from qejax import spaces, testing
+from qejax import layers, spaces, testing
 from tests.cut_networks import CUT, cut_inputs, cut_theta
 from tests.layer_specs import fast_jit
 from tests.registry import RTOL, element_of, gap
@@ -64,7 +64,7 @@ def test_a_left_action_with_inverses(name):
     assert gap(act(spaces.inv(spec, g), act(g, theta)), theta) <= RTOL
     assert gap(act(g, theta), theta) > 1e-2
     assert gap(both, act(g, act(h, theta))) > 1e-2
-    still = act(spaces.identity(spec, theta["out"]["bias"].dtype), theta)
+    still = act(spaces.identity(spec, theta["out"]["kernel"].dtype), theta)
     assert gap(still, theta) == 0
 
 
@@ -115,6 +115,23 @@ def test_gradients_pass_through(name):
     back = jax.grad(lambda t: weight @ spaces.ravel(spec, spaces.act(spec, g, t)))
     expected = weight @ spaces.dense_matrix(spec, g)
     assert gap(spaces.ravel(spec, back(theta)), expected) <= RTOL
+
+
+def test_weights_and_features_are_told_apart():
+    """Weights have the shapes of arrays, features those of views, under other paths."""
+    spec, key = CUT["stacked layers"].spec, jax.random.key(0)
+    theta = cut_theta(spec, 0)
+    feats = layers.features(spec, theta)
+    for tree in (theta, feats):
+        testing.assert_equivariant(
+            lambda t: jax.tree.map(lambda x: 2 * x, t), spec, tree, key
+        )
+        with pytest.raises(AssertionError, match="equivariant failed"):
+            testing.assert_equivariant(
+                lambda t: jax.tree.map(lambda x: x + 1, t), spec, tree, key
+            )
+    with pytest.raises(ValueError, match="should be weights or features of the spec"):
+        testing.assert_equivariant(lambda t: t, spec, {**feats, "up": theta["up"]}, key)
 
 
 @pytest.mark.parametrize("name", CUT)

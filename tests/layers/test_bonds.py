@@ -10,7 +10,18 @@ import pytest
 from flax import nnx
 
 from qejax.layers import Bonds, InvariantPool, feature_template
-from qejax.spaces import Part, UnitSpace, Wire, attention, low_rank, settled_spec
+from qejax.spaces import (
+    Axis,
+    Leaf,
+    Part,
+    UnitSpace,
+    WeightSpec,
+    Wire,
+    attention,
+    low_rank,
+    part_of,
+    settled_spec,
+)
 from tests.layer_specs import (
     HEADS,
     SPECS,
@@ -187,3 +198,17 @@ def test_probes_never_make_an_array_of_width_times_width(stream):
 def test_bad_input():
     with pytest.raises(ValueError, match=r"Bonds\(probes=...\) should be at least 1"):
         Bonds(HEADS["heads"], C, probes=0, rngs=nnx.Rngs(0))
+
+
+def test_what_a_bond_leaves_of_a_cut_array_is_a_leaf_of_its_own():
+    rank = UnitSpace("rank", 2, "general_linear")
+    write, read = Axis(2, "rank", 1), Axis(2, "rank", -1)
+    left = part_of("k", (3, 5), (0, 0), (3, 2), (Axis(3), write))
+    right = part_of("k", (3, 5), (0, 2), (3, 5), (Axis(3), Axis(3)))
+    spec = WeightSpec((rank,), (left, right, Leaf("b", (read, Axis(4)))))
+    bonds = random_module(lambda: Bonds(spec, 1, rngs=nnx.Rngs(0)))
+    x = numpy(random_features(0, spec, 1))
+    got = fast_jit(bonds)(x)
+    assert set(got) == {"k[:,2:5]", "k[:,0:2]*b"}
+    close(got["k[:,2:5]"], x["k[:,2:5]"])
+    assert got["k[:,0:2]*b"].shape[:2] == (3, 4)
