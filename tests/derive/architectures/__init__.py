@@ -1,0 +1,10 @@
+"""Architectures of others as small Flax modules, one row each."""
+
+from tests.derive.architectures.architecture import Architecture as Architecture
+from tests.derive.architectures.architecture import apply_of as apply_of
+from tests.derive.architectures.architecture import variables_of as variables_of
+from tests.derive.architectures.convolutional import CONVOLUTIONAL
+from tests.derive.architectures.vision import VISION
+
+ARCHITECTURES: dict[str, Architecture] = {**VISION, **CONVOLUTIONAL}
+"""Every row by its name."""
