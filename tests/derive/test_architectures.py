@@ -2,13 +2,15 @@
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import traverse_util
+from flax import nnx, traverse_util
+from jax.extend import core
 
 from tests.derive.architectures import ARCHITECTURES, apply_of, variables_of
 
@@ -48,6 +50,36 @@ def test_runs_in_float64(name: str) -> None:
         assert y.dtype == jnp.float64
         assert bool(jnp.isfinite(y).all())
         assert float(y.std()) > 1e-3
+
+
+def dtypes(atoms: Sequence[Any]) -> set[str]:
+    return {str(atom.aval.dtype) for atom in atoms}
+
+
+def narrowed(jaxpr: core.Jaxpr) -> list[str]:
+    """Returns the steps of a program, and inside its steps, that lose precision."""
+    found = []
+    for step in jaxpr.eqns:
+        if "float64" in dtypes(step.invars) and "float32" in dtypes(step.outvars):
+            found.append(str(step))
+        for inner in core.jaxprs_in_params(step.params):
+            found += narrowed(inner)
+    return found
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_keeps_its_precision(name: str) -> None:
+    row = ARCHITECTURES[name]
+    program = jax.make_jaxpr(apply_of(row))(variables_of(row, 0), *row.inputs(0))
+    assert narrowed(program.jaxpr) == []
+
+
+def test_a_step_in_float32_is_seen() -> None:
+    """A control: the attention of NNX takes the softmax in float32 by default."""
+    q = jnp.ones((1, 2, 1, 3), jnp.float64)
+    program = jax.make_jaxpr(nnx.dot_product_attention)(q, q, q)
+    assert program.out_avals[0].dtype == jnp.float64
+    assert narrowed(program.jaxpr)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

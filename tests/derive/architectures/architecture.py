@@ -4,6 +4,7 @@ The models are written as their originals are: Flax, and they, add vectors to ar
 more axes, so that is allowed here whatever the flags of the suite are.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -16,6 +17,8 @@ from flax import nnx, traverse_util
 
 Theta = dict[str, Any]
 
+# NNX's own looks up in the dtype the table had when it was made, float32.
+Embed = functools.partial(nnx.Embed, dtype=jnp.float64)
 BATCH = 4
 COLLECTIONS = ("params", "batch_stats")
 

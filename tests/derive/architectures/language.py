@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx
 
-from tests.derive.architectures.architecture import Architecture, tokens
+from tests.derive.architectures.architecture import Architecture, Embed, tokens
 
 VOCABULARY = 11
 
@@ -287,7 +287,7 @@ class Llama(nnx.Module):
 
     def __init__(self, rngs: nnx.Rngs) -> None:
         width = 5
-        self.embed_tokens = nnx.Embed(VOCABULARY, width, rngs=rngs)
+        self.embed_tokens = Embed(VOCABULARY, width, rngs=rngs)
         self.layers = nnx.List([LlamaLayer(width, 7, rngs) for _ in range(2)])
         self.norm = nnx.RMSNorm(width, rngs=rngs)
         self.lm_head = nnx.Linear(width, VOCABULARY, use_bias=False, rngs=rngs)

@@ -7,7 +7,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx
 
-from tests.derive.architectures.architecture import Architecture, normal, tokens
+from tests.derive.architectures.architecture import (
+    Architecture,
+    Embed,
+    normal,
+    tokens,
+)
 
 VOCABULARY = 11
 
@@ -251,8 +256,8 @@ class Bert(nnx.Module):
     """An encoder; the first token is pooled."""
 
     def __init__(self, rngs: nnx.Rngs, width: int = 5, length: int = 6) -> None:
-        self.word_embeddings = nnx.Embed(VOCABULARY, width, rngs=rngs)
-        self.position_embeddings = nnx.Embed(length, width, rngs=rngs)
+        self.word_embeddings = Embed(VOCABULARY, width, rngs=rngs)
+        self.position_embeddings = Embed(length, width, rngs=rngs)
         self.embeddings_norm = nnx.LayerNorm(width, rngs=rngs)
         self.layer = nnx.List([BertLayer(width, 2, 7, rngs) for _ in range(2)])
         self.pooler = nnx.Linear(width, width, rngs=rngs)
