@@ -96,7 +96,108 @@ def test_is_small(name: str) -> None:
     assert sum(math.prod(leaf.shape) for leaf in leaves) <= MOST_WEIGHTS
 
 
-def test_styles() -> None:
+# Of some rows, the names and shapes that files of their originals have.
+NAMES: dict[str, dict[str, tuple[int, ...]]] = {
+    "gemma": {
+        "embedder/input_embedding": (11, 5),
+        "layer_1/attn/q_einsum/w": (4, 5, 6),
+        "layer_1/attn/kv_einsum/w": (2, 2, 5, 6),
+        "layer_1/attn/attn_vec_einsum/w": (4, 6, 5),
+        "layer_1/mlp/gating_einsum": (2, 5, 7),
+        "layer_1/pre_ffw_norm/scale": (5,),
+    },
+    "gpt2": {
+        "wte/embedding": (11, 6),
+        "wpe/embedding": (5, 6),
+        "h_0/attn/c_attn/kernel": (6, 18),
+        "h_0/mlp/c_fc/kernel": (6, 24),
+        "ln_f/scale": (6,),
+    },
+    "llama": {
+        "layers/1/self_attn/k_proj/kernel": (5, 8),
+        "layers/1/self_attn/q_proj/kernel": (5, 24),
+        "layers/1/mlp/gate_proj/kernel": (5, 7),
+        "lm_head/kernel": (5, 11),
+    },
+    "scanned_transformer": {
+        "layers/query/kernel": (3, 5, 2, 4),
+        "layers/wi_0/kernel": (3, 5, 7),
+        "layers/pre_self_attention_layer_norm/scale": (3, 5),
+    },
+    "top_k_experts": {
+        "moe/gate/kernel": (6, 3),
+        "moe/wi": (3, 6, 5),
+        "moe/wo": (3, 5, 6),
+    },
+    "mlp_mixer": {
+        "stem/kernel": (3, 3, 2, 7),
+        "MixerBlock_1/token_mixing/Dense_0/kernel": (6, 5),
+        "MixerBlock_1/channel_mixing/Dense_0/kernel": (7, 9),
+    },
+    "vit": {
+        "cls": (1, 1, 6),
+        "pos_embedding": (1, 16, 6),
+        "encoderblock_0/MultiHeadDotProductAttention_0/query/kernel": (6, 2, 3),
+    },
+    "resnet": {
+        "params/conv_init/kernel": (3, 3, 2, 5),
+        "params/ResNetBlock_1/norm_proj/scale": (6,),
+        "batch_stats/ResNetBlock_1/BatchNorm_0/var": (6,),
+    },
+    "preact_resnet": {"blocks/1/shortcut/kernel": (1, 1, 5, 6), "norm/var": (6,)},
+    "mobilenet": {"params/InvertedResidual_0/depthwise/kernel": (3, 3, 1, 9)},
+    "plain_unet": {"up_1/Conv_0/kernel": (3, 3, 7 + 6, 4)},
+    "weight_norm_mlp": {"WeightNorm_0/Dense_0/kernel/scale": (7,)},
+    "lstm": {
+        "OptimizedLSTMCell_0/if/kernel": (3, 5),
+        "OptimizedLSTMCell_0/hf/bias": (5,),
+    },
+    "gru_forecaster": {"rnn/cell/dense_h/kernel": (5, 15)},
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_has_the_names_of_its_style(name: str) -> None:
+    leaves = paths_of(variables_of(ARCHITECTURES[name], 0))
+    shapes = {path: leaf.shape for path, leaf in leaves.items()}
+    assert NAMES[name].items() <= shapes.items()
+
+
+def test_both_styles_are_there() -> None:
     styles = [row.style for row in ARCHITECTURES.values()]
-    assert styles.count("nnx") >= 1
-    assert styles.count("linen") >= 5
+    assert styles.count("nnx") >= 5
+    assert styles.count("linen") > styles.count("nnx")
+
+
+@pytest.mark.parametrize("name", ["resnet", "preact_resnet", "llama"])
+def test_weights_are_random_and_generic(name: str) -> None:
+    row = ARCHITECTURES[name]
+    first, again, other = (paths_of(variables_of(row, seed)) for seed in (0, 0, 1))
+    for path, leaf in first.items():
+        assert leaf.dtype == jnp.float64
+        assert np.array_equal(leaf, again[path])
+        assert not np.isin(leaf, (0, 1)).any()
+        assert not np.isin(leaf, other[path]).any()
+        assert not path.endswith("/var") or float(leaf.min()) > 0
+
+
+@pytest.mark.parametrize("name", ["resnet", "preact_resnet", "llama"])
+def test_weights_go_by_name(name: str) -> None:
+    """The order of the keys, which JAX and stores change, says nothing."""
+
+    def turned(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            return {key: turned(tree[key]) for key in reversed(tree)}
+        return tree
+
+    row = ARCHITECTURES[name]
+    theta, apply = variables_of(row, 0), apply_of(row)
+    x = row.inputs(1)
+    assert list(turned(theta)) != list(theta)
+    assert np.array_equal(apply(turned(theta), *x), apply(theta, *x))
+
+
+def test_every_token_occurs() -> None:
+    (ids,) = ARCHITECTURES["gpt2"].inputs(3)
+    assert ids.dtype == jnp.int32
+    assert set(np.ravel(ids).tolist()) == set(range(11))

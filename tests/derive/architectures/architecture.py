@@ -48,15 +48,17 @@ def normal(
     return inputs
 
 
-def tokens(vocabulary: int, *lengths: int) -> Callable[[int], tuple[jax.Array, ...]]:
+def tokens(
+    vocabulary: int, *lengths: int, batch: int = BATCH
+) -> Callable[[int], tuple[jax.Array, ...]]:
     """Returns what draws sequences of tokens in which every token occurs."""
 
     def inputs(seed: int) -> tuple[jax.Array, ...]:
         rng = np.random.default_rng(seed)
         drawn = []
         for length in lengths:
-            ids = rng.permutation(BATCH * length) % vocabulary
-            drawn.append(jnp.asarray(ids.reshape(BATCH, length), jnp.int32))
+            ids = rng.permutation(batch * length) % vocabulary
+            drawn.append(jnp.asarray(ids.reshape(batch, length), jnp.int32))
         return tuple(drawn)
 
     return inputs

@@ -36,19 +36,18 @@ class ResNetBlock(nn.Module):
 class ResNet(nn.Module):
     """A block that keeps its shape, and one that does not."""
 
-    filters: Sequence[int] = (5, 6)
+    blocks: Sequence[tuple[int, int]] = ((5, 1), (6, 2))
     classes: int = 3
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         norm = partial(nn.BatchNorm, use_running_average=True, epsilon=1e-5)
-        x = nn.Conv(self.filters[0], (3, 3), use_bias=False, name="conv_init")(x)
+        x = nn.Conv(5, (3, 3), use_bias=False, name="conv_init")(x)
         x = norm(name="bn_init")(x)
         x = nn.relu(x)
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
-        for i, filters in enumerate(self.filters):
-            strides = (2, 2) if i else (1, 1)
-            x = ResNetBlock(filters, norm, strides)(x)
+        for filters, stride in self.blocks:
+            x = ResNetBlock(filters, norm, (stride, stride))(x)
         x = jnp.mean(x, axis=(1, 2))
         return nn.Dense(self.classes)(x)
 
@@ -262,8 +261,10 @@ CONVOLUTIONAL = {
         "Big Transfer, standardised kernels",
     ),
     "squeeze_excite": Architecture(
-        SEConvNet, normal((4, 6, 2)), "linen", "EfficientNet's gates of channels"
+        SEConvNet, normal((6, 10, 2)), "linen", "EfficientNet's gates of channels"
     ),
-    "densenet": Architecture(DenseNet, normal((4, 6, 2)), "linen", "DenseNet"),
+    "densenet": Architecture(
+        DenseNet, normal((6, 10, 2), batch=3), "linen", "DenseNet"
+    ),
     "mobilenet": Architecture(MobileNet, normal((8, 12, 2)), "linen", "MobileNet v2"),
 }

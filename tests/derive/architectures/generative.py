@@ -69,38 +69,38 @@ class ConvAutoencoder(nn.Module):
         return nn.ConvTranspose(channels, (3, 3), strides=(2, 2), name="up_1")(x)
 
 
-class DoubleConv(nn.Module):
-    """Two convolutions with norms of groups."""
+class ConvBlock(nn.Module):
+    """A convolution, its norm over two groups of channels if told to."""
 
     features: int
+    norm: bool
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = nn.Conv(self.features, (3, 3))(x)
-        return nn.silu(nn.GroupNorm(num_groups=2)(x))
+        return nn.silu(nn.GroupNorm(num_groups=2)(x)) if self.norm else nn.relu(x)
 
 
 class UNet(nn.Module):
     """What goes down is put beside what comes up."""
 
-    features: Sequence[int] = (4, 6)
+    down: Sequence[int] = (4, 6)
+    up: Sequence[int] = (6, 4)
     norms: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        conv = DoubleConv if self.norms else partial(nn.Conv, kernel_size=(3, 3))
-        act = (lambda y: y) if self.norms else nn.relu
         channels, skips = x.shape[-1], []
-        for i, features in enumerate(self.features):
-            x = act(conv(features, name=f"down_{i}")(x))
+        for i, features in enumerate(self.down):
+            x = ConvBlock(features, self.norms, name=f"down_{i}")(x)
             skips.append(x)
             x = nn.max_pool(x, (2, 2), strides=(2, 2))
-        x = nn.relu(nn.Conv(5, (1, 1), name="middle")(x))
-        for i in reversed(range(len(self.features))):
+        x = nn.relu(nn.Conv(7, (1, 1), name="middle")(x))
+        for i, features in reversed(list(enumerate(self.up))):
             n, h, w, c = x.shape
             x = jax.image.resize(x, (n, 2 * h, 2 * w, c), "nearest")
             x = jnp.concatenate([x, skips[i]], axis=-1)
-            x = act(nn.Conv(3 + 2 * i, (1, 1), name=f"up_{i}")(x))
+            x = ConvBlock(features, self.norms, name=f"up_{i}")(x)
         return nn.Conv(channels, (1, 1), name="out")(x)
 
 
@@ -166,8 +166,8 @@ class NeRF(nn.Module):
         x = jnp.concatenate([x, waves], axis=-1)
         x = nn.relu(nn.Dense(8)(x))
         density = nn.softplus(nn.Dense(1, name="sigma")(x))
-        x = nn.Dense(6, name="bottleneck")(x)
-        x = nn.relu(nn.Dense(5)(jnp.concatenate([x, view], axis=-1)))
+        x = nn.Dense(5, name="bottleneck")(x)
+        x = nn.relu(nn.Dense(6)(jnp.concatenate([x, view], axis=-1)))
         colour = nn.sigmoid(nn.Dense(3, name="rgb")(x))
         return jnp.concatenate([colour, density], axis=-1)
 
@@ -261,22 +261,22 @@ GENERATIVE = {
         lambda: VAE(tells=True), normal((6,)), "linen", "Flax's example vae"
     ),
     "conv_autoencoder": Architecture(
-        ConvAutoencoder, normal((4, 8, 2)), "linen", "strides and transposes"
+        ConvAutoencoder, normal((4, 8, 2), batch=3), "linen", "strides and transposes"
     ),
     "unet": Architecture(
-        UNet, normal((4, 12, 2), batch=3), "linen", "U-Net with norms of groups"
+        UNet, normal((8, 12, 2), batch=3), "linen", "U-Net with norms of groups"
     ),
     "plain_unet": Architecture(
-        lambda: UNet(norms=False), normal((4, 12, 2), batch=3), "linen", "U-Net"
+        lambda: UNet(norms=False), normal((8, 12, 2), batch=3), "linen", "U-Net"
     ),
     "dcgan_generator": Architecture(Generator, normal((5,)), "linen", "DCGAN"),
     "discriminator": Architecture(
-        Discriminator, normal((4, 12, 2)), "linen", "DCGAN without norms"
+        Discriminator, normal((4, 12, 2), batch=3), "linen", "DCGAN without norms"
     ),
     "siren": Architecture(Siren, normal((2,)), "linen", "SIREN, its sine layers"),
     "nerf": Architecture(NeRF, normal((3,), (2,)), "linen", "JaxNeRF"),
     "denoiser": Architecture(
         lambda: Denoiser(nnx.Rngs(0)), normal((3,), (1,)), "nnx", "DiT's modulation"
     ),
-    "real_nvp": Architecture(RealNVP, normal((4,), batch=5), "linen", "RealNVP"),
+    "real_nvp": Architecture(RealNVP, normal((4,), batch=3), "linen", "RealNVP"),
 }

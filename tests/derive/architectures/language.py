@@ -303,16 +303,19 @@ IDS = tokens(VOCABULARY, 5)
 
 LANGUAGE = {
     "gemma": Architecture(
-        Gemma, tokens(VOCABULARY, 3), "linen", "Gemma, its modules in Flax"
+        Gemma, tokens(VOCABULARY, 3, batch=8), "linen", "Gemma, its modules in Flax"
     ),
     "gemma_2": Architecture(
         lambda: Gemma(layers=1, post_norms=True),
-        tokens(VOCABULARY, 3),
+        tokens(VOCABULARY, 3, batch=8),
         "linen",
         "Gemma 2, norms after the parts as well",
     ),
     "gpt2": Architecture(GPT, IDS, "linen", "nanoGPT, as ported to Flax"),
     "llama": Architecture(
-        lambda: Llama(nnx.Rngs(0)), tokens(VOCABULARY, 3), "nnx", "Llama, in NNX"
+        lambda: Llama(nnx.Rngs(0)),
+        tokens(VOCABULARY, 3, batch=8),
+        "nnx",
+        "Llama, in NNX",
     ),
 }

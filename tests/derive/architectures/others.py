@@ -39,10 +39,10 @@ class DeepSets(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = nn.relu(nn.Dense(6, name="phi_0")(x))
-        x = nn.Dense(7, name="phi_1")(x)
+        x = nn.relu(nn.Dense(8, name="phi_0")(x))
+        x = nn.Dense(5, name="phi_1")(x)
         x = jnp.sum(x, axis=-2)
-        x = nn.relu(nn.Dense(8, name="rho_0")(x))
+        x = nn.relu(nn.Dense(7, name="rho_0")(x))
         return nn.Dense(2, name="rho_1")(x)
 
 
@@ -99,7 +99,7 @@ class GAT(nn.Module):
         logits = jnp.where(adjacency[:, None] > 0, logits, -jnp.inf)
         h = jnp.einsum("bhnm,bmhd->bnhd", nn.softmax(logits, axis=-1), h)
         h = nn.elu(h.reshape(*h.shape[:-2], -1))
-        return nn.Dense(3, name="out")(h)
+        return nn.Dense(7, name="out")(h)
 
 
 def graph(nodes: int, features: int, seed: int) -> tuple[jax.Array, jax.Array]:
@@ -143,13 +143,14 @@ class GatedMLP(nnx.Module):
 class Bilinear(nn.Module):
     """Products of two linear maps, without any other activation."""
 
-    hidden: int = 7
+    # Fewer than there are products of inputs: each product can be told from the rest.
+    hidden: int = 5
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         left = nn.Dense(self.hidden, use_bias=False, name="left")(x)
         right = nn.Dense(self.hidden, use_bias=False, name="right")(x)
-        return nn.Dense(2, name="out")(left * right)
+        return nn.Dense(7, name="out")(left * right)
 
 
 class Maxout(nn.Module):
@@ -226,7 +227,7 @@ class DuelingDQN(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = nn.relu(nn.Dense(8, name="torso")(x))
-        value = nn.relu(nn.Dense(5, name="value_hidden")(x))
+        value = nn.relu(nn.Dense(7, name="value_hidden")(x))
         value = nn.Dense(1, name="value")(value)
         advantage = nn.relu(nn.Dense(6, name="advantage_hidden")(x))
         advantage = nn.Dense(self.actions, name="advantage")(advantage)
@@ -237,7 +238,7 @@ OTHERS = {
     "weight_norm_mlp": Architecture(
         WeightNormMLP, normal((3,)), "linen", "nn.WeightNorm on kernels"
     ),
-    "deep_sets": Architecture(DeepSets, normal((5, 3)), "linen", "Deep Sets, sums"),
+    "deep_sets": Architecture(DeepSets, normal((6, 3)), "linen", "Deep Sets, sums"),
     "point_net": Architecture(
         lambda: PointNet(nnx.Rngs(0)), normal((5, 3)), "nnx", "PointNet"
     ),
@@ -247,12 +248,12 @@ OTHERS = {
     "gat": Architecture(
         GAT, lambda seed: graph(5, 3, seed), "linen", "graph attention, dense edges"
     ),
-    "film": Architecture(FiLMNet, normal((4, 6, 3), (2,)), "linen", "FiLM"),
+    "film": Architecture(FiLMNet, normal((8, 10, 3), (2,)), "linen", "FiLM"),
     "gated_mlp": Architecture(
         lambda: GatedMLP(nnx.Rngs(0)), normal((3,)), "nnx", "gated linear units"
     ),
-    "bilinear": Architecture(Bilinear, normal((3,)), "linen", "bilinear MLP"),
-    "maxout": Architecture(Maxout, normal((4,)), "linen", "Maxout"),
+    "bilinear": Architecture(Bilinear, normal((6,)), "linen", "bilinear MLP"),
+    "maxout": Architecture(Maxout, normal((6,)), "linen", "Maxout"),
     "deep_o_net": Architecture(
         DeepONet, normal((6,), (9, 2)), "linen", "DeepONet, unstacked"
     ),

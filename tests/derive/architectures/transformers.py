@@ -82,8 +82,8 @@ class Seq2SeqTransformer(nn.Module):
 
     width: int = 6
     heads: int = 3
-    qkv_dim: int = 12
-    mlp_dim: int = 7
+    qkv_dim: int = 15
+    mlp_dim: int = 9
 
     @nn.compact
     def __call__(self, source: jax.Array, target: jax.Array) -> jax.Array:
@@ -208,7 +208,7 @@ class MoeBlock(nn.Module):
 
 
 class MoeNet(nn.Module):
-    """A dense layer, a block of experts around which the input goes, a head."""
+    """A dense layer, a block of experts around which the input goes, norm, head."""
 
     width: int = 6
     experts: int = 3
@@ -220,7 +220,7 @@ class MoeNet(nn.Module):
         x = nn.Dense(self.width, name="embed")(x)
         y = nn.LayerNorm(name="norm")(x)
         x = x + MoeBlock(self.experts, self.hidden, self.top_k, name="moe")(y)
-        return nn.Dense(2, name="head")(x)
+        return nn.Dense(2, name="head")(nn.LayerNorm(name="final_norm")(x))
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, **_: Any) -> jax.Array:
@@ -236,7 +236,7 @@ class BertLayer(nnx.Module):
         self.attention = nnx.MultiHeadAttention(
             heads,
             width,
-            2 * width,
+            8 * heads,
             attention_fn=attend,
             decode=False,
             rngs=rngs,
@@ -273,10 +273,10 @@ class Bert(nnx.Module):
 
 TRANSFORMERS = {
     "encoder_decoder": Architecture(
-        Seq2SeqTransformer, tokens(VOCABULARY, 3, 5), "linen", "Flax's WMT example"
+        Seq2SeqTransformer, tokens(VOCABULARY, 7, 8), "linen", "Flax's WMT example"
     ),
     "scanned_transformer": Architecture(
-        ScannedTransformer, tokens(VOCABULARY, 6), "linen", "MaxText"
+        ScannedTransformer, tokens(VOCABULARY, 6, batch=8), "linen", "MaxText"
     ),
     "soft_experts": Architecture(MoeNet, normal((7,)), "linen", "a dense mixture"),
     "top_k_experts": Architecture(

@@ -39,7 +39,7 @@ class MixerBlock(nn.Module):
 class MlpMixer(nn.Module):
     """Patches, mixer blocks, the mean of the tokens."""
 
-    patch: int = 2
+    patch: int = 3
     width: int = 7
     tokens_mlp_dim: int = 5
     channels_mlp_dim: int = 9
@@ -196,7 +196,7 @@ def _key_bias(*blocks: str) -> tuple[str, ...]:
 VISION = {
     "mlp_mixer": Architecture(
         MlpMixer,
-        normal((4, 6, 2)),
+        normal((6, 9, 2)),
         "linen",
         "Big Vision",
         # A number for each token, of which the norms over channels take the mean.
@@ -204,7 +204,7 @@ VISION = {
     ),
     "vit": Architecture(
         ViT,
-        normal((4, 10, 3)),
+        normal((6, 10, 3)),
         "linen",
         "vision_transformer",
         unread=_key_bias("encoderblock_0", "encoderblock_1"),
