@@ -72,7 +72,10 @@ def slice_rule(ledger: Ledger, values: list[Value], params: Params) -> Value:
     (value,) = values
     strides = params["strides"] or [1] * len(value.axes)
     rows = zip(
-        value.axes, params["start_indices"], params["limit_indices"], strides,
+        value.axes,
+        params["start_indices"],
+        params["limit_indices"],
+        strides,
         strict=True,
     )
     pairs = [sliced(ledger, *row) for row in rows]

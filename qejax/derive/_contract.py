@@ -192,9 +192,7 @@ def extreme_rule(ledger: Ledger, values: list[Value], params: Params) -> Value:
     return Value(kept, value.factor, value.weights)
 
 
-def along_rule(
-    ledger: Ledger, value: Value, position: int, *, linear: bool
-) -> Value:
+def along_rule(ledger: Ledger, value: Value, position: int, *, linear: bool) -> Value:
     """Something along one axis that knows the order of it: `cumsum`, `sort`.
 
     Args:

@@ -54,7 +54,9 @@ class Delta:
     @property
     def along(self) -> tuple[int, ...]:
         """Axes along which it is constant."""
-        return tuple(n for n, own in enumerate(self.marks) if all(m is None for m, _ in own))
+        return tuple(
+            n for n, own in enumerate(self.marks) if all(m is None for m, _ in own)
+        )
 
     @property
     def told(self) -> bool:
@@ -218,7 +220,10 @@ def _sum_of_two(
         return own[0]
     first, second = own
     alike = (first.marks, first.kernel, first.token) == (
-        second.marks, second.kernel, second.token)
+        second.marks,
+        second.kernel,
+        second.token,
+    )
     if not alike:
         both = [n for n in first.along if n in second.along]
         return untold(node.outputs[0], both)
@@ -309,7 +314,9 @@ def _chosen(
     others = [v for n, v in enumerate(node.inputs) if n not in (0, number)]
     which = node.inputs[0].known
     low = all(v.known is not None and np.all(v.known <= _LOW) for v in others)
-    if not low or (which is None and not all(np.all(np.isinf(v.known)) for v in others)):
+    if not low or (
+        which is None and not all(np.all(np.isinf(v.known)) for v in others)
+    ):
         raise Felt
     return replace(delta, marks=widened(delta.marks, shape_of(node.outputs[0])))
 
@@ -334,9 +341,7 @@ def _product(
     if any(graph.sums_to(other, b) == 0.0 for _, b in both):
         return None
     free = [n for n in range(len(delta.marks)) if n not in (*mine, *batch[number])]
-    rest = [
-        n for n in range(len(other.axes)) if n not in (*theirs, *batch[1 - number])
-    ]
+    rest = [n for n in range(len(other.axes)) if n not in (*theirs, *batch[1 - number])]
     shape = shape_of(other)
     kernel = leaf_marks.get(id(other))
     own = [delta.marks[n] for n in (*batch[number], *free)]
@@ -350,26 +355,22 @@ def _product(
     blank = [((None, shape[n]),) for n in rest]
     if ones and delta.told:
         order = len(batch[number])
-        marks = (
-            own + blank
-            if number == 0
-            else own[:order] + blank + own[order:]
-        )
+        marks = own + blank if number == 0 else own[:order] + blank + own[order:]
         return replace(delta, times=delta.times * float(ones), marks=tuple(marks))
     constant = [
         all(m is None for m, _ in delta.marks[n]) and shape_axis_constant
         for n, shape_axis_constant in [
-            *((n, _paired_constant(other, batch, number, i))
-              for i, n in enumerate(batch[number])),
+            *(
+                (n, _paired_constant(other, batch, number, i))
+                for i, n in enumerate(batch[number])
+            ),
             *((n, True) for n in free),
         ]
     ]
     sides = [is_constant(other.axes[n]) for n in rest]
     order = len(batch[number])
     flags = (
-        constant + sides
-        if number == 0
-        else constant[:order] + sides + constant[order:]
+        constant + sides if number == 0 else constant[:order] + sides + constant[order:]
     )
     return untold(node.outputs[0], [n for n, flag in enumerate(flags) if flag])
 

@@ -1,61 +1,288 @@
 """`derive_spec`: the weight space of any function of weights and inputs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 
 from qejax import _trees
-from qejax.derive._arrays import fix_value
-from qejax.derive._emit import emit
+from qejax._typing import Theta
+from qejax.derive._arrays import fix_axis
+from qejax.derive._check import TOLERANCE, worst_gap
+from qejax.derive._deficit import deficit_of
+from qejax.derive._derived import Derived
+from qejax.derive._emit import Found, emit
+from qejax.derive._explain import Row, shift_row, space_row
+from qejax.derive._graph import Graph
 from qejax.derive._interpret import interpret
 from qejax.derive._ledger import Ledger
-from qejax.derive._parts import parts_of
-from qejax.derive._units import Reason, fixed
-from qejax.derive._value import Value
-from qejax.derive._graph import Graph
+from qejax.derive._modules import function_of, is_module
+from qejax.derive._parts import Part, parts_of
 from qejax.derive._routes import shifts_of
 from qejax.derive._shifts import free_addends, own_marks
-from qejax.spaces import WeightSpec
+from qejax.derive._stacked import stacked_lengths
+from qejax.derive._trace import check_weights, in_double, traced, unread
+from qejax.derive._units import Axis, Reason, fixed
+from qejax.derive._value import Value
+from qejax.spaces import Leaf, WeightSpec
+
+Places = Sequence[tuple[int, int]]
+"""Axes of inputs or outputs: number of the array, number of its axis."""
 
 
-def traced(apply, theta, *inputs):
+def derive_spec(
+    apply: Any,
+    *arguments: Any,
+    free_inputs: Places = (),
+    free_outputs: Places = (),
+    samples: int = 2,
+    count_missing: bool | None = None,
+) -> Derived:
+    """Derives the weight space of a function, with its group, from what it computes.
+
+    The function is traced in float64 and read operation by operation, through `jit`,
+    `custom_jvp`, `checkpoint`, `scan`, `while` and `cond`. For every axis of every
+    array the derivation keeps which set of units it carries and what may still act on
+    it: any matrix where only linear maps were, orthogonal matrices behind a norm of
+    length, positive factors through homogeneous maps (with their degree), signs through
+    odd maps, half periods through sines, permutations through maps of single entries,
+    moves in blocks through reshapes, nothing otherwise. What is added or shared gets
+    what both sides allow. Axes of inputs and outputs stay. Operations without a rule
+    fix what they read, and are named in `Derived.unsupported`.
+
+    Every element of the derived group keeps the function: samples of it are checked on
+    numbers, in float64. That the group is all there is is not promised; for small
+    networks the directions that it lacks are counted, see `Derived.deficit`.
+
+    Args:
+        apply: `(theta, *inputs) -> outputs`, trees of arrays; pure and deterministic.
+            Or a Flax module, of Linen or NNX; then `arguments` are its inputs.
+        *arguments: `theta`, weights of one network, a tree of floating arrays (shapes
+            and values matter, the dtype does not); then the inputs, arrays of any kind.
+        free_inputs: axes of inputs that may move, as `(input, axis)`, inputs counted
+            over the leaves of all of them. The function is then kept up to the motion
+            that `Derived.inputs` tells.
+        free_outputs: axes of outputs that may move, likewise.
+        samples: random elements that the function is checked with; 0 for none.
+        count_missing: whether to count the directions that keep the function and are
+            not in the group; of networks of up to 600 parameters by default.
+
+    Returns:
+        The spec with its explanation; `print(derived)` shows a table.
+
+    Raises:
+        ValueError: if the function has side effects, is not deterministic or returns
+            no arrays, or theta has leaves that are no floating arrays.
+        AssertionError: if an element of the derived group changes the outputs: a fault
+            of this module, please report it.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> def apply(theta, x):
+        ...     return jax.nn.relu(x @ theta["a"]) @ theta["b"]
+        >>> theta = {"a": jnp.ones((3, 8)), "b": jnp.ones((8, 2))}
+        >>> derived = derive_spec(apply, theta, jnp.ones((5, 3)))
+        >>> [(s.name, s.size, s.group) for s in derived.spec.spaces]
+        [('a', 8, 'positive_scale')]
+    """
+    if is_module(apply):
+        inputs = arguments
+        with jax.enable_x64(True):
+            function = function_of(apply, in_double(inputs))
+        run, theta = function.apply, function.theta
+    else:
+        run, (theta, *rest) = apply, arguments
+        inputs = tuple(rest)
+    leaves = check_weights(theta)
     with jax.enable_x64(True):
-        theta = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), jnp.float64), theta)
-        inputs = [jax.tree.map(lambda x: jnp.asarray(x, jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else jnp.asarray(x), x) for x in inputs]
-        return jax.make_jaxpr(apply)(theta, *inputs)
+        reading = _Reading(run, theta, in_double(inputs), free_inputs, free_outputs)
+        derived = reading.derived(leaves)
+        small = derived.spec.num_parameters <= SMALL
+        if samples:
+            reading.check(derived, samples)
+        if small if count_missing is None else count_missing:
+            derived = derived.with_deficit(
+                deficit_of(run, derived.spec, reading.generic, reading.inputs)
+            )
+    return derived
 
 
-def derive(apply, theta, *inputs):
-    closed = traced(apply, theta, *inputs)
-    ledger = Ledger()
-    leaves = {}
-    given = {}
-    draw = np.random.default_rng(0)
-    for path, leaf in _trees.flatten(theta).items():
-        axes = tuple(ledger.new_axis(n, tagged=True) for n in np.shape(leaf))
-        leaves[path] = Value(axes, ledger.equations.unknown(), True, leaf=path, bias=(path, 1.0))
-        x = np.asarray(leaf, np.float64)
-        given[id(leaves[path])] = x * (1 + 0.1 * draw.normal(size=x.shape)) + 0.1 * draw.uniform(size=x.shape)
+SMALL = 600
+"""Parameters of a network whose missing directions are counted without asking."""
+
+
+class _Reading:
+    """One function, traced and read."""
+
+    def __init__(
+        self,
+        run: Callable[..., Any],
+        theta: Theta,
+        inputs: tuple[Any, ...],
+        free_inputs: Places,
+        free_outputs: Places,
+    ) -> None:
+        self.run, self.theta, self.inputs = run, theta, inputs
+        self.generic = _generic(theta)
+        self.closed = traced(run, theta, inputs)
+        self.free_inputs, self.free_outputs = set(free_inputs), set(free_outputs)
+        self.ledger = Ledger()
+        self.leaves: dict[str, Value] = {}
+        self.given: dict[int, Any] = {}
+        self.read: list[Value] = []
+        self.written: list[Value] = []
+
+    def derived(self, shapes: dict[str, Any]) -> Derived:
+        """Reads the function, and returns what was found."""
+        free = unread(self.closed, shapes)
+        lengths = stacked_lengths(self.closed, list(shapes))
+        for path, leaf in _trees.flatten(self.generic).items():
+            self.leaves[path] = self._leaf(path, np.asarray(leaf), lengths.get(path, 0))
+        flat = jax.tree.leaves(self.inputs)
+        for number, x in enumerate(flat):
+            self.read.append(self._input(number, np.asarray(x)))
+        arguments = [*self.leaves.values(), *self.read]
+        self.written = interpret(self.ledger, self.closed, arguments)
+        self._end()
+        values = {
+            **self.leaves,
+            **{f"input_{n}": v for n, v in enumerate(self.read)},
+            **{f"output_{n}": v for n, v in enumerate(self.written)},
+        }
+        parts = self._settled(values)
+        found = emit(self.ledger, parts, set(free))
+        return self._result(found, parts, free)
+
+    def _leaf(self, path: str, numbers: np.ndarray, length: int) -> Value:
+        """The value of a leaf; in slices of their own if loops take it apart."""
+        ledger = self.ledger
+        if length:
+            pieces = tuple(
+                self._leaf(f"{path}[{n}]", numbers[n], 0) for n in range(length)
+            )
+            axes = tuple(map(fixed, numbers.shape))
+            return Value(axes, weights=True, leaf=path, pieces=pieces)
+        axes = tuple(ledger.new_axis(n, tagged=True) for n in numbers.shape)
+        value = Value(
+            axes, ledger.equations.unknown(), True, leaf=path, bias=(path, 1.0)
+        )
+        self.given[id(value)] = numbers
         ledger.note(axes)
-    arguments = [*leaves.values()]
-    flat = jax.tree.leaves(inputs)
-    for var, x in zip(closed.jaxpr.invars[len(leaves):], flat, strict=True):
-        arguments.append(Value(tuple(map(fixed, var.aval.shape))))
-        given[id(arguments[-1])] = np.asarray(x)
-    with jax.enable_x64(True):
-        outs = interpret(ledger, closed, arguments)
-        ledger.reason = Reason("output", "")
-        for out in outs:
-            fix_value(ledger, out)
-        parts = parts_of(ledger, leaves)
-        parts = parts_of(ledger, leaves)
-        found = emit(ledger, parts, set())
-        graph = Graph(ledger.nodes, outs, given)
-        marks = {path: m for path, v in leaves.items() if (m := own_marks(ledger, path, v)) is not None}
-        free = free_addends(graph, leaves, marks)
-    by = {leaf.path: leaf for leaf in found.leaves}
-    shifts = shifts_of(free, by, found.labels, {s.name: s.group for s in found.spaces})
-    return WeightSpec(found.spaces, found.leaves, shifts), found, ledger
+        return value
+
+    def _input(self, number: int, numbers: np.ndarray) -> Value:
+        axes: list[Axis] = []
+        for axis, size in enumerate(numbers.shape):
+            free = (number, axis) in self.free_inputs
+            axes.append(self.ledger.new_axis(size) if free else fixed(size))
+        value = Value(tuple(axes))
+        self.given[id(value)] = numbers
+        self.ledger.note(axes)
+        return value
+
+    def _end(self) -> None:
+        """Outputs stay, but for the axes that may move."""
+        self.ledger.reason = Reason("output", "")
+        for number, value in enumerate(self.written):
+            for place, axis in enumerate(value.axes):
+                if (number, place) not in self.free_outputs:
+                    fix_axis(self.ledger, axis)
+            self.ledger.one(value.factor, None)
+
+    def _settled(self, values: dict[str, Value]) -> list[Part]:
+        """The parts of all leaves once nothing changes any more."""
+        parts = parts_of(self.ledger, values)
+        while True:
+            again = parts_of(self.ledger, values)
+            if again == parts:
+                return parts
+            parts = again
+
+    def _result(
+        self, found: Found, parts: list[Part], free: tuple[str, ...]
+    ) -> Derived:
+        own = [leaf for leaf in found.leaves if leaf.path not in self._ends()]
+        spec = WeightSpec(found.spaces, tuple(own))
+        shifts = self._shifts(found, own)
+        spec = WeightSpec(found.spaces, tuple(own), shifts)
+        rows: list[Row] = [
+            space_row(space, found.choices.get(space.name), found.moves[space.name])
+            for space in spec.spaces
+        ]
+        rows += [
+            shift_row(shift, int(np.prod(spec.shift_size(shift), dtype=int)))
+            for shift in spec.shifts
+        ]
+        ends = {leaf.path: leaf for leaf in found.leaves if leaf.path in self._ends()}
+        return Derived(
+            spec,
+            tuple(rows),
+            free,
+            {str(k): n for k, n in self.ledger.unsupported.items()},
+            {n: ends[f"input_{n}"] for n, _ in sorted(self.free_inputs)},
+            {n: ends[f"output_{n}"] for n, _ in sorted(self.free_outputs)},
+            self.theta,
+            self.run,
+        )
+
+    def _ends(self) -> set[str]:
+        return {f"input_{n}" for n in range(len(self.read))} | {
+            f"output_{n}" for n in range(len(self.written))
+        }
+
+    def _shifts(self, found: Found, own: Sequence[Leaf]) -> Any:
+        graph = Graph(self.ledger.nodes, self.written, self.given)
+        whole: dict[str, Value] = {}
+        for value in self.leaves.values():
+            pieces = value.pieces or (value,)
+            whole.update({str(piece.leaf): piece for piece in pieces})
+        marks = {}
+        for path, value in whole.items():
+            own_indices = own_marks(self.ledger, path, value)
+            if own_indices is not None and path in found.keys:
+                marks[path] = own_indices
+        by_path = {leaf.path: leaf for leaf in own}
+        keys = {key: path for key, path in found.keys.items() if path in by_path}
+        return shifts_of(
+            free_addends(graph, whole, marks),
+            {key: by_path[path] for key, path in keys.items()},
+            {key: found.labels[path] for key, path in keys.items()},
+            {space.name: space.group for space in found.spaces},
+        )
+
+    def check(self, derived: Derived, samples: int) -> None:
+        """Raises if a sampled element of the group changes the outputs."""
+        gap, name = worst_gap(
+            self._numbers,
+            derived.spec,
+            self.generic,
+            jax.tree.leaves(self.inputs),
+            (dict(derived.inputs), dict(derived.outputs)),
+            samples,
+        )
+        if gap > TOLERANCE:
+            raise AssertionError(
+                f"derive_spec: an element of the derived group should keep the "
+                f"function to {TOLERANCE:g} in float64, got a change of {gap:.1e}, of "
+                f"{name!r}. This is a fault of qejax.derive: please report it with the "
+                f"function; until then write the spec by hand."
+            )
+
+    def _numbers(self, theta: Theta, *inputs: Any) -> list[Any]:
+        flat = [*jax.tree.leaves(theta), *inputs]
+        return jax.extend.core.jaxpr_as_fun(self.closed)(*flat)
+
+
+def _generic(theta: Theta) -> Theta:
+    """Weights near those given of which nothing is zero, or one, by accident."""
+    draw = np.random.default_rng(0)
+
+    def one(x: Any) -> Any:
+        numbers = np.asarray(x, np.float64)
+        times = 1 + 0.1 * draw.normal(size=numbers.shape)
+        return jnp.asarray(numbers * times + 0.1 * draw.uniform(size=numbers.shape))
+
+    return jax.tree.map(one, theta)

@@ -76,8 +76,9 @@ def mapped(ledger: Ledger, value: Value, law: Law) -> Value:
             for atom in segment:
                 ledger.lower(atom, MONOMIAL)
                 _allow(ledger, atom.form, law, atom)
-                atoms.append(Atom(atom.size, atom.units, powered(atom.form, law),
-                                  atom.constant))
+                atoms.append(
+                    Atom(atom.size, atom.units, powered(atom.form, law), atom.constant)
+                )
             segments.append(tuple(atoms))
         axes.append(tuple(segments))
     _allow(ledger, value.factor, law, None)

@@ -13,16 +13,18 @@ from qejax.derive._choose import (
     paired,
 )
 from qejax.derive._ledger import Ledger
-from qejax.derive._parts import Part, hosts_of, places_of
+from qejax.derive._parts import Part, Place, hosts_of, places_of
 from qejax.derive._units import FIXED, Units, root, size_of
 from qejax.spaces import Axis, Leaf, UnitSpace, part_of
-
 
 Label = tuple[str, int, int]
 """The space of a factor beside units, "" of the units; the stored axis, the factor."""
 
+LEAD = "#"
+"""In place of a space: the axis of one index that a slice has among others."""
+
 Row = tuple[str, Choice | None, Action]
-"""A space by name, the units that it acts on, and how; whole leaves if there are none."""
+"""A space by name, the units that it acts on (whole leaves if none), and how."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,16 @@ class Found:
         leaves: of the spec.
         choices: by name of the space.
         labels: by path of the leaf, what each axis of its view stands for.
+        keys: paths of leaves that are one part, by the key of the part.
+        moves: by name of the space, leaves and axes as `"dense/kernel[1]"`.
     """
 
     spaces: tuple[UnitSpace, ...]
     leaves: tuple[Leaf, ...]
     choices: dict[str, Choice]
     labels: dict[str, list[Label]]
+    keys: dict[str, str]
+    moves: dict[str, tuple[str, ...]]
 
 
 def chosen(ledger: Ledger, parts: list[Part]) -> list[Choice]:
@@ -101,14 +107,16 @@ def emit(ledger: Ledger, parts: list[Part], free: set[str]) -> Found:
     named: dict[Units, str] = {}
     spaces: list[UnitSpace] = []
     rows: list[Row] = []
+    hosts = {choice.host for choice in choices}
     for choice in sorted(choices, key=lambda c: c.host is not None):
-        name = names.of(_written(parts, choice))
+        name = _written(parts, choice.places, choice.main)
+        name = names.of(f"{name}.blocks" if choice.units in hosts else name)
         named[choice.units] = name
         host = None if choice.host is None else named[choice.host]
         spaces.append(UnitSpace(name, choice.units.size, choice.main.group, host))
         rows.append((name, choice, choice.main))
         for extra in choice.extras:
-            own = names.of(f"{name}.scale")
+            own = names.of(f"{_written(parts, choice.places, extra)}.scale")
             spaces.append(UnitSpace(own, 1, extra.group, name))
             rows.append((own, choice, extra))
     for action in whole:
@@ -117,17 +125,34 @@ def emit(ledger: Ledger, parts: list[Part], free: set[str]) -> Found:
         spaces.append(UnitSpace(own, 1, action.group))
         rows.append((own, None, action))
     leaves, labels = [], {}
+    keys: dict[str, list[str]] = {}
     for number in range(len(parts)):
         axes, own = _axes(parts, number, rows, free)
         leaf = _leaf(parts[number], axes)
         leaves.append(leaf)
         labels[leaf.path] = own
+        keys.setdefault(parts[number].key, []).append(leaf.path)
     return Found(
         _in_order(spaces, rows),
         tuple(leaves),
         {name: choice for name, choice, _ in rows if choice is not None},
         labels,
+        {key: paths[0] for key, paths in keys.items() if len(paths) == 1},
+        {name: _moves(parts, choice, action) for name, choice, action in rows},
     )
+
+
+def _moves(parts: list[Part], choice: Choice | None, action: Action) -> tuple[str, ...]:
+    """Where an action is felt, each leaf and axis once."""
+    if choice is None:
+        pairs = zip(parts, action.powers, strict=True)
+        return tuple(dict.fromkeys(part.path for part, power in pairs if power))
+    texts = [
+        f"{parts[place.part].path}[{place.axis}]"
+        for place, power in zip(choice.places, action.powers, strict=True)
+        if power or action is choice.main
+    ]
+    return tuple(dict.fromkeys(texts))
 
 
 def _axes(
@@ -141,6 +166,7 @@ def _axes(
         if choice is None and action.powers[number] and part.path not in free:
             axes.append(Axis(1, name, action.powers[number]))
             labels.append((name, -1, 0))
+    lead = int(part.key != part.path)
     for position, segment in enumerate(part.axes):
         for factor, atom in enumerate(segment):
             units = None if atom.units is None else root(atom.units)
@@ -149,8 +175,10 @@ def _axes(
             if units is None or not moved or part.path in free:
                 moved = [Axis(atom.size)]
             axes += moved
-            labels.append(("", position, factor))
-            labels += [(str(axis.space), position, factor) for axis in moved[1:]]
+            # The axis of a slice among others is none of the slice itself.
+            own = position - lead
+            labels.append(("" if own >= 0 else LEAD, own, factor))
+            labels += [(str(axis.space), own, factor) for axis in moved[1:]]
     return axes, labels
 
 
@@ -188,9 +216,7 @@ def _moved(
     return axes
 
 
-def _in_order(
-    spaces: list[UnitSpace], rows: Sequence[Row]
-) -> tuple[UnitSpace, ...]:
+def _in_order(spaces: list[UnitSpace], rows: Sequence[Row]) -> tuple[UnitSpace, ...]:
     """Spaces in the order of the first leaf that they move, hosts before others."""
     first: dict[str, int] = {}
     for name, choice, action in rows:
@@ -229,8 +255,8 @@ def _module(path: str) -> str:
     return module.replace("/", ".")
 
 
-def _written(parts: list[Part], choice: Choice) -> str:
-    """The name of a set: of the module that writes it."""
-    written = [place for place in choice.places if place.role > 0]
-    place = (written or choice.places)[0]
-    return _module(parts[place.part].path)
+def _written(parts: list[Part], places: Sequence[Place], action: Action) -> str:
+    """The name of a set or a factor: of the module that first writes it."""
+    felt = [p for p, power in zip(places, action.powers, strict=True) if power]
+    written = [place for place in felt if place.role > 0]
+    return _module(parts[(written or felt or places)[0].part].path)

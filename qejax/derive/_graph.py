@@ -19,6 +19,9 @@ from qejax.derive._value import Value
 
 _CLOSE = 1e-8
 
+NEAR = 16
+"""Operations before an array among which a sum is looked for."""
+
 LARGEST = 400
 """Operations that are run to see whether a number that is added is felt."""
 
@@ -64,8 +67,10 @@ class Graph:
         while self._done <= last:
             node = self.nodes[self._done]
             self._done += 1
-            operands = [self.sample(v) if id(v) not in self._samples
-                        else self._samples[id(v)] for v in node.inputs]
+            operands = [
+                self.sample(v) if id(v) not in self._samples else self._samples[id(v)]
+                for v in node.inputs
+            ]
             self._samples.update(
                 zip(map(id, node.outputs), run(node, operands), strict=True)
             )
@@ -73,6 +78,8 @@ class Graph:
 
     def sums_to(self, value: Value, axis: int) -> float | None:
         """Returns what an array sums to along an axis, if everywhere the same."""
+        if not self._may_sum(value):
+            return None
         numbers = self.sample(value)
         if numbers is None or not np.all(np.isfinite(numbers)):
             return None
@@ -82,6 +89,21 @@ class Graph:
         if size == 0 or np.any(np.abs(sums - first) > _CLOSE * size):
             return None
         return round(first, 6) + 0.0
+
+    def _may_sum(self, value: Value) -> bool:
+        """Whether something was divided by a sum, or a sum taken off, shortly before.
+
+        Nothing is run for what cannot be centred or a distribution.
+        """
+        names: set[str] = set()
+        waiting, count = [value], 0
+        while waiting and count < NEAR:
+            number = self.makers.get(id(waiting.pop(0)))
+            if number is not None:
+                count += 1
+                names.add(self.nodes[number].name)
+                waiting += self.nodes[number].inputs
+        return "reduce_sum" in names and bool(names & {"sub", "div"})
 
     def blind(self, value: Value, along: tuple[int, ...]) -> frozenset[int] | None:
         """Returns readers that do not feel what is constant along some axes.
@@ -98,10 +120,9 @@ class Graph:
     def _find_blind(
         self, value: Value, along: tuple[int, ...]
     ) -> frozenset[int] | None:
-        numbers = self.sample(value)
-        if numbers is None or not along:
-            return None
         region = self._region(value)
+        if not any(self.nodes[n].name.startswith(("reduce", "dot")) for n in region):
+            return None
         inside = {id(v) for n in region for v in self.nodes[n].outputs}
         seen = [
             v
@@ -111,6 +132,9 @@ class Graph:
             or any(r not in region for r in self.readers.get(id(v), []))
         ]
         if not seen or not inside:
+            return None
+        numbers = self.sample(value)
+        if numbers is None:
             return None
         shape = [1 if n in along else size for n, size in enumerate(numbers.shape)]
         added = np.random.default_rng(1).normal(size=shape)

@@ -36,9 +36,7 @@ CALLS = {
 """Primitives that call a function once, and the parameter that holds it."""
 
 
-def interpret(
-    ledger: Ledger, closed: Any, arguments: Sequence[Value]
-) -> list[Value]:
+def interpret(ledger: Ledger, closed: Any, arguments: Sequence[Value]) -> list[Value]:
     """Returns the values of a function's results.
 
     Args:
@@ -159,8 +157,9 @@ def _equation(
         for result in RULES.get(name, unsupported)(ledger, site, values)
     ]
     ledger.nodes.append(
-        Node(name, eqn.primitive, eqn.params, tuple(values), tuple(results),
-             site.sources)
+        Node(
+            name, eqn.primitive, eqn.params, tuple(values), tuple(results), site.sources
+        )
     )
     for value in values:
         if value.leaf is not None and all(r.leaf != value.leaf for r in results):
@@ -299,4 +298,3 @@ def _while(ledger: Ledger, eqn: Any, values: list[Value]) -> list[Value]:
 
 _CONTROL = {"scan": _scan, "while": _while, "cond": _cond}
 """Primitives that call functions once, often, or not at all."""
-

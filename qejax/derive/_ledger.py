@@ -1,5 +1,6 @@
 """What is known so far: which sets of units are one, and what may act on each."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -79,7 +80,7 @@ class Ledger:
     """
 
     equations: Equations = field(default_factory=Equations)
-    reason: Reason = Reason("", "")
+    reason: Reason = field(default_factory=lambda: Reason("", ""))
     contexts: list[tuple[Axis, ...]] = field(default_factory=list)
     roles: dict[int, int] = field(default_factory=dict)
     turns: list[Turn] = field(default_factory=list)
@@ -184,8 +185,10 @@ class Ledger:
         before = self.equations.reduced(form)
         self.equations.one(before, size=size, sign=sign)
         if units is not None:
-            for lost, gone in (("sizes", size and before.size),
-                               ("signs", sign and before.sign)):
+            for lost, gone in (
+                ("sizes", size and before.size),
+                ("signs", sign and before.sign),
+            ):
                 if gone:
                     self._because(units, lost)
 
@@ -351,8 +354,7 @@ class Ledger:
         for number in range(len(axes[0])):
             segments = [axis[number] for axis in axes]
             suffixes = sorted({s for segment in segments for s in _suffixes(segment)})
-            pairs = zip(suffixes[:-1], suffixes[1:], strict=True)
-            if any(b % a for a, b in pairs):
+            if any(b % a for a, b in itertools.pairwise(suffixes)):
                 for segment in segments:
                     for atom in segment:
                         self.fix(atom)
@@ -412,4 +414,3 @@ def _suffixes(segment: Segment) -> list[int]:
         total *= atom.size
         found.append(total)
     return [n for n in found if n > 1] or [1]
-

@@ -17,6 +17,7 @@ class Part:
 
     Attributes:
         path: of the leaf.
+        key: the path, with the number of a slice behind it that has units of its own.
         shape: of the leaf's array.
         starts: where the part begins along every axis.
         axes: a product of atoms for each axis.
@@ -24,6 +25,7 @@ class Part:
     """
 
     path: str
+    key: str
     shape: tuple[int, ...]
     starts: tuple[int, ...]
     axes: tuple[Segment, ...]
@@ -84,6 +86,7 @@ def _parts(
         found.append(
             Part(
                 path,
+                f"{path}[{place[0]}]" if place else path,
                 (*place[1:], *shape),
                 (*place[:1], *(s[n] for s, n in zip(starts, numbers, strict=True))),
                 (*lead, *map(_without_single, segments)),
@@ -94,9 +97,7 @@ def _parts(
 
 
 def _without_single(segment: Segment) -> Segment:
-    return tuple(
-        Atom(1, constant=True) if atom.size == 1 else atom for atom in segment
-    )
+    return tuple(Atom(1, constant=True) if atom.size == 1 else atom for atom in segment)
 
 
 def _starts(axis: Axis) -> list[int]:
@@ -141,7 +142,9 @@ def hosts_of(
         able = [
             host
             for host in allowed.get(units, set())
-            if host.kind == 1 and host in places and host not in hosts
+            if host.kind == 1
+            and host in places
+            and host not in hosts
             and all(_before(parts[p.part], p, host) for p in own)
             and units not in hosts.values()
         ]
@@ -165,9 +168,7 @@ def _around(axes: list[Axis]) -> list[tuple[Units, set[Units]]]:
             inside = [root(a.units) for a in segment if a.units is not None]
             for place, units in enumerate(inside):
                 before = set(inside[:place])
-                once = {
-                    u for u in others if others.count(u) == 1 and u not in inside
-                }
+                once = {u for u in others if others.count(u) == 1 and u not in inside}
                 found.append((units, (before | once) - {units}))
     return found
 

@@ -75,9 +75,7 @@ def _distributed(ledger: Ledger, wide: list[Axis], sizes: list[int]) -> list[Axi
             return [fixed(size) for size in sizes]
 
 
-def _unstacked(
-    ledger: Ledger, wide: list[Axis], sizes: list[int]
-) -> list[Axis] | None:
+def _unstacked(ledger: Ledger, wide: list[Axis], sizes: list[int]) -> list[Axis] | None:
     """A sum of equal terms as an axis over the terms: all of them are made one."""
     count, inner = sizes[0], math.prod(sizes[1:])
     if len(wide) > 1 or count > MOST_TERMS:
@@ -116,9 +114,7 @@ def _flat(ledger: Ledger, axis: Axis) -> Axis:
     return fixed(length(axis))
 
 
-def _deal(
-    ledger: Ledger, factors: Segment, sizes: Sequence[int]
-) -> list[Axis] | bool:
+def _deal(ledger: Ledger, factors: Segment, sizes: Sequence[int]) -> list[Axis] | bool:
     """Axes of the sizes from factors.
 
     Returns:

@@ -18,8 +18,21 @@ import numpy as np
 from qejax.derive._units import LINEAR, Axis, length
 from qejax.derive._value import Value
 
-STEPS = ("slice", "split", "mul", "neg", "add", "sub", "concatenate", "div",
-         "convert_element_type", "broadcast_in_dim", "reshape", "squeeze", "transpose")
+STEPS = (
+    "slice",
+    "split",
+    "mul",
+    "neg",
+    "add",
+    "sub",
+    "concatenate",
+    "div",
+    "convert_element_type",
+    "broadcast_in_dim",
+    "reshape",
+    "squeeze",
+    "transpose",
+)
 """Primitives that are linear in one operand if the others are known."""
 
 LONGEST = 40

@@ -40,12 +40,12 @@ def shifts_of(
             leaf.axes[n].space is None or groups[str(leaf.axes[n].space)] in _KEEP_ONES
             for n in along
         )
-        routes = [_route(free, taken, labels, along) for taken in free.taken]
+        routes = [_route(free, taken, leaves, labels, along) for taken in free.taken]
         if allowed and None not in routes:
             name = free.leaf.replace("/", ".")
             name += "".join(f".mean_{n}" for n in along) or ".shift"
             shifts.append(
-                Shift(name, free.leaf, tuple(r for r in routes if r is not None), along)
+                Shift(name, leaf.path, tuple(r for r in routes if r is not None), along)
             )
     return tuple(sorted(shifts, key=lambda shift: bool(shift.along)))
 
@@ -53,6 +53,7 @@ def shifts_of(
 def _route(
     free: Free,
     taken: Taken,
+    leaves: Mapping[str, Leaf],
     labels: Mapping[str, Sequence[Label]],
     along: Sequence[int],
 ) -> Route | None:
@@ -64,7 +65,11 @@ def _route(
             if a is not None and b is not None:
                 from_bias[b] = a
     if taken.delta.kernel is None:
-        return Route(None, taken.leaf) if _spread(shifted, bias, from_bias) else None
+        return (
+            Route(None, leaves[taken.leaf].path)
+            if _spread(shifted, bias, from_bias)
+            else None
+        )
     path, placed = taken.delta.kernel
     free_letters = iter(string.ascii_letters)
     letters: dict[tuple[str, Label], str] = {}
@@ -89,7 +94,9 @@ def _route(
         if found is None or found in right:
             return None
         right += found
-    return Route(path, taken.leaf, f"{left},{middle}->{right}")
+    return Route(
+        leaves[path].path, leaves[taken.leaf].path, f"{left},{middle}->{right}"
+    )
 
 
 def _spread(

@@ -12,7 +12,7 @@ from qejax.derive import _arrays, _contract
 from qejax.derive._arrays import read_index
 from qejax.derive._elementwise import LAWS, Law, joined, mapped, multiplied, sine
 from qejax.derive._ledger import Ledger
-from qejax.derive._units import fixed
+from qejax.derive._units import constant, fixed, merged
 from qejax.derive._value import Value, lifted
 
 
@@ -210,6 +210,17 @@ def _cumulate(
     return [_contract.along_rule(ledger, values[0], position, linear=linear)]
 
 
+def _tile(ledger: Ledger, site: Site, values: list[Value]) -> list[Value]:
+    """Copies one behind another: indices that nothing moves, times those there were."""
+    value, axes = values[0], []
+    lead = len(site.shapes[0]) - len(value.axes)
+    own = [*map(fixed, (1,) * lead), *value.axes]
+    for axis, times in zip(own, site.params["reps"], strict=True):
+        copies = ledger.product([constant(times), ledger.normal(axis)])
+        axes.append(merged(copies) if times > 1 else axis)
+    return [value.viewed(tuple(axes))]
+
+
 def _sort(ledger: Ledger, site: Site, values: list[Value]) -> list[Value]:
     position = site.params["dimension"]
     if len(values) == 1:
@@ -278,6 +289,7 @@ RULES: dict[str, Rule] = {
     "conv_general_dilated": _conv,
     "split": _split,
     "sort": _sort,
+    "tile": _tile,
     "top_k": _top,
     **dict.fromkeys(("max", "min", "clamp"), _largest),
     **dict.fromkeys(("lt", "le", "gt", "ge"), partial(_compare, False)),

@@ -138,9 +138,7 @@ def _views(
     return views
 
 
-def _reads(
-    graph: Graph, leaf: Value, views: Mapping[int, tuple[str, Marks]]
-) -> int:
+def _reads(graph: Graph, leaf: Value, views: Mapping[int, tuple[str, Marks]]) -> int:
     """How many operations read a leaf or a view of it."""
     count, waiting = 0, [leaf]
     while waiting:
@@ -256,8 +254,10 @@ def _fits(delta: Marks, bias: Marks) -> bool:
             continue
         if [size for _, size in own] != [size for _, size in other]:
             return False
-        if any(a is not None and b is None for (a, _), (b, _) in
-               zip(own, other, strict=True)):
+        if any(
+            a is not None and b is None
+            for (a, _), (b, _) in zip(own, other, strict=True)
+        ):
             return False
     return True
 

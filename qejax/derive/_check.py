@@ -1,0 +1,110 @@
+"""Does what was derived keep the function? On numbers, in float64."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qejax import spaces
+from qejax._typing import Theta
+from qejax.spaces import Elements, Leaf, WeightSpec
+
+TOLERANCE = 1e-10
+"""Of outputs, relative to their largest entry; ten times what 1e4 of scales leaves."""
+
+Run = Callable[..., list[Any]]
+"""`(theta, *inputs) -> leaves of the outputs`."""
+
+
+def worst_gap(
+    run: Run,
+    spec: WeightSpec,
+    theta: Theta,
+    inputs: Sequence[Any],
+    free: tuple[dict[int, Leaf], dict[int, Leaf]],
+    samples: int,
+    spread: float = 10.0,
+) -> tuple[float, str]:
+    """Returns the largest change of the outputs under elements of the group.
+
+    Args:
+        run: the function.
+        spec: its weight space.
+        theta: generic weights, float64.
+        inputs: leaves of the inputs.
+        free: how inputs and outputs move, by number; those that are missing do not.
+        samples: elements that are drawn.
+        spread: sizes of factors, and condition numbers of matrices.
+
+    Returns:
+        The gap, relative to the largest output, and the name of the unit space or shift
+        that makes it if there is one beyond the tolerance.
+    """
+    if not (spec.spaces or spec.shifts):
+        return 0.0, ""
+    before = run(theta, *inputs)
+    worst, name = 0.0, ""
+    keys = jax.random.split(jax.random.key(0), max(samples, 1))
+    for key in keys[:samples]:
+        g = spaces.sample(key, spec, spread, jnp.float64)
+        gap = _gap(run, spec, g, theta, inputs, free, before)
+        if gap > worst:
+            worst = gap
+            if gap > TOLERANCE:
+                name = _guilty(run, spec, g, theta, inputs, free, before)
+    return worst, name
+
+
+def _guilty(
+    run: Run,
+    spec: WeightSpec,
+    g: Elements,
+    theta: Theta,
+    inputs: Sequence[Any],
+    free: tuple[dict[int, Leaf], dict[int, Leaf]],
+    before: list[Any],
+) -> str:
+    """The part of an element that changes the outputs most."""
+    e = spaces.identity(spec, jnp.float64)
+    gaps = {
+        name: _gap(run, spec, {**e, name: g[name]}, theta, inputs, free, before)
+        for name in g
+    }
+    return max(gaps, key=lambda name: gaps[name])
+
+
+def _gap(
+    run: Run,
+    spec: WeightSpec,
+    g: Elements,
+    theta: Theta,
+    inputs: Sequence[Any],
+    free: tuple[dict[int, Leaf], dict[int, Leaf]],
+    before: list[Any],
+) -> float:
+    moved = [_moved(spec, g, free[0].get(n), x) for n, x in enumerate(inputs)]
+    after = run(spaces.act(spec, g, theta), *moved)
+    expected = [_moved(spec, g, free[1].get(n), y) for n, y in enumerate(before)]
+    gaps = [0.0]
+    for y, z in zip(expected, after, strict=True):
+        a, b = np.asarray(y, np.float64), np.asarray(z, np.float64)
+        if not a.size or not np.all(np.isfinite(a)):
+            continue
+        if not np.all(np.isfinite(b)):
+            return float("inf")
+        size = max(float(np.max(np.abs(a))), 1e-300)
+        gaps.append(float(np.max(np.abs(a - b))) / size)
+    return max(gaps)
+
+
+def _moved(spec: WeightSpec, g: Elements, leaf: Leaf | None, x: Any) -> Any:
+    """An input or an output under the action, if it moves."""
+    if leaf is None:
+        return x
+    alone = WeightSpec(spec.spaces, (leaf,))
+    element = {space.name: g[space.name] for space in spec.spaces}
+    return spaces.act(alone, element, {leaf.path: jnp.asarray(x, jnp.float64)})[
+        leaf.path
+    ]

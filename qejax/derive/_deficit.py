@@ -1,0 +1,47 @@
+"""Directions that keep the function and are not in the derived group, counted."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qejax._typing import Theta
+from qejax.spaces import WeightSpec
+from qejax.testing import Deficit, deficit
+
+MOST_CALLS = 256
+"""Calls of the function whose outputs are taken together."""
+
+
+def deficit_of(
+    run: Callable[..., Any], spec: WeightSpec, theta: Theta, inputs: tuple[Any, ...]
+) -> Deficit:
+    """Counts directions on random inputs like those given, as many as it takes.
+
+    Floating inputs are drawn with the mean and deviation of each, integers between the
+    smallest and the largest; the shapes are kept, and the function is called for each.
+    """
+    outputs = jax.eval_shape(run, theta, *inputs)
+    count = sum(math.prod(y.shape) for y in jax.tree.leaves(outputs))
+    calls = min(max(math.ceil(2 * spec.num_parameters / max(count, 1)), 2), MOST_CALLS)
+    draw = np.random.default_rng(0)
+    many = jax.tree.map(lambda x: _like(draw, np.asarray(x), calls), inputs)
+
+    def stacked(theta: Theta, *many: Any) -> Any:
+        return jax.lax.map(lambda one: run(theta, *one), many)
+
+    return deficit(stacked, spec, theta, *many)
+
+
+def _like(draw: np.random.Generator, x: np.ndarray, calls: int) -> Any:
+    shape = (calls, *x.shape)
+    if x.dtype.kind == "f":
+        spread = float(np.std(x)) or 1.0
+        return jnp.asarray(np.mean(x) + spread * draw.normal(size=shape))
+    if x.dtype.kind in "iu" and x.size:
+        numbers = draw.integers(np.min(x), np.max(x), size=shape, endpoint=True)
+        return jnp.asarray(numbers, x.dtype)
+    return jnp.asarray(np.broadcast_to(x, shape))

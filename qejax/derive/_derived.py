@@ -1,0 +1,81 @@
+"""What `derive_spec` returns: a weight space, and why it is what it is."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from qejax._typing import Theta
+from qejax.derive._explain import Row, table
+from qejax.derive._picture import draw
+from qejax.spaces import Leaf, WeightSpec
+from qejax.testing import Deficit
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A weight space that was derived, with its explanation.
+
+    Attributes:
+        spec: the weight space.
+        rows: one for each unit space and shift: size, group, what it moves, and the
+            operation that limits it.
+        free: paths of leaves that the function never reads: whatever they are, it is
+            the same. The spec leaves them alone.
+        unsupported: operations without a rule, as `"fft at model.py:12"`, and how often
+            they read something that depends on weights; nothing acts on that.
+        inputs: how inputs move whose axes were declared free, by number.
+        outputs: how outputs move whose axes were declared free, by number.
+        theta: the weights that were derived from; of a Flax module its variables.
+        apply: the function of them, `(theta, *inputs)`.
+        deficit: directions that keep the function and are not in the group, where they
+            were counted.
+    """
+
+    spec: WeightSpec
+    rows: tuple[Row, ...]
+    free: tuple[str, ...]
+    unsupported: Mapping[str, int]
+    inputs: Mapping[int, Leaf]
+    outputs: Mapping[int, Leaf]
+    theta: Theta = field(repr=False)
+    apply: Callable[..., Any] = field(repr=False)
+    deficit: Deficit | None = None
+
+    def with_deficit(self, deficit: Deficit) -> "Derived":
+        """Returns the same with directions counted."""
+        return replace(self, deficit=deficit)
+
+    def table(self, width: int = 120) -> str:
+        """Returns the explanation as text; repeated blocks are one line.
+
+        Args:
+            width: characters that a line has at most.
+        """
+        lines = [table(self.rows, width)] if self.rows else ["no symmetry was found"]
+        if self.free:
+            lines.append(f"never read, free: {_list(self.free)}")
+        if self.unsupported:
+            lines.append(f"no rule, taken as fixed: {_list([*self.unsupported])}")
+        if self.deficit is not None:
+            lines.append(self.deficit.message())
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def draw(self, path: str | Path) -> None:
+        """Draws which leaves each unit space moves.
+
+        Args:
+            path: of the file; its ending says the format.
+
+        Raises:
+            ImportError: without matplotlib.
+        """
+        draw(self.rows, path)
+
+
+def _list(names: Any, most: int = 6) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown}, ... ({len(names)})"
