@@ -174,7 +174,7 @@ SLOPES = {
 def own_derivative(w: Writer, x: str) -> str:
     name, inner = w.name("act"), w.pick([*SLOPES])
     w.define(
-        f"{name} = jax.custom_jvp(lambda x: {inner})\n"
+        f"@jax.custom_jvp\ndef {name}(x):\n    return {inner}\n"
         f"{name}_slope = lambda x: {SLOPES[inner]}\n"
         f"{name}.defjvp(lambda p, t: ({name}(p[0]), t[0] * {name}_slope(p[0])))"
     )

@@ -179,7 +179,7 @@ def fixed_scalar(w: Writer, x: str) -> str:
 
 @operation("layer norm", often=2)
 def layer_norm(w: Writer, x: str) -> str:
-    h = w.pick([x, w.hidden(x)])
+    h = x if w.chance(0.5) else w.hidden(x)
     mean = w.let(f"jnp.mean({h}, -1, keepdims=True)")
     var = w.let(f"jnp.var({h}, -1, keepdims=True)")
     text = f"({h} - {mean}) * lax.rsqrt({var} + 1e-3)"
@@ -199,7 +199,7 @@ def affine(w: Writer, text: str, n: int) -> str:
 
 @operation("rms norm", often=2)
 def rms_norm(w: Writer, x: str) -> str:
-    h = w.pick([x, w.hidden(x)])
+    h = x if w.chance(0.5) else w.hidden(x)
     rms = w.let(f"jnp.sqrt(jnp.mean({h} ** 2, -1, keepdims=True) + 1e-3)")
     return w.let(affine(w, f"{h} / {rms}", w.units(h)))
 

@@ -5,6 +5,7 @@ that two places share, units with two readers, arrays that are cut, turned and p
 together. `python -m tests.derive.programs SEED` prints one.
 """
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -98,7 +99,8 @@ def _draw(seed: list[int]) -> Program | None:
     w.env = {name: _struct(batch, shape) for name, shape in shapes.items()}
     with jax.numpy_rank_promotion("allow"):
         x, table = _begin(w)
-        steps = int(w.draw.integers(2, 13))
+        # Two to twelve, few more often: long chains lose what was far before.
+        steps = int(np.min(w.draw.integers(2, 13, 2)))
         # A second input is read somewhere.
         reads = int(w.draw.integers(steps)) if "z" in w.env else None
         for number in range(steps):
@@ -107,7 +109,8 @@ def _draw(seed: list[int]) -> Program | None:
     if outputs is None:
         return None
     head = f"def apply(theta, {', '.join(shapes)}):"
-    text = "\n    ".join([head, *w.lines, f"return {outputs}"]) + "\n"
+    lines = [line for block in _read(w.lines, outputs) for line in block.splitlines()]
+    text = "\n    ".join([head, *lines, f"return {outputs}"]) + "\n"
     names = dict(MODULES)
     exec(text, names)
     run = names["apply"]
@@ -127,8 +130,22 @@ def _draw(seed: list[int]) -> Program | None:
     return Program(apply, theta, more(batch), text, tuple(w.used), more)
 
 
+def _read(statements: list[str], outputs: str) -> list[str]:
+    """The statements that something reads; other weights would move freely."""
+    kept, read = [], {outputs}
+    for statement in reversed(statements):
+        name = re.match(r"(?:@jax.custom_jvp\s+)?(?:def )?(\w+)", statement)
+        assert name is not None
+        if any(re.search(rf"\b{name[1]}\b", text) for text in read):
+            kept.append(statement)
+            read.add(statement)
+    return kept[::-1]
+
+
 def _lives(one: Program) -> bool:
-    """Whether every output is finite, of usual size, and varies over inputs."""
+    """Whether all weights are read, and outputs finite, of usual size, and vary."""
+    if not all(f'theta["{name}"]' in one.text for name in one.theta):
+        return False
     for y in jax.tree.leaves(fast_jit(one.apply)(one.theta, *one.inputs)):
         y = np.asarray(y)
         if not np.all(np.isfinite(y)) or np.max(np.abs(y)) > 1e4 or np.ptp(y) < 1e-3:
@@ -163,7 +180,7 @@ def _values(
 ) -> jax.Array:
     if isinstance(shape, int):
         return jnp.asarray(draw.integers(VOCABULARY, size=(number, shape)), jnp.int32)
-    return jnp.asarray(draw.normal(size=(number, *shape)))
+    return jnp.asarray(1.5 * draw.normal(size=(number, *shape)))
 
 
 def _begin(w: Writer) -> tuple[str, str | None]:

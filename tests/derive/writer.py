@@ -83,7 +83,7 @@ class Writer:
 
     Attributes:
         draw: where all choices come from.
-        lines: statements so far.
+        lines: statements so far, a definition as one.
         theta: weights so far, by name.
         env: shapes and dtypes of the variables.
         used: names of the rules that were drawn, and of what they drew.
@@ -159,7 +159,7 @@ class Writer:
     def define(self, text: str) -> None:
         """Writes the definition of a function."""
         self.defined.append(text)
-        self.lines += text.splitlines()
+        self.lines.append(text)
 
     def shaped(self, text: str) -> Any:
         """Shape and dtype of an expression."""
