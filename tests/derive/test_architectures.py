@@ -100,9 +100,9 @@ def test_is_small(name: str) -> None:
 NAMES: dict[str, dict[str, tuple[int, ...]]] = {
     "gemma": {
         "embedder/input_embedding": (11, 5),
-        "layer_1/attn/q_einsum/w": (4, 5, 6),
-        "layer_1/attn/kv_einsum/w": (2, 2, 5, 6),
-        "layer_1/attn/attn_vec_einsum/w": (4, 6, 5),
+        "layer_1/attn/q_einsum/w": (6, 5, 4),
+        "layer_1/attn/kv_einsum/w": (2, 3, 5, 4),
+        "layer_1/attn/attn_vec_einsum/w": (6, 4, 5),
         "layer_1/mlp/gating_einsum": (2, 5, 7),
         "layer_1/pre_ffw_norm/scale": (5,),
     },

@@ -65,16 +65,21 @@ def tokens(
 
 
 def _drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> jax.Array:
-    """Returns one random weight: nothing is 0 or 1, and outputs keep their size."""
+    """Returns one random weight: nothing is 0 or 1, and outputs keep their size.
+
+    Biases are small beside them, so that few rectifiers are always on or always off.
+    """
     noise = rng.normal(size=shape)
     if name == "var":
         noise = np.exp(0.5 * noise)
     elif name.endswith("scale"):
         noise = 1 + 0.3 * noise
+    elif name in ("bias", "mean"):
+        noise = 0.2 * noise
     elif len(shape) < 2:
         noise = 0.5 * noise
     else:
-        noise = noise / math.sqrt(math.prod(shape[:-1]))
+        noise = noise * math.sqrt(2 / math.prod(shape[:-1]))
     return jnp.asarray(noise, jnp.float64)
 
 

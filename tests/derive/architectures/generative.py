@@ -261,7 +261,7 @@ GENERATIVE = {
         lambda: VAE(tells=True), normal((6,)), "linen", "Flax's example vae"
     ),
     "conv_autoencoder": Architecture(
-        ConvAutoencoder, normal((4, 8, 2), batch=3), "linen", "strides and transposes"
+        ConvAutoencoder, normal((8, 12, 2)), "linen", "strides and transposes"
     ),
     "unet": Architecture(
         UNet, normal((8, 12, 2), batch=3), "linen", "U-Net with norms of groups"
@@ -271,7 +271,7 @@ GENERATIVE = {
     ),
     "dcgan_generator": Architecture(Generator, normal((5,)), "linen", "DCGAN"),
     "discriminator": Architecture(
-        Discriminator, normal((4, 12, 2), batch=3), "linen", "DCGAN without norms"
+        Discriminator, normal((8, 12, 2)), "linen", "DCGAN without norms"
     ),
     "siren": Architecture(Siren, normal((2,)), "linen", "SIREN, its sine layers"),
     "nerf": Architecture(NeRF, normal((3,), (2,)), "linen", "JaxNeRF"),

@@ -13,7 +13,8 @@ VOCABULARY = 11
 def rotary(x: jax.Array) -> jax.Array:
     """Turns the two halves of every head by the position, of `[B, T, H, D]`."""
     half = x.shape[-1] // 2
-    timescale = 100.0 ** (jnp.arange(half) / half)
+    # A short scale for short sequences: no frequency looks like another one there.
+    timescale = 10.0 ** (jnp.arange(half) / half)
     angle = jnp.arange(x.shape[1])[:, None] / timescale[None]
     sin, cos = jnp.sin(angle)[:, None], jnp.cos(angle)[:, None]
     first, second = jnp.split(x, 2, axis=-1)
@@ -140,9 +141,9 @@ class Gemma(nn.Module):
     """A decoder; its logits are capped softly."""
 
     width: int = 5
-    heads: int = 4
-    kv_heads: int = 2
-    head_dim: int = 6
+    heads: int = 6
+    kv_heads: int = 3
+    head_dim: int = 4
     hidden: int = 7
     layers: int = 2
     post_norms: bool = False
@@ -303,18 +304,18 @@ IDS = tokens(VOCABULARY, 5)
 
 LANGUAGE = {
     "gemma": Architecture(
-        Gemma, tokens(VOCABULARY, 3, batch=8), "linen", "Gemma, its modules in Flax"
+        Gemma, tokens(VOCABULARY, 9, batch=8), "linen", "Gemma, its modules in Flax"
     ),
     "gemma_2": Architecture(
         lambda: Gemma(layers=1, post_norms=True),
-        tokens(VOCABULARY, 3, batch=8),
+        tokens(VOCABULARY, 9, batch=8),
         "linen",
         "Gemma 2, norms after the parts as well",
     ),
     "gpt2": Architecture(GPT, IDS, "linen", "nanoGPT, as ported to Flax"),
     "llama": Architecture(
         lambda: Llama(nnx.Rngs(0)),
-        tokens(VOCABULARY, 3, batch=8),
+        tokens(VOCABULARY, 9, batch=8),
         "nnx",
         "Llama, in NNX",
     ),

@@ -99,7 +99,7 @@ class GAT(nn.Module):
         logits = jnp.where(adjacency[:, None] > 0, logits, -jnp.inf)
         h = jnp.einsum("bhnm,bmhd->bnhd", nn.softmax(logits, axis=-1), h)
         h = nn.elu(h.reshape(*h.shape[:-2], -1))
-        return nn.Dense(7, name="out")(h)
+        return nn.Dense(3, name="out")(h)
 
 
 def graph(nodes: int, features: int, seed: int) -> tuple[jax.Array, jax.Array]:
@@ -162,7 +162,7 @@ class Maxout(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = nn.DenseGeneral((self.hidden, self.pieces), name="pieces")(x)
-        return nn.Dense(2, name="out")(jnp.max(x, axis=-1))
+        return nn.Dense(7, name="out")(jnp.max(x, axis=-1))
 
 
 class DeepONet(nn.Module):
@@ -188,6 +188,7 @@ class TwoTowers(nn.Module):
     def __call__(self, image: jax.Array, text: jax.Array) -> jax.Array:
         zimg = MLP((7, self.width), name="img")(image)
         ztxt = MLP((6, self.width), name="txt")(text)
+        # The small number makes the scale of an embedding matter, by 1e-8.
         zimg, ztxt = (
             z / (jnp.linalg.norm(z, axis=-1, keepdims=True) + 1e-8)
             for z in (zimg, ztxt)
@@ -200,11 +201,12 @@ class DLRM(nn.Module):
     """Products of embeddings with one another, beside a network of numbers."""
 
     width: int = 5
+    categories: tuple[int, int] = (7, 9)
 
     @nn.compact
     def __call__(self, numbers: jax.Array, which: jax.Array) -> jax.Array:
         bottom = MLP((7, self.width), name="bottom")(numbers)
-        tables = [nn.Embed(n, self.width, name=f"table_{n}") for n in (3, 6)]
+        tables = [nn.Embed(n, self.width, name=f"table_{n}") for n in self.categories]
         vectors = [table(which[:, i]) for i, table in enumerate(tables)]
         stacked = jnp.stack([bottom, *vectors], axis=1)
         products = jnp.einsum("bie,bje->bij", stacked, stacked)
@@ -215,8 +217,8 @@ class DLRM(nn.Module):
 
 def numbers_and_categories(seed: int) -> tuple[jax.Array, jax.Array]:
     rng = np.random.default_rng(seed)
-    which = np.stack([rng.permutation(9) % n for n in (3, 6)], axis=1)
-    return jnp.asarray(rng.normal(size=(9, 4))), jnp.asarray(which, jnp.int32)
+    which = np.stack([rng.permutation(10) % n for n in DLRM.categories], axis=1)
+    return jnp.asarray(rng.normal(size=(10, 4))), jnp.asarray(which, jnp.int32)
 
 
 class DuelingDQN(nn.Module):
@@ -246,7 +248,7 @@ OTHERS = {
         GCN, lambda seed: graph(5, 3, seed), "linen", "graph convolutions, dense edges"
     ),
     "gat": Architecture(
-        GAT, lambda seed: graph(5, 3, seed), "linen", "graph attention, dense edges"
+        GAT, lambda seed: graph(5, 7, seed), "linen", "graph attention, dense edges"
     ),
     "film": Architecture(FiLMNet, normal((8, 10, 3), (2,)), "linen", "FiLM"),
     "gated_mlp": Architecture(

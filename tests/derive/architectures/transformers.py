@@ -236,7 +236,7 @@ class BertLayer(nnx.Module):
         self.attention = nnx.MultiHeadAttention(
             heads,
             width,
-            8 * heads,
+            3 * heads,
             attention_fn=attend,
             decode=False,
             rngs=rngs,
@@ -255,7 +255,7 @@ class BertLayer(nnx.Module):
 class Bert(nnx.Module):
     """An encoder; the first token is pooled."""
 
-    def __init__(self, rngs: nnx.Rngs, width: int = 5, length: int = 6) -> None:
+    def __init__(self, rngs: nnx.Rngs, width: int = 5, length: int = 7) -> None:
         self.word_embeddings = Embed(VOCABULARY, width, rngs=rngs)
         self.position_embeddings = Embed(length, width, rngs=rngs)
         self.embeddings_norm = nnx.LayerNorm(width, rngs=rngs)
@@ -284,7 +284,7 @@ TRANSFORMERS = {
     ),
     "bert": Architecture(
         lambda: Bert(nnx.Rngs(0)),
-        tokens(VOCABULARY, 6),
+        tokens(VOCABULARY, 7),
         "nnx",
         "BERT, with NNX's attention",
         unread=("layer/0/attention/key/bias", "layer/1/attention/key/bias"),
