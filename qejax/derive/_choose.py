@@ -1,14 +1,23 @@
 """Which groups of the library act on a set of units, from what is left of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from math import lcm
 
-from qejax.derive._forms import Form
 from qejax.derive._ledger import Ledger, Turn
 from qejax.derive._parts import Place
 from qejax.derive._units import FIXED, LINEAR, MONOMIAL, Units
+from qejax.derive._vectors import (
+    Dimensions,
+    Signs,
+    SignSpan,
+    Span,
+    Vector,
+    dimensions,
+    odd,
+    paired,
+    totals,
+)
 
 
 @dataclass
@@ -79,7 +88,7 @@ def _matrices(units: Units, places: list[Place]) -> Action | None:
     plain = len(sizes) == 1 and all(abs(power) == 1 for power in powers)
     if not plain or units.ones or len(set(signs)) > 1 or not signs[0]:
         return None
-    whole = _oriented([int(power) for power in powers], roles)
+    whole = _oriented({n: int(power) for n, power in enumerate(powers)}, roles)
     kernels = {place.part for place in places}
     group = "general_linear" if len(kernels) <= MANY else "linear_stream"
     return Action("rotary" if units.rotary else group, whole)
@@ -89,105 +98,11 @@ MANY = 4
 """Leaves on which matrices act between two layers: two kernels and their biases."""
 
 
-def _oriented(powers: list[int], roles: list[int]) -> list[int]:
+def _oriented(row: Mapping[int, int], roles: list[int]) -> list[int]:
     """Powers with the sign for which leaves that write have positive ones."""
+    powers = dense(row, roles)
     first = next(p * r for p, r in zip(powers, roles, strict=True) if p)
     return powers if first > 0 else [-power for power in powers]
-
-
-class Span:
-    """Vectors that are known to be combinations of others, over a field.
-
-    Args:
-        two: whether the field has two elements; the rationals otherwise.
-    """
-
-    def __init__(self, *, two: bool = False) -> None:
-        self.two = two
-        self._rows: dict[int, dict[int, Fraction]] = {}
-
-    def _left(self, vector: dict[int, Fraction]) -> dict[int, Fraction]:
-        left = {k: self._of(x) for k, x in vector.items() if self._of(x)}
-        while True:
-            pivot = next((k for k in sorted(left) if k in self._rows), None)
-            if pivot is None:
-                return left
-            times = left[pivot]
-            for k, x in self._rows[pivot].items():
-                value = self._of(left.get(k, Fraction(0)) - times * x)
-                if value:
-                    left[k] = value
-                else:
-                    left.pop(k, None)
-
-    def _of(self, x: Fraction) -> Fraction:
-        return Fraction(x % 2) if self.two else Fraction(x)
-
-    def add(self, vector: dict[int, Fraction]) -> bool:
-        """Adds a vector; returns whether it is no combination of those before."""
-        left = self._left(vector)
-        if not left:
-            return False
-        pivot = min(left)
-        self._rows[pivot] = {k: self._of(x / left[pivot]) for k, x in left.items()}
-        return True
-
-
-@dataclass
-class Dimensions:
-    """Independent factors, as vectors over places: sizes over Q, signs over GF(2)."""
-
-    sizes: list[list[Fraction]]
-    signs: list[list[int]]
-    turns: list[tuple[Turn, list[int]]]
-
-
-def dimensions(forms: Sequence[Form], turns: Sequence[Turn] = ()) -> Dimensions:
-    """Returns the factors that forms are made of."""
-    known = {turn.unknown: turn for turn in turns}
-    of_size = sorted({v for form in forms for v, _ in form.size})
-    of_sign = sorted({v for form in forms for v in form.sign})
-    sizes = [[dict(f.size).get(v, Fraction(0)) for f in forms] for v in of_size]
-    signs = {v: [int(v in f.sign) for f in forms] for v in of_sign}
-    return Dimensions(
-        sizes,
-        [row for v, row in signs.items() if v not in known],
-        [(known[v], row) for v, row in signs.items() if v in known],
-    )
-
-
-def paired(
-    sizes: list[list[Fraction]], signs: list[list[int]]
-) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
-    """Returns factors of either sign, positive factors, and signs.
-
-    A sign goes with a size if the size has powers of one, and none where the sign has
-    none: both together are a number that is not zero.
-    """
-    both, alone = [], []
-    span = Span()
-    candidates = list(sizes)
-    for n, a in enumerate(sizes):
-        for b in sizes[n + 1 :]:
-            candidates += [
-                [x + y for x, y in zip(a, b, strict=True)],
-                [x - y for x, y in zip(a, b, strict=True)],
-            ]
-    for sign in signs:
-        for size in candidates:
-            if all(abs(x) == s for x, s in zip(size, sign, strict=True)) and span.add(
-                dict(enumerate(size))
-            ):
-                both.append([int(x) for x in size])
-                break
-        else:
-            alone.append(sign)
-    positive = []
-    for size in sizes:
-        if span.add(dict(enumerate(size))):
-            scale = lcm(*(x.denominator for x in size))
-            positive.append([int(x * scale) for x in size])
-    return both, positive, alone
 
 
 def _monomial(
@@ -196,7 +111,7 @@ def _monomial(
     roles = [place.role for place in places]
     found = dimensions([place.form for place in places], ledger.turns)
     sizes, signs = _beyond(places, inner, found)
-    turn = _turn(found, roles)
+    turn = _turn(ledger, found, places)
     both, positive, alone = paired(sizes, signs)
     extras = [Action("absorbed", _oriented(row, roles)) for row in both]
     if positive:
@@ -204,32 +119,31 @@ def _monomial(
         main = Action("positive_scale", _oriented(row, roles))
     elif turn is not None:
         main = Action("dihedral", roles, turn)
-        alone = [row for row in alone if not all(row)]
+        alone = [row for row in alone if len(row) < len(places)]
     elif alone:
         row, *alone = alone
         main = Action("sign", _signed(row, roles))
     else:
         main = Action("permutation", roles)
     extras += [Action("positive_scale", _oriented(row, roles)) for row in positive]
-    extras += [Action("sign", row) for row in alone]
+    extras += [Action("sign", dense(dict.fromkeys(row, 1), roles)) for row in alone]
     return Choice(units, places, main, extras)
 
 
 def _beyond(
     places: list[Place], inner: Sequence[Choice], found: Dimensions
-) -> tuple[list[list[Fraction]], list[list[int]]]:
+) -> tuple[list[Vector], list[Signs]]:
     """Factors of units that sets along them do not have already."""
     if not inner:
         return found.sizes, found.signs
-    sizes, signs = Span(), Span(two=True)
+    sizes, signs = Span(), SignSpan()
     for choice in inner:
         own = [_nearest(places, place) for place in choice.places]
         for action in (choice.main, *choice.extras):
             add_action(action, own, sizes, signs)
-    rows = range(len(places))
     return (
-        [row for row in found.sizes if sizes.add(totals(row, rows))],
-        [row for row in found.signs if signs.add(totals(row, rows))],
+        [row for row in found.sizes if sizes.add(row)],
+        [row for row in found.signs if signs.add(row)],
     )
 
 
@@ -253,31 +167,37 @@ SIGNED = (
 """Groups that have the sign of all units."""
 
 
-def add_action(action: Action, keys: Sequence[int], sizes: Span, signs: Span) -> None:
+def add_action(
+    action: Action, keys: Sequence[int], sizes: Span, signs: SignSpan
+) -> None:
     """Adds what one factor of all units does, at places with these keys."""
+    powers = {n: power for n, power in enumerate(action.powers) if power}
     if action.group in SIZED:
-        sizes.add(totals(action.powers, keys))
+        sizes.add(totals(powers, keys))
     if action.group in SIGNED:
-        signs.add(totals(action.powers, keys))
+        signs.add(odd([n for n, power in powers.items() if power % 2], keys))
 
 
-def _turn(found: Dimensions, roles: list[int]) -> Turn | None:
-    """The turn of sine units: readers feel it, writers do not, and all feel a sign."""
+def _turn(ledger: Ledger, found: Dimensions, places: list[Place]) -> Turn | None:
+    """The turn of sine units: readers feel it, writers do not, and all feel a sign.
+
+    Its bias has no other reader and no other axis.
+    """
+    felt = frozenset(n for n, place in enumerate(places) if place.role < 0)
+    if all(len(row) < len(places) for row in found.signs):
+        return None
     for turn, row in found.turns:
-        felt = [role < 0 for role in roles]
-        if [bool(x) for x in row] == felt and any(all(r) for r in found.signs):
+        alone = ledger.read.get(turn.leaf) == 1
+        if row == felt and alone and any(p.alone == turn.leaf for p in places):
             return turn
     return None
 
 
-def _signed(row: list[int], roles: list[int]) -> list[int]:
+def _signed(row: Signs, roles: list[int]) -> list[int]:
     """Powers of signs: even where they are not felt."""
-    return [role if sign else 2 * role for sign, role in zip(row, roles, strict=True)]
+    return [role if n in row else 2 * role for n, role in enumerate(roles)]
 
 
-def totals(row: Sequence[Fraction | int], keys: Sequence[int]) -> dict[int, Fraction]:
-    """Returns the power of one factor of all units, summed by key."""
-    total: dict[int, Fraction] = {}
-    for power, key in zip(row, keys, strict=True):
-        total[key] = total.get(key, Fraction(0)) + power
-    return {key: power for key, power in total.items() if power}
+def dense(row: Mapping[int, int], like: Sequence[object]) -> list[int]:
+    """Returns the powers at every place."""
+    return [row.get(n, 0) for n in range(len(like))]

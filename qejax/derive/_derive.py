@@ -147,14 +147,14 @@ class _Reading:
         arguments = [*self.leaves.values(), *self.read]
         self.written = interpret(self.ledger, self.closed, arguments)
         self._end()
-        values = {
-            **self.leaves,
-            **{f"input_{n}": v for n, v in enumerate(self.read)},
-            **{f"output_{n}": v for n, v in enumerate(self.written)},
-        }
-        parts = self._settled(values)
+        inputs, outputs = (
+            {n for n, _ in f} for f in (self.free_inputs, self.free_outputs)
+        )
+        ends = {f"input_{n}": v for n, v in enumerate(self.read) if n in inputs}
+        ends |= {f"output_{n}": v for n, v in enumerate(self.written) if n in outputs}
+        parts = self._settled({**self.leaves, **ends})
         found = emit(self.ledger, parts, set(free))
-        return self._result(found, parts, free)
+        return self._result(found, free, tuple(ends))
 
     def _leaf(self, path: str, numbers: np.ndarray, length: int) -> Value:
         """The value of a leaf; in slices of their own if loops take it apart."""
@@ -202,10 +202,9 @@ class _Reading:
             parts = again
 
     def _result(
-        self, found: Found, parts: list[Part], free: tuple[str, ...]
+        self, found: Found, free: tuple[str, ...], ends: tuple[str, ...]
     ) -> Derived:
-        own = [leaf for leaf in found.leaves if leaf.path not in self._ends()]
-        spec = WeightSpec(found.spaces, tuple(own))
+        own = [leaf for leaf in found.leaves if leaf.array not in ends]
         shifts = self._shifts(found, own)
         spec = WeightSpec(found.spaces, tuple(own), shifts)
         rows: list[Row] = [
@@ -216,22 +215,17 @@ class _Reading:
             shift_row(shift, int(np.prod(spec.shift_size(shift), dtype=int)))
             for shift in spec.shifts
         ]
-        ends = {leaf.path: leaf for leaf in found.leaves if leaf.path in self._ends()}
+        moved = {leaf.array: leaf for leaf in found.leaves if leaf.array in ends}
         return Derived(
             spec,
             tuple(rows),
             free,
             {str(k): n for k, n in self.ledger.unsupported.items()},
-            {n: ends[f"input_{n}"] for n, _ in sorted(self.free_inputs)},
-            {n: ends[f"output_{n}"] for n, _ in sorted(self.free_outputs)},
+            {n: moved[f"input_{n}"] for n, _ in sorted(self.free_inputs)},
+            {n: moved[f"output_{n}"] for n, _ in sorted(self.free_outputs)},
             self.theta,
             self.run,
         )
-
-    def _ends(self) -> set[str]:
-        return {f"input_{n}" for n in range(len(self.read))} | {
-            f"output_{n}" for n in range(len(self.written))
-        }
 
     def _shifts(self, found: Found, own: Sequence[Leaf]) -> Any:
         graph = Graph(self.ledger.nodes, self.written, self.given)

@@ -1,20 +1,13 @@
 """The weight space: unit spaces with names, leaves with axes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from qejax.derive._choose import (
-    Action,
-    Choice,
-    Span,
-    add_action,
-    choose,
-    dimensions,
-    paired,
-)
+from qejax.derive._choose import Action, Choice, add_action, choose, dense
 from qejax.derive._ledger import Ledger
 from qejax.derive._parts import Part, Place, hosts_of, places_of
-from qejax.derive._units import FIXED, Units, root, size_of
+from qejax.derive._units import FIXED, Units, size_of
+from qejax.derive._vectors import SignSpan, Span, dimensions, paired
 from qejax.spaces import Axis, Leaf, UnitSpace, part_of
 
 Label = tuple[str, int, int]
@@ -81,22 +74,20 @@ def scalars(
     ledger: Ledger, parts: list[Part], choices: Sequence[Choice]
 ) -> list[Action]:
     """Returns factors of whole leaves that no factor of units is, powers by part."""
-    sizes, signs = Span(), Span(two=True)
+    sizes, signs = Span(), SignSpan()
     for choice in choices:
         keys = [place.part for place in choice.places]
         for action in (choice.main, *choice.extras):
             add_action(action, keys, sizes, signs)
     found = dimensions([ledger.equations.reduced(part.factor) for part in parts])
-    rows = range(len(parts))
-    own_sizes = [r for r in found.sizes if sizes.add(dict(zip(rows, r, strict=True)))]
-    own_signs = [
-        r
-        for r in found.signs
-        if signs.add({n: x for n, x in zip(rows, r, strict=True)})  # type: ignore
-    ]
-    both, positive, alone = paired(own_sizes, own_signs)
-    rows_of = (("absorbed", both), ("positive_scale", positive), ("sign", alone))
-    return [Action(group, row) for group, many in rows_of for row in many]
+    both, positive, alone = paired(
+        [row for row in found.sizes if sizes.add(row)],
+        [row for row in found.signs if signs.add(row)],
+    )
+    rows = [("absorbed", row) for row in both]
+    rows += [("positive_scale", row) for row in positive]
+    rows += [("sign", dict.fromkeys(row, 1)) for row in alone]
+    return [Action(group, dense(row, parts)) for group, row in rows]
 
 
 def emit(ledger: Ledger, parts: list[Part], free: set[str]) -> Found:
@@ -126,8 +117,10 @@ def emit(ledger: Ledger, parts: list[Part], free: set[str]) -> Found:
         rows.append((own, None, action))
     leaves, labels = [], {}
     keys: dict[str, list[str]] = {}
+    placed = _placed(parts, rows)
+    named_whole = [(name, action) for name, choice, action in rows if choice is None]
     for number in range(len(parts)):
-        axes, own = _axes(parts, number, rows, free)
+        axes, own = _axes(parts, number, named_whole, placed, free)
         leaf = _leaf(parts[number], axes)
         leaves.append(leaf)
         labels[leaf.path] = own
@@ -156,23 +149,25 @@ def _moves(parts: list[Part], choice: Choice | None, action: Action) -> tuple[st
 
 
 def _axes(
-    parts: list[Part], number: int, rows: Sequence[Row], free: set[str]
+    parts: list[Part],
+    number: int,
+    whole: Sequence[tuple[str, Action]],
+    placed: Mapping[tuple[int, int, int], list[Axis]],
+    free: set[str],
 ) -> tuple[list[Axis], list[Label]]:
     """The axes of the view of a part, and what each of them stands for."""
     part = parts[number]
     axes: list[Axis] = []
     labels: list[Label] = []
-    for name, choice, action in rows:
-        if choice is None and action.powers[number] and part.path not in free:
+    for name, action in whole:
+        if action.powers[number] and part.path not in free:
             axes.append(Axis(1, name, action.powers[number]))
             labels.append((name, -1, 0))
     lead = int(part.key != part.path)
     for position, segment in enumerate(part.axes):
         for factor, atom in enumerate(segment):
-            units = None if atom.units is None else root(atom.units)
-            place = (number, position, factor)
-            moved = _moved(place, units, rows, part.path)
-            if units is None or not moved or part.path in free:
+            moved = placed.get((number, position, factor), [])
+            if not moved or part.path in free:
                 moved = [Axis(atom.size)]
             axes += moved
             # The axis of a slice among others is none of the slice itself.
@@ -193,27 +188,25 @@ def _leaf(part: Part, axes: list[Axis]) -> Leaf:
     return part_of(part.path, part.shape, part.starts, stops, tuple(axes))
 
 
-def _moved(
-    where: tuple[int, int, int], units: Units | None, rows: Sequence[Row], path: str
-) -> list[Axis]:
-    """The axes of a view that stand for one factor of an axis."""
-    axes: list[Axis] = []
+def _placed(
+    parts: Sequence[Part], rows: Sequence[Row]
+) -> dict[tuple[int, int, int], list[Axis]]:
+    """The axes of a view that stand for a factor of an axis, by part, axis, factor."""
+    found: dict[tuple[int, int, int], list[Axis]] = {}
     for name, choice, action in rows:
-        if choice is None or choice.units is not units:
+        if choice is None:
             continue
-        index = next(
-            n
-            for n, place in enumerate(choice.places)
-            if (place.part, place.axis, place.factor) == where
-        )
-        power, turn = action.powers[index], 0.0
-        if action is choice.main:
-            if action.turn is not None and action.turn.leaf == path:
+        main = action is choice.main
+        size = choice.units.size if main else 1
+        for place, power in zip(choice.places, action.powers, strict=True):
+            turn = 0.0
+            key = parts[place.part].key
+            if main and action.turn is not None and action.turn.leaf == key:
                 turn = action.turn.step
-            axes.append(Axis(choice.units.size, name, power, turn))
-        elif power:
-            axes.append(Axis(1, name, power))
-    return axes
+            if main or power:
+                where = (place.part, place.axis, place.factor)
+                found.setdefault(where, []).append(Axis(size, name, power, turn))
+    return found
 
 
 def _in_order(spaces: list[UnitSpace], rows: Sequence[Row]) -> tuple[UnitSpace, ...]:

@@ -1,5 +1,6 @@
 """Reads a jaxpr equation by equation: calls are entered, loops read once."""
 
+from collections import ChainMap
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -49,7 +50,11 @@ def interpret(ledger: Ledger, closed: Any, arguments: Sequence[Value]) -> list[V
     for var, array in zip(jaxpr.constvars, getattr(closed, "consts", ()), strict=False):
         values[var] = _constant(array)
     values.update(zip(jaxpr.invars, arguments, strict=True))
-    uses = _uses(jaxpr)
+    readers = _readers(jaxpr)
+    uses = {
+        var: {"return" if n < 0 else jaxpr.eqns[n].primitive.name for n in numbers}
+        for var, numbers in readers.items()
+    }
     skipped: set[int] = set()
     tried: set[Any] = set()
 
@@ -65,8 +70,8 @@ def interpret(ledger: Ledger, closed: Any, arguments: Sequence[Value]) -> list[V
             if isinstance(var, jax.extend.core.Literal) or var in tried:
                 continue
             tried.add(var)
-            if values[var].known is None and _CUTS & {*uses[var]}:
-                skipped |= _turn(ledger, jaxpr, number, var, values)
+            if values[var].known is None and _CUTS & uses[var]:
+                skipped |= _turn(ledger, jaxpr, number, var, values, readers)
         if number in skipped:
             continue
         results = _equation(ledger, eqn, [read(var) for var in eqn.invars], uses)
@@ -88,12 +93,17 @@ _CUTS = {"slice", "split"}
 
 
 def _turn(
-    ledger: Ledger, jaxpr: Any, number: int, var: Any, values: dict[Any, Value]
+    ledger: Ledger,
+    jaxpr: Any,
+    number: int,
+    var: Any,
+    values: dict[Any, Value],
+    readers: dict[Any, list[int]],
 ) -> set[int]:
     """Takes equations that turn pairs of units for one; returns their numbers."""
     given = values[var]
     value = replace(given, axes=tuple(map(ledger.normal, given.axes)))
-    region = rotary_region(jaxpr, number, var, {**values, var: value})
+    region = rotary_region(jaxpr, number, var, ChainMap({var: value}, values), readers)
     if region is None:
         return set()
     for segment in value.axes[region.axis]:
@@ -119,21 +129,21 @@ def _constant(array: Any) -> Value:
     return known_value(np.asarray(array))
 
 
-def _uses(jaxpr: Any) -> dict[Any, list[str]]:
-    """Names of the primitives that read each variable."""
-    uses: dict[Any, list[str]] = {}
-    for eqn in jaxpr.eqns:
+def _readers(jaxpr: Any) -> dict[Any, list[int]]:
+    """Numbers of the equations that read each variable; -1 of the results."""
+    readers: dict[Any, list[int]] = {}
+    for number, eqn in enumerate(jaxpr.eqns):
         for var in eqn.invars:
             if not isinstance(var, jax.extend.core.Literal):
-                uses.setdefault(var, []).append(eqn.primitive.name)
+                readers.setdefault(var, []).append(number)
     for var in jaxpr.outvars:
         if not isinstance(var, jax.extend.core.Literal):
-            uses.setdefault(var, []).append("return")
-    return uses
+            readers.setdefault(var, []).append(-1)
+    return readers
 
 
 def _equation(
-    ledger: Ledger, eqn: Any, values: list[Value], uses: dict[Any, list[str]]
+    ledger: Ledger, eqn: Any, values: list[Value], uses: dict[Any, set[str]]
 ) -> list[Value]:
     name = eqn.primitive.name
     if name in CALLS:
@@ -147,7 +157,7 @@ def _equation(
         tuple(var.aval.dtype for var in eqn.invars),
         tuple(var in uses for var in eqn.outvars),
         len(eqn.invars) > 1 and all(var is eqn.invars[0] for var in eqn.invars),
-        all({*uses.get(var, [])} == {"reduce_sum"} for var in eqn.outvars),
+        all(uses.get(var) == {"reduce_sum"} for var in eqn.outvars),
     )
     known = _evaluated(eqn, values, site)
     if known is not None:

@@ -36,6 +36,12 @@ class Part:
         """Whether it is all of the leaf."""
         return tuple(map(size_of, self.axes)) == self.shape
 
+    @property
+    def vector(self) -> bool:
+        """Whether it has one axis with one factor, but for axes of one index."""
+        sizes = [atom.size for segment in self.axes for atom in segment]
+        return sum(size > 1 for size in sizes) == 1
+
 
 class Place(NamedTuple):
     """Where a set of units is on a part.
@@ -46,6 +52,7 @@ class Place(NamedTuple):
         factor: number of the factor along it.
         form: what the units are multiplied by there.
         role: 1 if the units are written along it, -1 if they are read.
+        alone: key of the part if it has no other axis, "" otherwise.
     """
 
     part: int
@@ -53,6 +60,7 @@ class Place(NamedTuple):
     factor: int
     form: Form
     role: int
+    alone: str = ""
 
 
 def parts_of(ledger: Ledger, leaves: Mapping[str, Value]) -> list[Part]:
@@ -116,7 +124,8 @@ def places_of(ledger: Ledger, parts: list[Part]) -> dict[Units, list[Place]]:
                 if atom.units is None:
                     continue
                 role = ledger.roles.get(atom.tag, 1)
-                place = Place(number, position, factor, atom.form, role)
+                alone = part.key if part.vector else ""
+                place = Place(number, position, factor, atom.form, role, alone)
                 found.setdefault(root(atom.units), []).append(place)
     return found
 

@@ -56,7 +56,11 @@ class Region(NamedTuple):
 
 
 def rotary_region(
-    jaxpr: Any, start: int, source: Any, values: Mapping[Any, Value]
+    jaxpr: Any,
+    start: int,
+    source: Any,
+    values: Mapping[Any, Value],
+    readers: Mapping[Any, Sequence[int]],
 ) -> Region | None:
     """Returns the equations that turn pairs of units of a variable.
 
@@ -65,6 +69,7 @@ def rotary_region(
         start: number of the first equation that reads the variable.
         source: the variable.
         values: of all variables before that equation.
+        readers: by variable, numbers of the equations that read it; -1 of the results.
 
     Returns:
         Equations that commute with a complex number for each pair of units `j` and
@@ -88,7 +93,7 @@ def rotary_region(
         if more or result.aval.shape != source.aval.shape:
             continue
         numbers = _needed(jaxpr, made, result, source)
-        if _closed(jaxpr, numbers, result) and len(numbers) > 1:
+        if _closed(jaxpr, numbers, result, readers) and len(numbers) > 1:
             region = Region(numbers, result, axis)
             return region if _commutes(jaxpr, region, source, values) else None
     return None
@@ -109,7 +114,9 @@ def runner(
     jaxpr: Any, region: Region, source: Any, values: Mapping[Any, Value]
 ) -> Runner:
     """Returns the equations of a region as one operation."""
-    known = dict(values)
+    inputs = [v for n in region.numbers for v in jaxpr.eqns[n].invars]
+    needed = {v for v in inputs if not isinstance(v, jax.extend.core.Literal)}
+    known = {v: values[v] for v in needed if v in values}
     return Runner(lambda x: _run(jaxpr, region, source, known, x))
 
 
@@ -164,21 +171,15 @@ def _needed(
     return frozenset(numbers)
 
 
-def _closed(jaxpr: Any, numbers: frozenset[int], result: Any) -> bool:
+def _closed(
+    jaxpr: Any,
+    numbers: frozenset[int],
+    result: Any,
+    readers: Mapping[Any, Sequence[int]],
+) -> bool:
     """Whether nothing else reads what the equations make on their way."""
     inner = {v for n in numbers for v in jaxpr.eqns[n].outvars if v is not result}
-    outside = [
-        v
-        for n, eqn in enumerate(jaxpr.eqns)
-        if n not in numbers
-        for v in eqn.invars
-        if not isinstance(v, jax.extend.core.Literal)
-    ]
-    return not any(v in inner for v in (*outside, *jaxpr.outvars) if _variable(v))
-
-
-def _variable(v: Any) -> bool:
-    return not isinstance(v, jax.extend.core.Literal)
+    return all({*readers.get(v, ())} <= numbers for v in inner)
 
 
 def _commutes(
