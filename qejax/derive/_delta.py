@@ -26,6 +26,9 @@ Mark = tuple[Letter | None, int]
 Marks = tuple[tuple[Mark, ...], ...]
 """Factors of every axis."""
 
+Pairs = tuple[tuple[Letter, Letter | None], ...]
+"""Indices of a kernel, and of what is summed with it."""
+
 OTHER: Letter = ("", 0, 0)
 """An index of nothing in particular."""
 
@@ -41,14 +44,14 @@ class Delta:
     Attributes:
         times: a number that it is multiplied by.
         marks: its indices along every axis.
-        kernel: marks of the leaf that it was multiplied with, over its own axes; and
-            the leaf's path.
+        kernel: path of the leaf that it was multiplied with, and for each index of it
+            that was summed over the index of the addend, `None` if that is constant.
         token: told apart from others by this if it is not the addend or a product.
     """
 
     times: float
     marks: Marks
-    kernel: tuple[str, Marks] | None = None
+    kernel: tuple[str, Pairs] | None = None
     token: int = 0
 
     @property
@@ -381,14 +384,22 @@ def _paired_constant(other: Value, batch: Any, number: int, place: int) -> bool:
 
 def _with_kernel(
     delta: Delta, mine: Sequence[int], kernel: Marks, theirs: Sequence[int]
-) -> Marks | None:
-    """For each axis of the kernel, the indices of the addend that it is summed over."""
-    placed: list[tuple[Mark, ...]] = [()] * len(kernel)
+) -> Pairs | None:
+    """For each index of the kernel that is summed over, that of the addend."""
+    pairs: list[tuple[Letter, Letter | None]] = []
     for a, b in zip(mine, theirs, strict=True):
-        placed[b] = delta.marks[a]
-    letters = [m for n in mine for m, _ in delta.marks[n] if m is not None]
+        own, other = delta.marks[a], kernel[b]
+        if all(letter is None for letter, _ in own):
+            own = tuple((None, size) for _, size in other)
+        if [size for _, size in own] != [size for _, size in other]:
+            return None
+        for (letter, _), (index, _) in zip(own, other, strict=True):
+            if index is None:
+                return None
+            pairs.append((index, letter))
+    letters = [letter for _, letter in pairs if letter is not None]
     everywhere = [m for axis in delta.marks for m, _ in axis if m is not None]
-    return tuple(placed) if sorted(letters) == sorted(everywhere) else None
+    return tuple(pairs) if sorted(letters) == sorted(everywhere) else None
 
 
 def looked_up(node: Node, marks: Marks) -> tuple[Marks, bool]:

@@ -141,8 +141,11 @@ class Graph:
         before = self._run_region(region, value, numbers)
         after = self._run_region(region, value, numbers + added)
         for v in seen:
-            a, b = before.get(id(v)), after.get(id(v))
-            if a is None or b is None or not np.all(np.isfinite(a)):
+            a, b = (found.get(id(v)) for found in (before, after))
+            if a is None or b is None:
+                return None
+            a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+            if not np.all(np.isfinite(a)):
                 return None
             size = max(float(np.max(np.abs(a), initial=0)), 1e-300)
             if float(np.max(np.abs(a - b), initial=0)) > _CLOSE * size:

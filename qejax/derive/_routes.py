@@ -70,15 +70,15 @@ def _route(
             if _spread(shifted, bias, from_bias)
             else None
         )
-    path, placed = taken.delta.kernel
+    path, pairs = taken.delta.kernel
+    summed = dict(pairs)
     free_letters = iter(string.ascii_letters)
     letters: dict[tuple[str, Label], str] = {}
     left = _named(free.leaf, shifted, letters, free_letters)
     middle = ""
     for label in labels[path]:
         space, axis, factor = label
-        marks = placed[axis]
-        letter = marks[factor][0] if factor < len(marks) else None
+        letter = summed.get((path, axis, factor))
         if letter is not None:
             same = (free.leaf, (space, letter[1], letter[2]))
             letters[path, label] = letters.get(same) or next(free_letters)
