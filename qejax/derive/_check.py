@@ -20,11 +20,13 @@ MOST_COMPILED = 200
 
 Compiling takes longer than running, and operations of repeated blocks compile once."""
 
-_compiled = jax.jit(
-    spaces.act,
-    static_argnums=0,
-    compiler_options={"xla_backend_optimization_level": 0},
-)
+PLAINLY: dict[str, Any] = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
+"""Options of programs that run once."""
+
+_compiled = jax.jit(spaces.act, static_argnums=0, compiler_options=PLAINLY)
 
 Run = Callable[..., list[Any]]
 """`(theta, *inputs) -> leaves of the outputs`."""

@@ -11,7 +11,7 @@ import numpy as np
 from qejax import _trees
 from qejax._typing import Theta
 from qejax.derive._arrays import fix_axis
-from qejax.derive._check import TOLERANCE, worst_gap
+from qejax.derive._check import PLAINLY, TOLERANCE, worst_gap
 from qejax.derive._deficit import deficit_of
 from qejax.derive._derived import Derived
 from qejax.derive._emit import Found, emit
@@ -114,6 +114,10 @@ SMALL = 600
 """Parameters of a network whose missing directions are counted without asking."""
 
 
+MOST_COMPILED = 400
+"""Operations of a function that is compiled to be checked; others run one by one."""
+
+
 class _Reading:
     """One function, traced and read."""
 
@@ -128,6 +132,9 @@ class _Reading:
         self.run, self.theta, self.inputs = run, theta, inputs
         self.generic = _generic(theta)
         self.closed = traced(run, theta, inputs)
+        self._compiled = jax.extend.core.jaxpr_as_fun(self.closed)
+        if len(self.closed.jaxpr.eqns) <= MOST_COMPILED:
+            self._compiled = jax.jit(self._compiled, compiler_options=PLAINLY)
         self.free_inputs, self.free_outputs = set(free_inputs), set(free_outputs)
         self.ledger = Ledger()
         self.leaves: dict[str, Value] = {}
@@ -267,7 +274,7 @@ class _Reading:
 
     def _numbers(self, theta: Theta, *inputs: Any) -> list[Any]:
         flat = [*jax.tree.leaves(theta), *inputs]
-        return jax.extend.core.jaxpr_as_fun(self.closed)(*flat)
+        return self._compiled(*flat)
 
 
 def _generic(theta: Theta) -> Theta:

@@ -9,11 +9,10 @@ Weights are drawn at random, so that neither holds by accident.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from qejax.derive._ledger import Node
+from qejax.derive._numbers import compute
 from qejax.derive._units import length
 from qejax.derive._value import Value
 
@@ -183,8 +182,4 @@ def run(node: Node, operands: Sequence[Any]) -> list[Any]:
     """Returns the results of an operation; `None` where an operand is not known."""
     if node.primitive is None or any(x is None for x in operands):
         return [None] * len(node.outputs)
-    arrays = [jnp.asarray(x, d) for x, d in zip(operands, node.dtypes, strict=True)]
-    with jax.ensure_compile_time_eval():
-        found = node.primitive.bind(*arrays, **node.params)
-    many = found if node.primitive.multiple_results else [found]
-    return [np.asarray(x) for x in many]
+    return compute(node.primitive, node.params, operands, node.dtypes)

@@ -12,6 +12,7 @@ import numpy as np
 from qejax.derive._arrays import read_index
 from qejax.derive._elementwise import joined
 from qejax.derive._ledger import Ledger, Node
+from qejax.derive._numbers import compute
 from qejax.derive._rotary import rotary_region, runner
 from qejax.derive._rules import RULES, Site, unsupported
 from qejax.derive._source import reason_of
@@ -185,14 +186,10 @@ def _evaluated(eqn: Any, values: list[Value], site: Site) -> list[Value] | None:
         return None
     if any(jax.dtypes.issubdtype(d, jax.dtypes.extended) for d in site.dtypes):
         return None
-    operands = [
-        np.asarray(value.known, dtype)
-        for value, dtype in zip(values, site.sources, strict=True)
-    ]
-    with jax.ensure_compile_time_eval():
-        found = eqn.primitive.bind(*operands, **eqn.params)
-    many = found if eqn.primitive.multiple_results else [found]
-    return [known_value(np.asarray(array)) for array in many]
+    many = compute(
+        eqn.primitive, eqn.params, [value.known for value in values], site.sources
+    )
+    return [known_value(array) for array in many]
 
 
 def _scan(ledger: Ledger, eqn: Any, values: list[Value]) -> list[Value]:

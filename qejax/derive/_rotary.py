@@ -11,10 +11,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.extend.core
 import numpy as np
 
+from qejax.derive._numbers import compute
 from qejax.derive._units import LINEAR, Axis, length
 from qejax.derive._value import Value
 
@@ -226,11 +226,9 @@ def _run(
             return var.val
         return found[var] if var in found else values[var].known
 
-    with jax.ensure_compile_time_eval():
-        for number in sorted(region.numbers):
-            eqn = jaxpr.eqns[number]
-            operands = [np.asarray(read(v), v.aval.dtype) for v in eqn.invars]
-            results = eqn.primitive.bind(*operands, **eqn.params)
-            many = results if eqn.primitive.multiple_results else [results]
-            found.update(zip(eqn.outvars, many, strict=True))
+    for number in sorted(region.numbers):
+        eqn = jaxpr.eqns[number]
+        dtypes = [v.aval.dtype for v in eqn.invars]
+        results = compute(eqn.primitive, eqn.params, [*map(read, eqn.invars)], dtypes)
+        found.update(zip(eqn.outvars, results, strict=True))
     return np.asarray(found[region.result], x.dtype)
