@@ -109,9 +109,9 @@ def conv_rule(ledger: Ledger, values: list[Value], params: Params) -> Value:
     image, kernel = values
     numbers, groups = params["dimension_numbers"], params["feature_group_count"]
     left, right, out = numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec
-    for axes, spec in ((image.axes, left), (kernel.axes, right)):
+    for value, spec in ((image, left), (kernel, right)):
         for position in spec[2:]:
-            fix_axis(ledger, axes[position])
+            fix_axis(ledger, value.axes[position])
     batch, features = image.axes[left[0]], image.axes[left[1]]
     written, read = kernel.axes[right[0]], kernel.axes[right[1]]
     if params["batch_group_count"] > 1:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.extend.core
+import jax.numpy as jnp
 import numpy as np
 
 from qejax.derive._arrays import read_index
@@ -123,7 +124,7 @@ def _turn(
 
 def _constant(array: Any) -> Value:
     shape = np.shape(array)
-    if np.prod(shape, dtype=int) > MOST_KNOWN or jax.dtypes.issubdtype(
+    if np.prod(shape, dtype=int) > MOST_KNOWN or jnp.issubdtype(
         array.dtype, jax.dtypes.extended
     ):
         return Value(tuple(map(fixed, shape)))
@@ -184,7 +185,7 @@ def _evaluated(eqn: Any, values: list[Value], site: Site) -> list[Value] | None:
         return None
     if sum(int(np.prod(shape)) for shape in site.shapes) > MOST_KNOWN:
         return None
-    if any(jax.dtypes.issubdtype(d, jax.dtypes.extended) for d in site.dtypes):
+    if any(jnp.issubdtype(d, jax.dtypes.extended) for d in site.dtypes):
         return None
     many = compute(
         eqn.primitive, eqn.params, [value.known for value in values], site.sources

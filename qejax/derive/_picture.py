@@ -33,6 +33,7 @@ def draw(rows: Sequence[Row], path: str | Path) -> None:
     """
     try:
         import matplotlib.pyplot as plt
+        from matplotlib.patches import Rectangle
     except ImportError as error:
         raise ImportError(
             "derive: drawing needs matplotlib, which is not installed. Install "
@@ -46,12 +47,10 @@ def draw(rows: Sequence[Row], path: str | Path) -> None:
         colour = _COLOURS.get(fold.first.group, "#000000")
         for move in fold.first.moves:
             y = leaves[_folded_name(move)]
-            axes.add_patch(plt.Rectangle((x - 0.4, y - 0.4), 0.8, 0.8, color=colour))
+            axes.add_patch(Rectangle((x - 0.4, y - 0.4), 0.8, 0.8, color=colour))
     _label(axes, folds, leaves)
     groups = dict.fromkeys(fold.first.group for fold in folds)
-    handles = [
-        plt.Rectangle((0, 0), 1, 1, color=_COLOURS.get(g, "#000")) for g in groups
-    ]
+    handles = [Rectangle((0, 0), 1, 1, color=_COLOURS.get(g, "#000")) for g in groups]
     axes.legend(
         handles,
         groups,

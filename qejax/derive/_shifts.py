@@ -16,12 +16,11 @@ from qejax.derive._delta import (
     Felt,
     Letter,
     Marks,
-    looked_up,
-    passed,
     widened,
 )
 from qejax.derive._graph import Graph, shape_of
 from qejax.derive._ledger import Ledger, Node
+from qejax.derive._passing import looked_up, passed
 from qejax.derive._value import Value
 
 

@@ -114,7 +114,7 @@ def _same_parameter(a: Any, b: Any) -> bool:
 
 
 def _same_number(a: Any, b: Any) -> bool:
-    if a is b or jax.dtypes.issubdtype(jnp.result_type(a), jax.dtypes.extended):
+    if a is b or jnp.issubdtype(jnp.result_type(a), jax.dtypes.extended):
         return True
     x, y = np.asarray(a), np.asarray(b)
     nan = x.dtype.kind in "fc"
