@@ -37,13 +37,15 @@ class Architecture(NamedTuple):
 
 
 def normal(
-    *shapes: tuple[int, ...], batch: int = BATCH
+    *shapes: tuple[int, ...], batch: int = BATCH, scale: float = 1.0
 ) -> Callable[[int], tuple[jax.Array, ...]]:
     """Returns what draws a batch of normal arrays of these shapes from a seed."""
 
     def inputs(seed: int) -> tuple[jax.Array, ...]:
         rng = np.random.default_rng(seed)
-        return tuple(jnp.asarray(rng.normal(size=(batch, *s))) for s in shapes)
+        return tuple(
+            jnp.asarray(scale * rng.normal(size=(batch, *shape))) for shape in shapes
+        )
 
     return inputs
 
@@ -67,7 +69,8 @@ def tokens(
 def _drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> jax.Array:
     """Returns one random weight: nothing is 0 or 1, and outputs keep their size.
 
-    Biases are small beside them, so that few rectifiers are always on or always off.
+    Few rectifiers are always on or always off: biases are small, and the kernels nearly
+    take the mean of their inputs away, which behind rectifiers is positive.
     """
     noise = rng.normal(size=shape)
     if name == "var":
@@ -80,6 +83,9 @@ def _drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> jax.A
         noise = 0.5 * noise
     else:
         noise = noise * math.sqrt(2 / math.prod(shape[:-1]))
+        if name == "kernel":
+            inputs = tuple(range(len(shape) - 1))
+            noise = noise - 0.9 * noise.mean(axis=inputs, keepdims=True)
     return jnp.asarray(noise, jnp.float64)
 
 

@@ -266,5 +266,11 @@ CONVOLUTIONAL = {
     "densenet": Architecture(
         DenseNet, normal((6, 10, 2), batch=3), "linen", "DenseNet"
     ),
-    "mobilenet": Architecture(MobileNet, normal((8, 12, 2)), "linen", "MobileNet v2"),
+    "mobilenet": Architecture(
+        MobileNet,
+        # Large enough that rectifiers reach their 6.
+        normal((8, 12, 2), scale=30.0),
+        "linen",
+        "MobileNet v2",
+    ),
 }
