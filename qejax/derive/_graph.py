@@ -17,6 +17,7 @@ from qejax.derive._units import length
 from qejax.derive._value import Value
 
 _CLOSE = 1e-8
+_SIZES = (0.3, 1.0, 3.0)
 
 NEAR = 16
 """Operations before an array among which a sum is looked for."""
@@ -82,6 +83,9 @@ class Graph:
         numbers = self.sample(value)
         if numbers is None or not np.all(np.isfinite(numbers)):
             return None
+        # What is clipped, or a choice, sums to the same by accident.
+        if np.all(numbers == np.round(numbers)):
+            return None
         sums = np.sum(numbers, axis)
         size = float(np.max(np.sum(np.abs(numbers), axis), initial=0))
         first = float(sums.flat[0]) if sums.size else 0.0
@@ -132,24 +136,30 @@ class Graph:
         ]
         if not seen or not inside:
             return None
-        numbers = self.sample(value)
-        if numbers is None:
-            return None
-        shape = [1 if n in along else size for n, size in enumerate(numbers.shape)]
-        added = np.random.default_rng(1).normal(size=shape)
-        before = self._run_region(region, value, numbers)
-        after = self._run_region(region, value, numbers + added)
-        for v in seen:
-            a, b = (found.get(id(v)) for found in (before, after))
-            if a is None or b is None:
-                return None
-            a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-            if not np.all(np.isfinite(a)):
-                return None
-            size = max(float(np.max(np.abs(a), initial=0)), 1e-300)
-            if float(np.max(np.abs(a - b), initial=0)) > _CLOSE * size:
-                return None
-        return frozenset(region)
+        return frozenset(region) if self._unmoved(region, value, seen, along) else None
+
+    def _unmoved(
+        self,
+        region: Sequence[int],
+        value: Value,
+        seen: Sequence[Value],
+        along: tuple[int, ...],
+    ) -> bool:
+        """Whether adding a constant along axes changes nothing that others see.
+
+        On random numbers of several sizes: at some of them clipped values are not.
+        """
+        draw = np.random.default_rng(1)
+        shape = shape_of(value)
+        thin = [1 if n in along else size for n, size in enumerate(shape)]
+        for size in _SIZES:
+            numbers = size * draw.normal(size=shape)
+            added = size * draw.normal(size=thin)
+            before = self._run_region(region, value, numbers)
+            after = self._run_region(region, value, numbers + added)
+            if not all(_close(before.get(id(v)), after.get(id(v))) for v in seen):
+                return False
+        return True
 
     def _region(self, value: Value) -> list[int]:
         inside = {id(value)}
@@ -176,6 +186,16 @@ class Graph:
             operands = [found.get(id(v), v.known) for v in node.inputs]
             found.update(zip(map(id, node.outputs), run(node, operands), strict=True))
         return found
+
+
+def _close(first: Any, second: Any) -> bool:
+    if first is None or second is None:
+        return False
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    size = max(float(np.max(np.abs(a), initial=0)), 1e-300)
+    return bool(
+        np.all(np.isfinite(a)) and np.max(np.abs(a - b), initial=0) <= _CLOSE * size
+    )
 
 
 def run(node: Node, operands: Sequence[Any]) -> list[Any]:

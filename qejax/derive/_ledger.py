@@ -47,7 +47,7 @@ class Ledger(Sets):
                     own = pieces if number == missing else [segment]
                     for one in own:
                         found += self.product([self._expanded(atom) for atom in one])
-                axis = tuple(found)
+                axis = tuple(self.cleaned(found))
         return axis
 
     def split_factor(self, atom: Atom, inner: int) -> list[Atom]:
@@ -66,18 +66,14 @@ class Ledger(Sets):
         own = [self.normal(axis) for axis in axes]
         while True:
             bounds = {b for axis in own for b in _bounds(axis)}
-            cut = [self.cut_at(axis, bounds) for axis in own]
-            if all({*_bounds(axis)} >= bounds for axis in cut):
-                # Cutting one operand may have cut a set that others hold as well.
-                again = [self.cut_at(axis, bounds) for axis in cut]
-                if all(len(a) == len(again[0]) for a in again):
-                    refined = self._refined(again)
-                    if refined is not None:
-                        return refined
-                    own = again
-                    continue
-                cut = again
-            own = cut
+            own = [self.cut_at(axis, bounds) for axis in own]
+            # Cutting one operand may have cut a set that others hold as well.
+            if any({*_bounds(self.cut_at(axis, ()))} - bounds for axis in own):
+                own = [self.cut_at(axis, bounds) for axis in own]
+                continue
+            refined = self._refined(own)
+            if refined is not None:
+                return refined
 
     def _refined(self, axes: list[Axis]) -> list[list[Column]] | None:
         """Columns, if the factors of all operands are the same; else splits one."""

@@ -108,19 +108,20 @@ class Sets:
         segments: list[Segment] = []
         for segment in axis:
             segments += self.product([self._expanded(atom) for atom in segment])
+        return merged(self.cleaned(segments))
+
+    def cleaned(self, segments: Sequence[Segment]) -> list[Segment]:
+        """Segments without single units beside others: their factor is nobody's."""
         for segment in segments:
-            # One unit beside others has a factor that is nobody's: it goes.
             for atom in segment:
                 if atom.size == 1 < len(segment) and atom.units is not None:
                     self._lower(root(atom.units), FIXED)
                     self.one(atom.form, root(atom.units))
-        return merged(
-            [
-                tuple(a for a in segment if a.size > 1 or len(segment) == 1)
-                or (Atom(1, constant=True),)
-                for segment in segments
-            ]
-        )
+        return [
+            tuple(a for a in segment if a.size > 1 or len(segment) == 1)
+            or (Atom(1, constant=True),)
+            for segment in segments
+        ]
 
     def _expanded(self, atom: Atom) -> list[Segment]:
         if atom.units is None:

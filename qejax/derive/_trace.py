@@ -1,5 +1,6 @@
 """From a function to its jaxpr, with what cannot be derived refused."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -67,7 +68,10 @@ def traced(apply: Callable[..., Any], theta: Theta, inputs: tuple[Any, ...]) -> 
         return result
 
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float64), theta)
-    closed, again = (jax.make_jaxpr(run)(shapes, *inputs) for _ in range(2))
+    # A function of its own each time: JAX would not trace the same one again.
+    closed, again = (
+        jax.make_jaxpr(functools.partial(run))(shapes, *inputs) for _ in range(2)
+    )
     if closed.effects:
         raise ValueError(
             f"derive_spec: expected a pure function, got one with side effects "
