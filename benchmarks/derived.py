@@ -35,6 +35,8 @@ from qejax.derive import Derived, derive_spec
 from tests.derive.architectures import ARCHITECTURES, apply_of, variables_of
 from tests.derive.programs import program
 
+CODE = ("qejax", "benchmarks/*.py", "tests/derive")
+
 SAMPLES = 3
 """Random elements that a derived group is checked with."""
 
@@ -96,14 +98,14 @@ def _outcome(run: Callable[[], Derived]) -> Derived | str:
 
 def architectures(seed: int, names: list[str]) -> None:
     """Derives all architectures, or some, and saves a row for each."""
+    stamp = harness.stamp(CODE)
     found = _earlier("derived_architectures").get("rows", {})
     for name in names or ARCHITECTURES:
         if name in found and not names:
             continue
         found[name] = architecture_row(name, seed)
-        harness.save(
-            "derived_architectures", {"seed": seed, "samples": SAMPLES, "rows": found}
-        )
+        record = {"seed": seed, "samples": SAMPLES, "stamp": stamp, "rows": found}
+        harness.save("derived_architectures", record)
         print(name, {k: found[name].get(k) for k in ("kept", "null", "missing")})
         jax.clear_caches()
 
@@ -113,6 +115,7 @@ def search(first: int, programs: int) -> None:
     record = _earlier("derived_search")
     if (record.get("first"), record.get("programs")) != (first, programs):
         record = {"first": first, "programs": programs, "next": first}
+        record["stamp"] = harness.stamp(CODE)
         record |= {"kept": 0, "changed": [], "refused": {}, "groups": {}, "rules": {}}
     groups, rules = Counter(record["groups"]), Counter(record["rules"])
     for seed in range(record["next"], first + programs):
@@ -164,13 +167,14 @@ def deep(layers: int) -> None:
     )
     theta = net.init(jax.random.key(0))
     x = jnp.asarray(np.random.default_rng(0).integers(11, size=(2, 6)))
-    seconds = []
+    stamp, seconds = harness.stamp(CODE), []
     for samples in (0, 0, 0, 1):
         start = time.perf_counter()
         derived = derive_spec(net.apply, theta, x, samples=samples, count_missing=False)
         seconds.append(round(time.perf_counter() - start, 2))
     lines = str(derived).splitlines()
     record = {
+        "stamp": stamp,
         "layers": layers,
         "parameters": derived.spec.num_parameters,
         "unit_spaces": len(derived.spec.spaces),
