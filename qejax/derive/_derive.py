@@ -235,6 +235,7 @@ class _Reading:
             {n: moved[f"output_{n}"] for n, _ in sorted(self.free_outputs)},
             self.theta,
             self.run,
+            factors=found.factors,
         )
 
     def _shifts(self, found: Found, own: Sequence[Leaf]) -> Any:
@@ -244,7 +245,10 @@ class _Reading:
             pieces = value.pieces or (value,)
             whole.update({str(piece.leaf): piece for piece in pieces})
         marks = {}
-        for path, value in whole.items():
+        # In network order: what a shift adds to a bias downstream is taken off there.
+        order = {path: number for number, path in enumerate(self.ledger.read)}
+        for path in sorted(whole, key=lambda path: order.get(path, len(order))):
+            value = whole[path]
             own_indices = own_marks(self.ledger, path, value)
             if own_indices is not None and path in found.keys:
                 marks[path] = own_indices

@@ -30,6 +30,7 @@ class Found:
         choices: by name of the space.
         labels: by path of the leaf, what each axis of its view stands for.
         keys: paths of leaves that are one part, by the key of the part.
+        factors: names of spaces of one factor, beside units or of whole leaves.
         moves: by name of the space, leaves and axes as `"dense/kernel[1]"`.
     """
 
@@ -39,6 +40,7 @@ class Found:
     labels: dict[str, list[Label]]
     keys: dict[str, str]
     moves: dict[str, tuple[str, ...]]
+    factors: frozenset[str]
 
 
 def chosen(ledger: Ledger, parts: list[Part]) -> list[Choice]:
@@ -132,6 +134,11 @@ def emit(ledger: Ledger, parts: list[Part], free: set[str]) -> Found:
         labels,
         {key: paths[0] for key, paths in keys.items() if len(paths) == 1},
         {name: _moves(parts, choice, action) for name, choice, action in rows},
+        frozenset(
+            name
+            for name, choice, action in rows
+            if choice is None or action is not choice.main
+        ),
     )
 
 
