@@ -11,8 +11,8 @@ from tests.layer_specs import fast_jit
 
 
 def test_programs_run_and_vary() -> None:
-    """Two hundred; `program` itself has seen outputs of its inputs."""
-    for seed in range(200):
+    """`program` itself has seen outputs of its inputs."""
+    for seed in range(60):
         one = program(seed)
         weights = sum(w.size for w in one.theta.values())
         assert 0 < weights <= MOST < 400, seed
