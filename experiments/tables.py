@@ -20,7 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import attention, cut_offs, inr_curve, recipes, scaling, speed
+from experiments import (
+    attention,
+    cut_offs,
+    derived,
+    inr_curve,
+    recipes,
+    scaling,
+    speed,
+)
 from experiments.classify_inr import table as classify_inr
 from experiments.devices import FIELDS
 from experiments.edit_inr import table as edit_inr
@@ -92,6 +100,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]
         classify_inr.note(r),
     ),
     "cut_offs": lambda result: (cut_offs.lines(result), cut_offs.note(result)),
+    "derived": lambda result: (derived.lines(result), derived.note(result)),
     "edit_inr": lambda r: (edit_inr.lines(r["metrics"]), edit_inr.note(r)),
     "faults": lambda result: (scaling.fault_lines(result), scaling.fault_note(result)),
     "fit_speed": lambda result: (speed.fit_lines(result), speed.fit_note(result)),
@@ -216,6 +225,7 @@ def main(args: Args) -> int:
             ("attention", attention.summarise(BENCHMARKS)),
             ("scaling", scaling.summarise(BENCHMARKS)),
             ("faults", scaling.summarise_faults(BENCHMARKS)),
+            ("derived", derived.summarise(BENCHMARKS)),
         ):
             text = json.dumps(found, indent=1)
             (RESULTS / f"{name}.json").write_text(text + "\n")
