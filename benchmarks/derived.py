@@ -10,7 +10,8 @@ directions that change no output are in the group (`Derived.deficit`)? Direction
 are not: what an activation never reaches at these weights, and what no group here has.
 
 `search`: random programs of `tests/derive/programs.py`. Does an element of any derived
-group change the outputs? None should. Programs that are refused are named.
+group change the outputs? None should. Programs that are refused are named, and so are
+those that amplify rounding of their own weights, so that nothing can be seen (`hidden`).
 
 `deep`: a decoder of 100 layers. How long does it take to derive, and how many lines is
 the table? The check on numbers is timed apart.
@@ -116,7 +117,14 @@ def search(first: int, programs: int) -> None:
     if (record.get("first"), record.get("programs")) != (first, programs):
         record = {"first": first, "programs": programs, "next": first}
         record["stamp"] = harness.stamp(CODE)
-        record |= {"kept": 0, "changed": [], "refused": {}, "groups": {}, "rules": {}}
+        record |= {
+            "kept": 0,
+            "hidden": [],
+            "changed": [],
+            "refused": {},
+            "groups": {},
+            "rules": {},
+        }
     groups, rules = Counter(record["groups"]), Counter(record["rules"])
     for seed in range(record["next"], first + programs):
         one = program(seed)
@@ -129,7 +137,9 @@ def search(first: int, programs: int) -> None:
                 count_missing=False,
             )
         )
-        if isinstance(derived, Derived):
+        if isinstance(derived, Derived) and not derived.checked:
+            record["hidden"].append(seed)
+        elif isinstance(derived, Derived):
             record["kept"] += 1
             groups.update({space.group for space in derived.spec.spaces} or {"none"})
             groups.update({"shift" for _ in derived.spec.shifts})

@@ -15,7 +15,16 @@ KEPT = ("style", "source", "parameters", "unit_spaces", "shifts", "kept")
 COUNTED = ("null", "orbit", "missing")
 """Of rows of which directions were counted."""
 
-SEARCH = ("first", "programs", "next", "samples", "kept", "changed", "refused")
+SEARCH = (
+    "first",
+    "programs",
+    "next",
+    "samples",
+    "kept",
+    "hidden",
+    "changed",
+    "refused",
+)
 
 DEEP = (
     "layers parameters unit_spaces seconds_first seconds_median seconds_with_check "
@@ -86,7 +95,8 @@ def note(record: Mapping[str, Any]) -> str:
         f"`python -m benchmarks.derived search`: of {done:,} random programs, "
         f"{search['kept']:,} keep their function to 1e-10 under "
         f"{search['samples']} elements each, {len(search['changed'])} do not, "
-        f"{len(search['refused'])} are refused. "
+        f"{len(search['refused'])} are refused, {len(search['hidden'])} amplify "
+        f"rounding of their weights so that nothing can be seen. "
         f"`python -m benchmarks.derived deep`: {deep['layers']} layers, "
         f"{deep['unit_spaces']} unit spaces in {deep['seconds_median']:.1f} s "
         f"({deep['seconds_with_check']:.1f} s with a check on numbers), a table of "

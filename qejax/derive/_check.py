@@ -69,6 +69,34 @@ def worst_gap(
     return worst, name
 
 
+def rounding(run: Run, theta: Theta, inputs: Sequence[Any]) -> float:
+    """Returns how far outputs move if every weight is rounded differently.
+
+    Relative to the largest output. Of a function that amplifies rounding beyond the
+    tolerance, a change of the outputs tells nothing of the group.
+    """
+    draw = np.random.default_rng(1)
+    before = run(theta, *inputs)
+    worst = 0.0
+    for _ in range(ROUNDINGS):
+        near = jax.tree.map(
+            lambda w: w * (1 + _EPS * draw.choice(_SIDES, w.shape)), theta
+        )
+        worst = max(worst, _change(before, run(near, *inputs)))
+    return worst
+
+
+_EPS = float(np.finfo(np.float64).eps)
+_SIDES = (-1.0, 1.0)
+
+ROUNDINGS = 3
+"""Draws of other roundings."""
+
+AMPLIFIED = 1e3
+"""A group's element rounds weights as often: changes up to as many times what one
+rounding makes are rounding."""
+
+
 def _guilty(
     run: Run,
     spec: WeightSpec,
@@ -100,8 +128,13 @@ def _gap(
     act = _compiled if len(spec.leaves) <= MOST_COMPILED else spaces.act
     after = run(act(spec, g, theta), *moved)
     expected = [_moved(spec, g, free[1].get(n), y) for n, y in enumerate(before)]
+    return _change(expected, after)
+
+
+def _change(before: Sequence[Any], after: Sequence[Any]) -> float:
+    """The largest difference, relative to the largest entry of each output."""
     gaps = [0.0]
-    for y, z in zip(expected, after, strict=True):
+    for y, z in zip(before, after, strict=True):
         a, b = np.asarray(y, np.float64), np.asarray(z, np.float64)
         if not a.size or not np.all(np.isfinite(a)):
             continue

@@ -1,6 +1,7 @@
 """`derive_spec`: the weight space of any function of weights and inputs."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 from qejax import _trees
 from qejax._typing import Theta
 from qejax.derive._arrays import fix_axis
-from qejax.derive._check import PLAINLY, TOLERANCE, worst_gap
+from qejax.derive._check import AMPLIFIED, PLAINLY, TOLERANCE, rounding, worst_gap
 from qejax.derive._deficit import deficit_of
 from qejax.derive._derived import Derived
 from qejax.derive._emit import Found, emit
@@ -105,7 +106,7 @@ def derive_spec(
             free_inputs or free_outputs
         )
         if samples:
-            reading.check(derived, samples)
+            derived = reading.checked(derived, samples)
         if small if count_missing is None else count_missing:
             derived = derived.with_deficit(
                 deficit_of(run, derived.spec, reading.generic, reading.inputs)
@@ -261,23 +262,27 @@ class _Reading:
             {space.name: space.group for space in found.spaces},
         )
 
-    def check(self, derived: Derived, samples: int) -> None:
-        """Raises if a sampled element of the group changes the outputs."""
+    def checked(self, derived: Derived, samples: int) -> Derived:
+        """Returns what was derived; raises if an element changes the outputs."""
+        inputs = jax.tree.leaves(self.inputs)
         gap, name = worst_gap(
             self._numbers,
             derived.spec,
             self.generic,
-            jax.tree.leaves(self.inputs),
+            inputs,
             (dict(derived.inputs), dict(derived.outputs)),
             samples,
         )
-        if gap > TOLERANCE:
+        if gap <= TOLERANCE:
+            return replace(derived, checked=True)
+        if gap > AMPLIFIED * rounding(self._numbers, self.generic, inputs):
             raise AssertionError(
                 f"derive_spec: an element of the derived group should keep the "
                 f"function to {TOLERANCE:g} in float64, got a change of {gap:.1e}, of "
                 f"{name!r}. This is a fault of qejax.derive: please report it with the "
                 f"function; until then write the spec by hand."
             )
+        return derived
 
     def _numbers(self, theta: Theta, *inputs: Any) -> list[Any]:
         flat = [*jax.tree.leaves(theta), *inputs]

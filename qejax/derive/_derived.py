@@ -30,6 +30,9 @@ class Derived:
         apply: the function of them, `(theta, *inputs)`.
         deficit: directions that keep the function and are not in the group, where they
             were counted.
+        checked: whether elements of the group were seen to keep the function. Not if
+            none were drawn, or if it amplifies rounding of its weights beyond 1e-10, so
+            that nothing can be seen.
         factors: names of spaces of one factor, beside units or of whole leaves.
     """
 
@@ -43,6 +46,7 @@ class Derived:
     apply: Callable[..., Any] = field(repr=False)
     deficit: Deficit | None = None
     factors: frozenset[str] = frozenset()
+    checked: bool = False
 
     def with_deficit(self, deficit: Deficit) -> "Derived":
         """Returns the same with directions counted."""
@@ -95,6 +99,8 @@ class Derived:
             lines.append(f"never read, free: {_list(self.free)}")
         if self.unsupported:
             lines.append(f"no rule, taken as fixed: {_list([*self.unsupported])}")
+        if not self.checked:
+            lines.append("not checked on numbers: none drawn, or rounding hides it")
         if self.deficit is not None:
             lines.append(self.deficit.message())
         return "\n".join(lines)

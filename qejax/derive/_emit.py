@@ -92,10 +92,33 @@ def scalars(
     return [Action(group, dense(row, parts)) for group, row in rows]
 
 
+def _turn_only_alone(
+    parts: list[Part], choice: Choice, whole: Sequence[Action]
+) -> None:
+    """Half periods need a bias with one axis in its view; signs are left of others."""
+    turn = choice.main.turn
+    if turn is None:
+        return
+    number = next(
+        place.part for place in choice.places if parts[place.part].key == turn.leaf
+    )
+    others = [
+        action.powers[n]
+        for action in choice.extras
+        for n, place in enumerate(choice.places)
+        if place.part == number
+    ]
+    others += [action.powers[number] for action in whole]
+    if any(others) or parts[number].key != parts[number].path:
+        choice.main = Action("sign", choice.main.powers)
+
+
 def emit(ledger: Ledger, parts: list[Part], free: set[str]) -> Found:
     """Returns the unit spaces and leaves of a derivation."""
     choices = chosen(ledger, parts)
     whole = scalars(ledger, parts, choices)
+    for choice in choices:
+        _turn_only_alone(parts, choice, whole)
     names = _Names()
     named: dict[Units, str] = {}
     spaces: list[UnitSpace] = []
