@@ -10,8 +10,8 @@ directions that change no output are in the group (`Derived.deficit`)? Direction
 are not: what an activation never reaches at these weights, and what no group here has.
 
 `search`: random programs of `tests/derive/programs.py`. Does an element of any derived
-group change the outputs? None should. Programs that are refused are named, and so are
-those that amplify rounding of their own weights, so that nothing can be seen (`hidden`).
+group change the outputs? None should. Programs that are refused are named, and those
+that amplify rounding of their own weights, so that nothing can be seen (`hidden`).
 
 `deep`: a decoder of 100 layers. How long does it take to derive, and how many lines is
 the table? The check on numbers is timed apart.
