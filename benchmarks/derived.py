@@ -113,18 +113,11 @@ def architectures(seed: int, names: list[str]) -> None:
 
 def search(first: int, programs: int) -> None:
     """Derives random programs, and saves how many keep their function."""
-    record = _earlier("derived_search")
+    record: dict[str, Any] = _earlier("derived_search")
     if (record.get("first"), record.get("programs")) != (first, programs):
-        record = {"first": first, "programs": programs, "next": first}
-        record["stamp"] = harness.stamp(CODE)
-        record |= {
-            "kept": 0,
-            "hidden": [],
-            "changed": [],
-            "refused": {},
-            "groups": {},
-            "rules": {},
-        }
+        record = dict[str, Any](first=first, programs=programs, next=first)
+        record |= {"stamp": harness.stamp(CODE), "kept": 0, "hidden": []}
+        record |= {"changed": [], "refused": {}, "groups": {}, "rules": {}}
     groups, rules = Counter(record["groups"]), Counter(record["rules"])
     for seed in range(record["next"], first + programs):
         one = program(seed)

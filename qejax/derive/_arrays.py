@@ -166,7 +166,7 @@ def pad_rule(ledger: Ledger, values: list[Value], params: Params) -> Value:
     value, filling = values
     if not filling.zero:
         for atom in atoms_of(value.axes):
-            ledger.one(atom.form, atom.units)
+            ledger.keep_ones(atom)
         ledger.same(value.factor, filling.factor)
     axes, factor = [], value.factor
     for axis, (low, high, inner) in zip(
@@ -266,8 +266,15 @@ def gather_rule(ledger: Ledger, values: list[Value], params: Params) -> Value:
     value, indices = values
     numbers, sizes = params["dimension_numbers"], params["slice_sizes"]
     read_index(ledger, indices)
+    fills = "FILL" in str(params.get("mode", "")).upper()
+    if fills and params.get("fill_value") not in (None, 0):
+        # Rows that are not there are numbers of their own.
+        for atom in atoms_of(value.axes):
+            ledger.keep_ones(atom)
+        ledger.one(value.factor, None)
     one_place = (
         indices.known is not None
+        and not fills
         and indices.known.size == len(numbers.start_index_map)
         and not numbers.operand_batching_dims
     )

@@ -1,7 +1,7 @@
 """Directions that keep the function and are not in the derived group, counted."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -20,15 +20,25 @@ MOST_CALLS = 256
 
 
 def deficit_of(
-    run: Callable[..., Any], spec: WeightSpec, theta: Theta, inputs: tuple[Any, ...]
+    run: Callable[..., Any],
+    spec: WeightSpec,
+    theta: Theta,
+    inputs: tuple[Any, ...],
+    felt: Sequence[bool],
 ) -> Deficit:
     """Counts directions on random inputs like those given, as many as it takes.
 
     Floating inputs are drawn with the mean and deviation of each, integers between the
     smallest and the largest; the shapes are kept, and the function is called for each.
     """
-    outputs = jax.eval_shape(run, theta, *inputs)
-    count = sum(math.prod(y.shape) for y in jax.tree.leaves(outputs))
+
+    def told(theta: Theta, *inputs: Any) -> list[Any]:
+        """Outputs that depend on weights."""
+        outputs = jax.tree.leaves(run(theta, *inputs))
+        return [y for y, own in zip(outputs, felt, strict=True) if own]
+
+    outputs = jax.eval_shape(told, theta, *inputs)
+    count = sum(math.prod(y.shape) for y in outputs)
     calls = min(max(math.ceil(2 * spec.num_parameters / max(count, 1)), 2), MOST_CALLS)
     draw = np.random.default_rng(0)
     many = jax.tree.map(lambda x: _like(draw, np.asarray(x), calls), inputs)
@@ -37,7 +47,7 @@ def deficit_of(
     kept = draw.permutation(total)[: max(ROWS * spec.num_parameters, 64)]
 
     def stacked(theta: Theta, *many: Any) -> Any:
-        found = jax.lax.map(lambda one: run(theta, *one), many)
+        found = jax.lax.map(lambda one: told(theta, *one), many)
         flat = [jnp.reshape(y, -1) for y in jax.tree.leaves(found)]
         return jnp.concatenate([jnp.asarray(y, jnp.float64) for y in flat])[kept]
 

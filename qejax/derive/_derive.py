@@ -25,10 +25,18 @@ from qejax.derive._parts import Part, parts_of
 from qejax.derive._routes import shifts_of
 from qejax.derive._shifts import free_addends, own_marks
 from qejax.derive._stacked import stacked_lengths
-from qejax.derive._trace import check_weights, in_double, traced, unread
+from qejax.derive._trace import (
+    as_arrays,
+    check_weights,
+    in_double,
+    lowest_precision,
+    traced,
+    unread,
+)
 from qejax.derive._units import Axis, Reason, fixed
 from qejax.derive._value import Value
 from qejax.spaces import Leaf, WeightSpec
+from qejax.testing import Deficit, tolerance_of
 
 Places = Sequence[tuple[int, int]]
 """Axes of inputs or outputs: number of the array, number of its axis."""
@@ -93,24 +101,26 @@ def derive_spec(
     if is_module(apply):
         inputs = arguments
         with jax.enable_x64(True):
-            function = function_of(apply, in_double(inputs))
+            function = function_of(apply, inputs)
         run, theta = function.apply, function.theta
     else:
         run, (theta, *rest) = apply, arguments
         inputs = tuple(rest)
     leaves = check_weights(theta)
     with jax.enable_x64(True):
-        reading = _Reading(run, theta, in_double(inputs), free_inputs, free_outputs)
+        free = (free_inputs, free_outputs)
+        try:
+            reading = _Reading(run, in_double(theta), in_double(inputs), *free)
+        except TypeError:
+            # A loop carries what it starts with in a dtype of its own (Flax's RNNs).
+            reading = _Reading(run, as_arrays(theta), as_arrays(inputs), *free)
         derived = reading.derived(leaves)
-        small = derived.spec.num_parameters <= SMALL and not (
-            free_inputs or free_outputs
-        )
+        small = derived.spec.num_parameters <= SMALL
+        small = small and not any(free) and reading.precision == jnp.float64
         if samples:
             derived = reading.checked(derived, samples)
         if small if count_missing is None else count_missing:
-            derived = derived.with_deficit(
-                deficit_of(run, derived.spec, reading.generic, reading.inputs)
-            )
+            derived = derived.with_deficit(reading.deficit(derived.spec))
     return derived
 
 
@@ -136,6 +146,7 @@ class _Reading:
         self.run, self.theta, self.inputs = run, theta, inputs
         self.generic = _generic(theta)
         self.closed = traced(run, theta, inputs)
+        self.precision = lowest_precision(self.closed.jaxpr)
         self._compiled = jax.extend.core.jaxpr_as_fun(self.closed)
         if len(self.closed.jaxpr.eqns) <= MOST_COMPILED:
             self._compiled = jax.jit(self._compiled, compiler_options=PLAINLY)
@@ -262,6 +273,11 @@ class _Reading:
             {space.name: space.group for space in found.spaces},
         )
 
+    def deficit(self, spec: WeightSpec) -> Deficit:
+        """Counts what is missing in a spec, on outputs that depend on weights."""
+        felt = [value.weights for value in self.written]
+        return deficit_of(self.run, spec, self.generic, self.inputs, felt)
+
     def checked(self, derived: Derived, samples: int) -> Derived:
         """Returns what was derived; raises if an element changes the outputs."""
         inputs = jax.tree.leaves(self.inputs)
@@ -273,14 +289,15 @@ class _Reading:
             (dict(derived.inputs), dict(derived.outputs)),
             samples,
         )
-        if gap <= TOLERANCE:
+        tolerance = max(TOLERANCE, tolerance_of(self.precision))
+        if gap <= tolerance:
             return replace(derived, checked=True)
         if gap > AMPLIFIED * rounding(self._numbers, self.generic, inputs):
             raise AssertionError(
                 f"derive_spec: an element of the derived group should keep the "
-                f"function to {TOLERANCE:g} in float64, got a change of {gap:.1e}, of "
-                f"{name!r}. This is a fault of qejax.derive: please report it with the "
-                f"function; until then write the spec by hand."
+                f"function to {tolerance:g} in {self.precision}, got a change of "
+                f"{gap:.1e}, of {name!r}. This is a fault of qejax.derive: please "
+                f"report it with the function; until then write the spec by hand."
             )
         return derived
 
@@ -296,6 +313,7 @@ def _generic(theta: Theta) -> Theta:
     def one(x: Any) -> Any:
         numbers = np.asarray(x, np.float64)
         times = 1 + 0.1 * draw.normal(size=numbers.shape)
-        return jnp.asarray(numbers * times + 0.1 * draw.uniform(size=numbers.shape))
+        near = numbers * times + 0.1 * draw.uniform(size=numbers.shape)
+        return jnp.asarray(near, x.dtype)
 
     return jax.tree.map(one, theta)

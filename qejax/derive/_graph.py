@@ -6,21 +6,19 @@ number that is added along an axis (softmax, layer norm, however they are writte
 Weights are drawn at random, so that neither holds by accident.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from qejax.derive._ledger import Node
 from qejax.derive._numbers import compute
-from qejax.derive._units import length
+from qejax.derive._units import is_constant, length
 from qejax.derive._value import Value
 
 _CLOSE = 1e-8
 _SIZES = (0.3, 1.0, 3.0)
-
-NEAR = 16
-"""Operations before an array among which a sum is looked for."""
 
 LARGEST = 400
 """Operations that are run to see whether a number that is added is felt."""
@@ -77,36 +75,57 @@ class Graph:
         return self._samples.get(id(value))
 
     def sums_to(self, value: Value, axis: int) -> float | None:
-        """Returns what an array sums to along an axis, if everywhere the same."""
-        if not self._may_sum(value):
-            return None
-        numbers = self.sample(value)
-        if numbers is None or not np.all(np.isfinite(numbers)):
-            return None
-        # What is clipped, or a choice, sums to the same by accident.
-        if np.all(numbers == np.round(numbers)):
-            return None
-        sums = np.sum(numbers, axis)
-        size = float(np.max(np.sum(np.abs(numbers), axis), initial=0))
-        first = float(sums.flat[0]) if sums.size else 0.0
-        if size == 0 or np.any(np.abs(sums - first) > _CLOSE * size):
-            return None
-        return round(first, 6) + 0.0
+        """Returns what an array sums to along an axis if that is seen: one, or zero.
 
-    def _may_sum(self, value: Value) -> bool:
-        """Whether something was divided by a sum, or a sum taken off, shortly before.
-
-        Nothing is run for what cannot be centred or a distribution.
+        One of what was divided by its own sum, zero of what its own mean was taken off,
+        whatever was done to it after that is the same along the axis.
         """
-        names: set[str] = set()
-        waiting, count = [value], 0
-        while waiting and count < NEAR:
-            number = self.makers.get(id(waiting.pop(0)))
-            if number is not None:
-                count += 1
-                names.add(self.nodes[number].name)
-                waiting += self.nodes[number].inputs
-        return "reduce_sum" in names and bool(names & {"sub", "div"})
+        number = self.makers.get(id(value))
+        if number is None:
+            return None
+        node = self.nodes[number]
+        if node.name in _BACK:
+            before = _BACK[node.name](node, axis)
+            return None if before is None else self.sums_to(node.inputs[0], before)
+        shape = shape_of(value)
+        if len(node.inputs) != 2 or any(shape_of(v) == () for v in node.inputs[:1]):
+            return None
+        first, second = node.inputs
+        if node.name == "div" and self._sum_of(first, second, axis, 1.0, len(shape)):
+            return 1.0
+        if node.name == "sub" and self._sum_of(
+            first, second, axis, 1 / shape[axis], len(shape)
+        ):
+            return 0.0
+        if node.name in ("mul", "div"):
+            for one, other in ((first, second), (second, first))[
+                : 1 + (node.name == "mul")
+            ]:
+                alike = not other.axes or is_constant(other.axes[axis])
+                same = shape_of(one) == shape
+                if alike and same and self.sums_to(one, axis) == 0.0:
+                    return 0.0
+        return None
+
+    def _sum_of(
+        self, source: Value, value: Value, axis: int, times: float, rank: int
+    ) -> bool:
+        """Whether a value is `times` the sum of another one over an axis, spread."""
+        found = 1.0
+        while True:
+            number = self.makers.get(id(value))
+            if number is None:
+                return False
+            node = self.nodes[number]
+            if node.name == "reduce_sum":
+                over = tuple(node.params["axes"]) == (axis,)
+                return over and node.inputs[0] is source and abs(found - times) < 1e-9
+            if node.name in ("mul", "div") and node.inputs[1].scalar:
+                by = float(node.inputs[1].scalar)
+                found *= by if node.name == "mul" else 1 / by
+            elif node.name not in _SPREAD or not _in_place(node, axis, rank):
+                return False
+            value = node.inputs[0]
 
     def blind(self, value: Value, along: tuple[int, ...]) -> frozenset[int] | None:
         """Returns readers that do not feel what is constant along some axes.
@@ -170,6 +189,8 @@ class Graph:
             node = self.nodes[number]
             if number in region or node.primitive is None:
                 continue
+            if not _smooth(node):
+                continue
             if all(id(v) in inside or v.known is not None for v in node.inputs):
                 region.append(number)
                 inside |= {id(v) for v in node.outputs}
@@ -186,6 +207,57 @@ class Graph:
             operands = [found.get(id(v), v.known) for v in node.inputs]
             found.update(zip(map(id, node.outputs), run(node, operands), strict=True))
         return found
+
+
+_SPREAD = ("broadcast_in_dim", "reshape", "convert_element_type", "stop_gradient")
+"""What stands between a sum over an axis and what it is compared with."""
+
+
+def _in_place(node: Node, axis: int, rank: int) -> bool:
+    """Whether other axes stay where they are when the summed one comes back."""
+    if node.name == "broadcast_in_dim":
+        places = tuple(node.params["broadcast_dimensions"])
+        kept = tuple(n for n in range(rank) if n != axis)
+        return places in (kept, tuple(range(rank)))
+    if node.name == "reshape":
+        before = [n for n in shape_of(node.inputs[0]) if n != 1]
+        return before == [n for n in node.params["new_sizes"] if n != 1]
+    return True
+
+
+def _reshaped_from(node: Node, axis: int) -> int | None:
+    """The axis of the operand of a reshape that an axis of the result is."""
+    before, after = shape_of(node.inputs[0]), tuple(node.params["new_sizes"])
+    ahead = math.prod(after[:axis])
+    for n, size in enumerate(before):
+        if size == after[axis] and math.prod(before[:n]) == ahead:
+            return n
+    return None
+
+
+_BACK: dict[str, Callable[[Node, int], int | None]] = {
+    "reshape": _reshaped_from,
+    "transpose": lambda node, axis: node.params["permutation"][axis],
+    **dict.fromkeys(
+        ("convert_element_type", "stop_gradient", "copy"), lambda node, axis: axis
+    ),
+}
+"""Views through which an axis is followed back."""
+
+_KINKED = (
+    *("clamp", "min", "round", "sign", "floor", "ceil", "sort", "top_k", "argmax"),
+    *("argmin", "lt", "le", "gt", "ge", "eq", "ne", "rem", "is_finite"),
+)
+"""Operations that are constant somewhere: trials may not see where they are not."""
+
+
+def _smooth(node: Node) -> bool:
+    """Whether what holds at random numbers holds everywhere."""
+    if node.name in _KINKED:
+        return False
+    if node.name == "max":
+        return any(v.unsized for v in node.inputs)
+    return node.name != "select_n" or node.inputs[0].known is not None
 
 
 def _close(first: Any, second: Any) -> bool:

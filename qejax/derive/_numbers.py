@@ -94,6 +94,10 @@ NUMPY: dict[str, Callable[..., Any]] = {
 """What NumPy computes as JAX does, on floating arrays, by primitive."""
 
 
+_PLAIN = tuple(map(np.dtype, (np.float64, np.float32, np.bool_)))
+"""Of operands that NumPy computes with."""
+
+
 def compute(
     primitive: Any, params: Params, operands: Sequence[Any], dtypes: Sequence[Any]
 ) -> list[np.ndarray]:
@@ -107,9 +111,7 @@ def compute(
     """
     name = getattr(primitive, "name", "")
     row = NUMPY.get(name)
-    plain = all(
-        jnp.issubdtype(d, jnp.floating) or jnp.issubdtype(d, jnp.bool_) for d in dtypes
-    )
+    plain = all(d in _PLAIN for d in dtypes)
     if row is not None and plain:
         arrays = [np.asarray(x, d) for x, d in zip(operands, dtypes, strict=True)]
         with np.errstate(all="ignore"):

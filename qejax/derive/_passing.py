@@ -90,7 +90,7 @@ def _times(
         ((number, delta),) = deltas.items()
         other = node.inputs[1 - number]
         marks = widened(delta.marks, shape)
-        if other.scalar is not None and not (node.name == "div" and number == 1):
+        if other.scalar and not (node.name == "div" and number == 1):
             by = other.scalar if node.name == "mul" else 1 / other.scalar
             return replace(delta, times=delta.times * by, marks=marks)
         if node.name == "div" and number == 1:

@@ -1,5 +1,6 @@
 """One rule a primitive: what an operation makes of the actions on its operands."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -97,13 +98,19 @@ def _integer_power(ledger: Ledger, site: Site, values: list[Value]) -> list[Valu
 def _power(ledger: Ledger, site: Site, values: list[Value]) -> list[Value]:
     base, exponent = values
     number = exponent.scalar
-    if number is None:
+    if number is None or not math.isfinite(number):
         for value in values:
             read_index(ledger, value)
         return [joined(ledger, values, site.shapes[0], matrices=False)]
     parity = "none" if number % 1 else "odd" if number % 2 else "even"
     wide = joined(ledger, [base, base], site.shapes[0])
-    return [mapped(ledger, wide, Law(Fraction(number), parity))]
+    # Roots of high order would ask for powers of factors that no float holds.
+    degree = Fraction(number) if Fraction(number).denominator <= FINEST else None
+    return [mapped(ledger, wide, Law(degree, parity))]
+
+
+FINEST = 4
+"""Denominator of the exponents that factors pass."""
 
 
 def _map(law: Law, ledger: Ledger, site: Site, values: list[Value]) -> list[Value]:

@@ -23,6 +23,11 @@ def in_double(tree: Any) -> Any:
     return jax.tree.map(one, tree)
 
 
+def as_arrays(tree: Any) -> Any:
+    """Returns the tree with arrays of JAX for leaves, dtypes as they are."""
+    return jax.tree.map(jnp.asarray, tree)
+
+
 def check_weights(theta: Theta) -> dict[str, Any]:
     """Returns the leaves of weights by path.
 
@@ -36,6 +41,11 @@ def check_weights(theta: Theta) -> dict[str, Any]:
             "Pass the parameters that the function reads."
         )
     for path, leaf in leaves.items():
+        if getattr(leaf, "size", 1) == 0:
+            raise ValueError(
+                f"derive_spec: leaf {path!r} of theta should have at least one entry, "
+                f"got the shape {tuple(leaf.shape)}. Leave out what is empty."
+            )
         kind = getattr(leaf, "dtype", None)
         if kind is None or not jnp.issubdtype(kind, jnp.floating):
             what = type(leaf).__name__ if kind is None else str(kind)
@@ -47,8 +57,22 @@ def check_weights(theta: Theta) -> dict[str, Any]:
     return leaves
 
 
+def lowest_precision(jaxpr: Any) -> Any:
+    """Returns the floating dtype with the fewest digits that a function computes in."""
+    found = jnp.dtype(jnp.float64)
+    for eqn in jaxpr.eqns:
+        inner = [x for x in eqn.params.values() if hasattr(x, "eqns")]
+        inner += [x.jaxpr for x in eqn.params.values() if hasattr(x, "jaxpr")]
+        dtypes = [lowest_precision(getattr(x, "jaxpr", x)) for x in inner]
+        dtypes += [v.aval.dtype for v in eqn.outvars if hasattr(v.aval, "dtype")]
+        for dtype in dtypes:
+            if jnp.issubdtype(dtype, jnp.floating):
+                found = max(found, jnp.dtype(dtype), key=lambda d: jnp.finfo(d).eps)
+    return found
+
+
 def traced(apply: Callable[..., Any], theta: Theta, inputs: tuple[Any, ...]) -> Any:
-    """Returns the `ClosedJaxpr` of a function in float64.
+    """Returns the `ClosedJaxpr` of a function, in the dtypes of its weights.
 
     Raises:
         ValueError: if it returns something that is no array, has side effects, or is
@@ -67,7 +91,7 @@ def traced(apply: Callable[..., Any], theta: Theta, inputs: tuple[Any, ...]) -> 
                 )
         return result
 
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float64), theta)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), theta)
     # A function of its own each time: JAX would not trace the same one again.
     closed, again = (
         jax.make_jaxpr(functools.partial(run))(shapes, *inputs) for _ in range(2)
