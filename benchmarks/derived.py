@@ -78,14 +78,15 @@ def architecture_row(name: str, seed: int) -> dict[str, Any]:
     if isinstance(checked, str):
         return {**found, "kept": False, "error": checked}
     deficit = checked.deficit
-    assert deficit is not None
-    missing = {path: n for path, n in deficit.leaves.items() if n}
+    if deficit is None:
+        return {**found, "kept": checked.checked, "uncounted": checked.uncounted[:200]}
+    missing = {path: int(n) for path, n in deficit.leaves.items() if n}
     return {
         **found,
-        "kept": True,
-        "null": deficit.null,
-        "orbit": deficit.orbit,
-        "missing": deficit.missing,
+        "kept": checked.checked,
+        "null": int(deficit.null),
+        "orbit": int(deficit.orbit),
+        "missing": int(deficit.missing),
         "missing_at": missing,
     }
 

@@ -267,7 +267,9 @@ def gather_rule(ledger: Ledger, values: list[Value], params: Params) -> Value:
     numbers, sizes = params["dimension_numbers"], params["slice_sizes"]
     read_index(ledger, indices)
     fills = "FILL" in str(params.get("mode", "")).upper()
-    if fills and params.get("fill_value") not in (None, 0):
+    filling = params.get("fill_value")
+    # NaN is NaN whatever acts on it.
+    if fills and filling is not None and filling == filling and filling != 0:
         # Rows that are not there are numbers of their own.
         for atom in atoms_of(value.axes):
             ledger.keep_ones(atom)

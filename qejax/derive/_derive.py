@@ -36,7 +36,7 @@ from qejax.derive._trace import (
 from qejax.derive._units import Axis, Reason, fixed
 from qejax.derive._value import Value
 from qejax.spaces import Leaf, WeightSpec
-from qejax.testing import Deficit, tolerance_of
+from qejax.testing import tolerance_of
 
 Places = Sequence[tuple[int, int]]
 """Axes of inputs or outputs: number of the array, number of its axis."""
@@ -120,7 +120,7 @@ def derive_spec(
         if samples:
             derived = reading.checked(derived, samples)
         if small if count_missing is None else count_missing:
-            derived = derived.with_deficit(reading.deficit(derived.spec))
+            derived = reading.counted(derived)
     return derived
 
 
@@ -273,10 +273,14 @@ class _Reading:
             {space.name: space.group for space in found.spaces},
         )
 
-    def deficit(self, spec: WeightSpec) -> Deficit:
-        """Counts what is missing in a spec, on outputs that depend on weights."""
+    def counted(self, derived: Derived) -> Derived:
+        """Returns what was derived with its missing directions, or why they are not."""
         felt = [value.weights for value in self.written]
-        return deficit_of(self.run, spec, self.generic, self.inputs, felt)
+        try:
+            found = deficit_of(self.run, derived.spec, self.generic, self.inputs, felt)
+        except (ValueError, AssertionError) as error:
+            return replace(derived, uncounted=str(error))
+        return derived.with_deficit(found)
 
     def checked(self, derived: Derived, samples: int) -> Derived:
         """Returns what was derived; raises if an element changes the outputs."""

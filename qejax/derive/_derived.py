@@ -33,6 +33,8 @@ class Derived:
         checked: whether elements of the group were seen to keep the function. Not if
             none were drawn, or if it amplifies rounding of its weights beyond 1e-10, so
             that nothing can be seen.
+        uncounted: why directions could not be counted; random inputs like those given
+            may be none that the function takes.
         factors: names of spaces of one factor, beside units or of whole leaves.
     """
 
@@ -47,6 +49,7 @@ class Derived:
     deficit: Deficit | None = None
     factors: frozenset[str] = frozenset()
     checked: bool = False
+    uncounted: str = ""
 
     def with_deficit(self, deficit: Deficit) -> "Derived":
         """Returns the same with directions counted."""
@@ -101,6 +104,8 @@ class Derived:
             lines.append(f"no rule, taken as fixed: {_list([*self.unsupported])}")
         if not self.checked:
             lines.append("not checked on numbers: none drawn, or rounding hides it")
+        if self.uncounted:
+            lines.append(f"directions not counted: {self.uncounted}")
         if self.deficit is not None:
             lines.append(self.deficit.message())
         return "\n".join(lines)

@@ -58,6 +58,17 @@ def test_missing_directions_are_counted_and_said() -> None:
     assert full.deficit.missing == 0
 
 
+def test_directions_that_cannot_be_counted_are_said() -> None:
+    def apply(theta: Any, x: jax.Array) -> jax.Array:
+        # Random inputs like these are negative as well.
+        return jnp.tanh(jnp.log(x) @ theta["a"]) @ theta["b"]
+
+    derived = derive_spec(apply, weights((3, 4), (4, 2)), jnp.abs(X) + 0.1)
+    assert derived.checked
+    assert derived.deficit is None
+    assert "directions not counted: outputs of apply" in str(derived)
+
+
 @pytest.mark.parametrize(
     ("between", "group"),
     [
