@@ -13,7 +13,7 @@ from qejax.derive._draw import draw_element
 from qejax.spaces import Elements, Leaf, WeightSpec
 
 TOLERANCE = 1e-10
-"""Of outputs, relative to their largest entry; ten times what 1e4 of scales leaves."""
+"""Of the change of outputs, relative to their largest entry, in float64."""
 
 MOST_COMPILED = 200
 """Leaves of a spec whose action is compiled as one; of others, operation by operation.

@@ -5,7 +5,6 @@ it: the addend itself, with its axes in some places; its product with one kernel
 anything, constant along some axes.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -48,7 +47,7 @@ class Delta:
     times: float
     marks: Marks
     kernel: tuple[str, Pairs] | None = None
-    token: int = 0
+    token: object = None
 
     @property
     def along(self) -> tuple[int, ...]:
@@ -60,10 +59,7 @@ class Delta:
     @property
     def told(self) -> bool:
         """Whether it is the addend, or a product of it with one kernel."""
-        return self.token == 0
-
-
-_TOKENS = itertools.count(1)
+        return self.token is None
 
 
 def untold(value: Value, along: Sequence[int]) -> Delta:
@@ -72,7 +68,7 @@ def untold(value: Value, along: Sequence[int]) -> Delta:
         ((None if n in along or size == 1 else OTHER, size),)
         for n, size in enumerate(shape_of(value))
     )
-    return Delta(1.0, marks, token=next(_TOKENS))
+    return Delta(1.0, marks, token=object())
 
 
 def regroup(marks: Marks, shape: Sequence[int]) -> Marks | None:

@@ -52,7 +52,8 @@ def derive_spec(
 ) -> Derived:
     """Derives the weight space of a function, with its group, from what it computes.
 
-    The function is traced in float64 and read operation by operation, through `jit`,
+    The function is traced in float64 where it allows that, else in the dtypes of its
+    weights, and read operation by operation, through `jit`,
     `custom_jvp`, `checkpoint`, `scan`, `while` and `cond`. For every axis of every
     array the derivation keeps which set of units it carries and what may still act on
     it: any matrix where only linear maps were, orthogonal matrices behind a norm of

@@ -31,8 +31,9 @@ class Derived:
         deficit: directions that keep the function and are not in the group, where they
             were counted.
         checked: whether elements of the group were seen to keep the function. Not if
-            none were drawn, or if it amplifies rounding of its weights beyond 1e-10, so
-            that nothing can be seen.
+            none were drawn, or if it amplifies rounding of its weights so much that
+            nothing can be seen. To 1e-10 of a function in float64, to what
+            `qejax.testing.tolerance_of` says of one with fewer digits.
         uncounted: why directions could not be counted; random inputs like those given
             may be none that the function takes.
         factors: names of spaces of one factor, beside units or of whole leaves.

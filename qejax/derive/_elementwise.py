@@ -6,7 +6,7 @@ odd functions from even ones. A product multiplies factors; a sum wants them equ
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -113,17 +113,9 @@ def joined(
         return Value(tuple(axis for axis in lifted(values[0], shape)), weights=weights)
     sized = [value for value in present if not value.unsized]
     operands = [lifted(value, shape) for value in present]
-    axes = []
-    for position in range(len(shape)):
-        own = [axes_of[position] for axes_of in operands]
-        if all(is_constant(axis) for axis in own):
-            axes.append(own[0])
-            continue
-        segments = [
-            tuple(_join(ledger, column, present, matrices) for column in columns)
-            for columns in ledger.align(own)
-        ]
-        axes.append(merged(segments))
+    axes = _side_by_side(
+        ledger, operands, lambda column: _join(ledger, column, present, matrices)
+    )
     for value in sized[1:]:
         ledger.same(sized[0].factor, value.factor)
     sign = sign and len(sized) == len(present)
@@ -133,6 +125,22 @@ def joined(
             ledger.one(atom.form, atom.units, size=False)
         ledger.one(result.factor, None, size=False)
     return result
+
+
+def _side_by_side(
+    ledger: Ledger,
+    operands: Sequence[tuple[Axis, ...]],
+    one: Callable[[Column], Atom],
+) -> list[Axis]:
+    """Axes of a map of several arrays, from what it makes of each column."""
+    axes: list[Axis] = []
+    for own in zip(*operands, strict=True):
+        if all(is_constant(axis) for axis in own):
+            axes.append(own[0])
+            continue
+        aligned = ledger.align(own)
+        axes.append(merged([tuple(map(one, columns)) for columns in aligned]))
+    return axes
 
 
 def _join(
@@ -168,17 +176,9 @@ def multiplied(
 ) -> Value:
     """Returns the product of powers of arrays, entry by entry."""
     operands = [lifted(value, shape) for value in values]
-    axes: list[Axis] = []
-    for position in range(len(shape)):
-        own = [axes_of[position] for axes_of in operands]
-        if all(is_constant(axis) for axis in own):
-            axes.append(own[0])
-            continue
-        segments = [
-            tuple(_multiply(ledger, column, exponents) for column in columns)
-            for columns in ledger.align(own)
-        ]
-        axes.append(merged(segments))
+    axes = _side_by_side(
+        ledger, operands, lambda column: _multiply(ledger, column, exponents)
+    )
     factor = ONE
     for value, exponent in zip(values, exponents, strict=True):
         factor = factor + value.factor.power(Fraction(exponent), bool(exponent % 2))

@@ -14,7 +14,6 @@ from qejax.derive._delta import (
     VIEWS,
     Delta,
     Felt,
-    Letter,
     Marks,
     widened,
 )
@@ -259,6 +258,3 @@ def _fits(delta: Marks, bias: Marks) -> bool:
         ):
             return False
     return True
-
-
-__all__ = ["Free", "Letter", "Taken", "free_addends", "own_marks"]
