@@ -91,8 +91,10 @@ def _cut(value: Value, pairs: Sequence[tuple[Axis, Form]]) -> Value:
 
 def reshape_rule(ledger: Ledger, values: list[Value], params: Params) -> Value:
     """`reshape`."""
-    value = values[0]
-    return value.viewed(regrouped(ledger, value.axes, params["new_sizes"]))
+    value, shape = values[0], params["new_sizes"]
+    if 0 in shape:
+        return value.viewed(tuple(map(fixed, shape)))
+    return value.viewed(regrouped(ledger, value.axes, shape))
 
 
 def squeeze_rule(ledger: Ledger, values: list[Value], params: Params) -> Value:
@@ -145,6 +147,7 @@ def reverse_rule(ledger: Ledger, values: list[Value], params: Params) -> Value:
 def concatenate_rule(ledger: Ledger, values: list[Value], params: Params) -> Value:
     """`concatenate`: a sum of units along one axis, a join along all others."""
     along = params["dimension"]
+    values = [value for value in values if length(value.axes[along])] or values
     blank = [
         Value(
             (*value.axes[:along], fixed(1), *value.axes[along + 1 :]),

@@ -129,6 +129,17 @@ def test_layers_of_a_scan_have_units_of_their_own() -> None:
     ) in [row[1:] for row in found]
 
 
+def test_edges_are_padded_with_empty_arrays_between() -> None:
+    def apply(theta: Any, x: jax.Array) -> jax.Array:
+        h = jnp.pad(jnp.tanh(x @ theta["a"]), ((1, 1), (0, 0)), mode="edge")
+        return h @ theta["b"]
+
+    derived = derive_spec(apply, weights((3, 4), (4, 2)), X)
+    assert derived.checked
+    # Slices that `jnp.pad` takes and throws away tell the outer units from the others.
+    assert {s.group for s in derived.spec.spaces} == {"sign"}
+
+
 def test_branches_allow_what_both_do() -> None:
     def apply(theta: Any, x: jax.Array, which: jax.Array) -> jax.Array:
         h = x @ theta["a"]
