@@ -99,14 +99,7 @@ def derive_spec(
         >>> [(s.name, s.size, s.group) for s in derived.spec.spaces]
         [('a', 8, 'positive_scale')]
     """
-    if is_module(apply):
-        inputs = arguments
-        with jax.enable_x64(True):
-            function = function_of(apply, inputs)
-        run, theta = function.apply, function.theta
-    else:
-        run, (theta, *rest) = apply, arguments
-        inputs = tuple(rest)
+    run, theta, inputs = _function(apply, arguments)
     leaves = check_weights(theta)
     with jax.enable_x64(True):
         free = (free_inputs, free_outputs)
@@ -123,6 +116,15 @@ def derive_spec(
         if small if count_missing is None else count_missing:
             derived = reading.counted(derived)
     return derived
+
+
+def _function(apply: Any, arguments: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    """The function, its weights and its inputs."""
+    if not is_module(apply):
+        return apply, arguments[0], arguments[1:]
+    with jax.enable_x64(True):
+        function = function_of(apply, arguments)
+    return function.apply, function.theta, arguments
 
 
 SMALL = 600
