@@ -225,6 +225,7 @@ def main(args: Args) -> int:
             ("attention", attention.summarise(BENCHMARKS)),
             ("scaling", scaling.summarise(BENCHMARKS)),
             ("faults", scaling.summarise_faults(BENCHMARKS)),
+            ("derived", derived.summarise(BENCHMARKS)),
         ):
             text = json.dumps(found, indent=1)
             (RESULTS / f"{name}.json").write_text(text + "\n")

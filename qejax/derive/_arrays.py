@@ -231,35 +231,62 @@ def dynamic_update_rule(ledger: Ledger, values: list[Value], params: Params) -> 
     value, update, *starts = values
     for start in starts:
         read_index(ledger, start)
-    blank = []
-    for old, new in zip(value.axes, update.axes, strict=True):
-        if length(old) != length(new):
-            for axis in (old, new):
-                if not is_constant(axis):
-                    fix_axis(ledger, axis)
-            blank.append(length(old))
-    if not blank:
+    if list(map(length, value.axes)) == list(map(length, update.axes)):
         return update
-    shape = tuple(
-        1 if length(old) != length(new) else length(old)
-        for old, new in zip(value.axes, update.axes, strict=True)
-    )
+    return _overwritten(ledger, value, update, update.axes)
+
+
+def scatter_rule(ledger: Ledger, values: list[Value], params: Params) -> Value:
+    """`scatter` and `scatter_add`: windows of whole axes stay, others are fixed."""
+    value, indices, update = values
+    numbers = params["dimension_numbers"]
+    read_index(ledger, indices)
+    looked_up = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
+    windows = iter(numbers.update_window_dims)
+    own = [
+        fixed(1) if n in looked_up else update.axes[next(windows)]
+        for n in range(len(value.axes))
+    ]
+    for n, axis in enumerate(update.axes):
+        if n not in numbers.update_window_dims:
+            fix_axis(ledger, axis)
+    return _overwritten(ledger, value, update, own)
+
+
+def _overwritten(
+    ledger: Ledger, value: Value, update: Value, own: Sequence[Axis]
+) -> Value:
+    """An array with others in it: one action along whole axes, none along the rest.
+
+    Args:
+        ledger: of what is known.
+        value: the array.
+        update: what is written into it, or added.
+        own: axes of the update, in the order of those of the array.
+    """
+    whole = [
+        length(old) == length(new) for old, new in zip(value.axes, own, strict=True)
+    ]
+    for old, new, all_of_it in zip(value.axes, own, whole, strict=True):
+        if not all_of_it:
+            fix_axis(ledger, old)
+            fix_axis(ledger, new)
     thin = [
         Value(
             tuple(
-                axis if size == length(axis) else fixed(1)
-                for axis, size in zip(v.axes, shape, strict=True)
+                axis if all_of_it else fixed(1)
+                for axis, all_of_it in zip(axes, whole, strict=True)
             ),
             v.factor,
             v.weights,
             v.known,
         )
-        for v in (value, update)
+        for v, axes in ((value, value.axes), (update, own))
     ]
-    rest = joined(ledger, thin, shape)
+    rest = joined(ledger, thin, tuple(map(length, thin[0].axes)))
     axes = tuple(
-        axis if length(axis) == length(old) else fixed(length(old))
-        for axis, old in zip(rest.axes, value.axes, strict=True)
+        axis if all_of_it else fixed(length(old))
+        for axis, old, all_of_it in zip(rest.axes, value.axes, whole, strict=True)
     )
     return Value(axes, rest.factor, rest.weights)
 

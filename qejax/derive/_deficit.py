@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qejax._typing import Theta
+from qejax.derive._trace import is_key
 from qejax.spaces import WeightSpec
 from qejax.testing import Deficit, deficit
 
@@ -23,7 +24,7 @@ def deficit_of(
     run: Callable[..., Any],
     spec: WeightSpec,
     theta: Theta,
-    inputs: tuple[Any, ...],
+    inputs: Sequence[Any],
     felt: Sequence[bool],
 ) -> Deficit:
     """Counts directions on random inputs like those given, as many as it takes.
@@ -41,7 +42,7 @@ def deficit_of(
     count = sum(math.prod(y.shape) for y in outputs)
     calls = min(max(math.ceil(2 * spec.num_parameters / max(count, 1)), 2), MOST_CALLS)
     draw = np.random.default_rng(0)
-    many = jax.tree.map(lambda x: _like(draw, np.asarray(x), calls), inputs)
+    many = [_like(draw, x, calls) for x in inputs]
 
     total = calls * count
     kept = draw.permutation(total)[: max(ROWS * spec.num_parameters, 64)]
@@ -49,13 +50,17 @@ def deficit_of(
     def stacked(theta: Theta, *many: Any) -> Any:
         found = jax.lax.map(lambda one: told(theta, *one), many)
         flat = [jnp.reshape(y, -1) for y in jax.tree.leaves(found)]
+        flat = [y.real + 0.7 * y.imag if jnp.iscomplexobj(y) else y for y in flat]
         return jnp.concatenate([jnp.asarray(y, jnp.float64) for y in flat])[kept]
 
     return deficit(stacked, spec, theta, *many)
 
 
-def _like(draw: np.random.Generator, x: np.ndarray, calls: int) -> Any:
+def _like(draw: np.random.Generator, x: Any, calls: int) -> Any:
     shape = (calls, *x.shape)
+    if is_key(x):
+        return jnp.broadcast_to(x, shape)
+    x = np.asarray(x)
     if x.dtype.kind == "f":
         spread = float(np.std(x)) or 1.0
         return jnp.asarray(np.mean(x) + spread * draw.normal(size=shape))

@@ -15,6 +15,7 @@ from qejax.derive._arrays import fix_axis
 from qejax.derive._check import AMPLIFIED, PLAINLY, TOLERANCE, rounding, worst_gap
 from qejax.derive._deficit import deficit_of
 from qejax.derive._derived import Derived
+from qejax.derive._draw import generic
 from qejax.derive._emit import Found, emit
 from qejax.derive._explain import Row, shift_row, space_row
 from qejax.derive._graph import Graph
@@ -26,9 +27,11 @@ from qejax.derive._routes import shifts_of
 from qejax.derive._shifts import free_addends, own_marks
 from qejax.derive._stacked import stacked_lengths
 from qejax.derive._trace import (
+    arrays_alone,
     as_arrays,
     check_weights,
     in_double,
+    is_key,
     lowest_precision,
     traced,
     unread,
@@ -71,9 +74,12 @@ def derive_spec(
         apply: `(theta, *inputs) -> outputs`, trees of arrays; pure and deterministic.
             Or a Flax module, of Linen or NNX; then `arguments` are its inputs.
         *arguments: `theta`, weights of one network, a tree of floating arrays (shapes
-            and values matter, the dtype does not); then the inputs, arrays of any kind.
+            and values matter, the dtype does not); then the inputs, trees of arrays of
+            any kind, random keys among them. Booleans of Python, strings and other
+            leaves that are no arrays are passed on as they are: the spec is that of
+            the function with these.
         free_inputs: axes of inputs that may move, as `(input, axis)`, inputs counted
-            over the leaves of all of them. The function is then kept up to the motion
+            over the arrays in all of them. The function is then kept up to the motion
             that `Derived.inputs` tells.
         free_outputs: axes of outputs that may move, likewise.
         samples: random elements that the function is checked with; 0 for none.
@@ -86,7 +92,8 @@ def derive_spec(
 
     Raises:
         ValueError: if the function has side effects, is not deterministic or returns
-            no arrays, or theta has leaves that are no floating arrays.
+            no arrays, theta has leaves that are no floating arrays, or an input has
+            no entries.
         AssertionError: if an element of the derived group changes the outputs: a fault
             of this module, please report it.
 
@@ -99,8 +106,9 @@ def derive_spec(
         >>> [(s.name, s.size, s.group) for s in derived.spec.spaces]
         [('a', 8, 'positive_scale')]
     """
-    run, theta, inputs = _function(apply, arguments)
+    whole, theta, given = _function(apply, arguments)
     leaves = check_weights(theta)
+    run, inputs = arrays_alone(whole, given)
     with jax.enable_x64(True):
         free = (free_inputs, free_outputs)
         try:
@@ -108,7 +116,7 @@ def derive_spec(
         except TypeError:
             # A loop carries what it starts with in a dtype of its own (Flax's RNNs).
             reading = _Reading(run, as_arrays(theta), as_arrays(inputs), *free)
-        derived = reading.derived(leaves)
+        derived = replace(reading.derived(leaves), apply=whole)
         small = derived.spec.num_parameters <= SMALL
         small = small and not any(free) and reading.precision == jnp.float64
         if samples:
@@ -131,6 +139,13 @@ SMALL = 600
 """Parameters of a network whose missing directions are counted without asking."""
 
 
+DECLARED = (
+    "elements of the group keep the function, but its derivatives say otherwise. They "
+    "may be declared to be others: look for stop_gradient, custom_jvp and custom_vjp."
+)
+"""Why directions are not counted of a function whose derivatives are not its own."""
+
+
 MOST_COMPILED = 400
 """Operations of a function that is compiled to be checked; others run one by one."""
 
@@ -142,12 +157,12 @@ class _Reading:
         self,
         run: Callable[..., Any],
         theta: Theta,
-        inputs: tuple[Any, ...],
+        inputs: list[Any],
         free_inputs: Places,
         free_outputs: Places,
     ) -> None:
         self.run, self.theta, self.inputs = run, theta, inputs
-        self.generic = _generic(theta)
+        self.generic = generic(theta)
         self.closed = traced(run, theta, inputs)
         self.precision = lowest_precision(self.closed.jaxpr)
         self._compiled = jax.extend.core.jaxpr_as_fun(self.closed)
@@ -166,9 +181,7 @@ class _Reading:
         lengths = stacked_lengths(self.closed, list(shapes))
         for path, leaf in _trees.flatten(self.generic).items():
             self.leaves[path] = self._leaf(path, np.asarray(leaf), lengths.get(path, 0))
-        flat = jax.tree.leaves(self.inputs)
-        for number, x in enumerate(flat):
-            self.read.append(self._input(number, np.asarray(x)))
+        self.read = [self._input(number, x) for number, x in enumerate(self.inputs)]
         arguments = [*self.leaves.values(), *self.read]
         self.written = interpret(self.ledger, self.closed, arguments)
         self._end()
@@ -198,13 +211,14 @@ class _Reading:
         ledger.note(axes)
         return value
 
-    def _input(self, number: int, numbers: np.ndarray) -> Value:
+    def _input(self, number: int, x: Any) -> Value:
         axes: list[Axis] = []
-        for axis, size in enumerate(numbers.shape):
+        for axis, size in enumerate(x.shape):
             free = (number, axis) in self.free_inputs
             axes.append(self.ledger.new_axis(size) if free else fixed(size))
         value = Value(tuple(axes))
-        self.given[id(value)] = numbers
+        if not is_key(x):
+            self.given[id(value)] = np.asarray(x)
         self.ledger.note(axes)
         return value
 
@@ -282,24 +296,24 @@ class _Reading:
         try:
             found = deficit_of(self.run, derived.spec, self.generic, self.inputs, felt)
         except (ValueError, AssertionError) as error:
-            return replace(derived, uncounted=str(error))
+            kept = derived.checked and "does not keep the function" in str(error)
+            return replace(derived, uncounted=DECLARED if kept else str(error))
         return derived.with_deficit(found)
 
     def checked(self, derived: Derived, samples: int) -> Derived:
         """Returns what was derived; raises if an element changes the outputs."""
-        inputs = jax.tree.leaves(self.inputs)
         gap, name = worst_gap(
             self._numbers,
             derived.spec,
             self.generic,
-            inputs,
+            self.inputs,
             (dict(derived.inputs), dict(derived.outputs)),
             samples,
         )
         tolerance = max(TOLERANCE, tolerance_of(self.precision))
         if gap <= tolerance:
             return replace(derived, checked=True)
-        if gap > AMPLIFIED * rounding(self._numbers, self.generic, inputs):
+        if gap > AMPLIFIED * rounding(self._numbers, self.generic, self.inputs):
             raise AssertionError(
                 f"derive_spec: an element of the derived group should keep the "
                 f"function to {tolerance:g} in {self.precision}, got a change of "
@@ -311,16 +325,3 @@ class _Reading:
     def _numbers(self, theta: Theta, *inputs: Any) -> list[Any]:
         flat = [*jax.tree.leaves(theta), *inputs]
         return self._compiled(*flat)
-
-
-def _generic(theta: Theta) -> Theta:
-    """Weights near those given of which nothing is zero, or one, by accident."""
-    draw = np.random.default_rng(0)
-
-    def one(x: Any) -> Any:
-        numbers = np.asarray(x, np.float64)
-        times = 1 + 0.1 * draw.normal(size=numbers.shape)
-        near = numbers * times + 0.1 * draw.uniform(size=numbers.shape)
-        return jnp.asarray(near, x.dtype)
-
-    return jax.tree.map(one, theta)

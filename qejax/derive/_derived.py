@@ -2,13 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from qejax._typing import Theta
+from qejax.derive._draw import generic
 from qejax.derive._explain import Row, table
 from qejax.derive._picture import draw
-from qejax.spaces import Leaf, Shift, UnitSpace, WeightSpec
+from qejax.derive._readable import readable
+from qejax.derive._trace import in_double
+from qejax.spaces import Leaf, WeightSpec
 from qejax.testing import Deficit
 
 
@@ -56,41 +62,17 @@ class Derived:
         """Returns the same with directions counted."""
         return replace(self, deficit=deficit)
 
-    @property
+    @cached_property
     def for_models(self) -> WeightSpec:
         """The part of the group that normal forms, layers and models can read.
 
-        They fix signs by leaves that feel no other sign. A sign of a whole stream, or
-        of every coordinate of one between norms with a scale, has none: it is left out,
-        and what reads the weights may tell it.
+        They take scales and signs of sets of units, told by leaves that feel no other
+        sign. Of units in blocks, second factors of units, signs of a whole stream and
+        what else no normal form of these weights is told by, nothing is claimed: what
+        reads the weights may tell it. Found by trying, once.
         """
-        hosts = {space.per for space in self.spec.spaces if space.group == "absorbed"}
-        gone = {
-            space.name
-            for space in self.spec.spaces
-            if space.group == "sign" and self._is_factor(space)
-        }
-        spaces = tuple(
-            replace(space, group="permutation")
-            if space.group == "sign" and space.name in hosts
-            else space
-            for space in self.spec.spaces
-            if space.name not in gone
-        )
-        leaves = tuple(_without(leaf, gone) for leaf in self.spec.leaves)
-        return WeightSpec(spaces, leaves, self._shifts_without(gone))
-
-    def _is_factor(self, space: UnitSpace) -> bool:
-        """Whether it is a factor beside units, or of whole leaves."""
-        return space.name in self.factors
-
-    def _shifts_without(self, gone: set[str]) -> tuple[Shift, ...]:
-        """Shifts of leaves whose views have lost some axes of one index."""
-        lost = {
-            leaf.path: [n for n, axis in enumerate(leaf.axes) if axis.space in gone]
-            for leaf in self.spec.leaves
-        }
-        return tuple(_renumbered(shift, lost) for shift in self.spec.shifts)
+        with jax.enable_x64(True):
+            return readable(self.spec, generic(in_double(self.theta)), self.factors)
 
     def table(self, width: int = 120) -> str:
         """Returns the explanation as text; repeated blocks are one line.
@@ -124,38 +106,6 @@ class Derived:
             ImportError: without matplotlib.
         """
         draw(self.rows, path)
-
-
-def _without(leaf: Leaf, gone: set[str]) -> Leaf:
-    """The leaf without the axes of one index of some spaces."""
-    axes = tuple(axis for axis in leaf.axes if axis.space not in gone)
-    view = tuple(axis.size for axis in axes)
-    stored = leaf.stored
-    return replace(leaf, axes=axes, shape=None if view == stored else stored)
-
-
-def _renumbered(shift: Shift, lost: Mapping[str, list[int]]) -> Shift:
-    """The shift of a leaf, along and through axes that some have left."""
-    gone = lost[shift.leaf]
-    along = tuple(n - sum(m < n for m in gone) for n in shift.along if n not in gone)
-    routes = []
-    for route in shift.routes:
-        if route.kernel is None:
-            routes.append(route)
-            continue
-        left, rest = route.subscripts.split(",")
-        middle, right = rest.split("->")
-        own = [n for n, _ in enumerate(left)]
-        kept = [n for n in range(len(own) + len(shift.along)) if n not in shift.along]
-        left = _cut(left, [i for i, n in enumerate(kept) if n in gone])
-        middle = _cut(middle, lost[route.kernel])
-        right = _cut(right, lost[route.bias])
-        routes.append(replace(route, subscripts=f"{left},{middle}->{right}"))
-    return replace(shift, along=along, routes=tuple(routes))
-
-
-def _cut(letters: str, gone: list[int]) -> str:
-    return "".join(letter for n, letter in enumerate(letters) if n not in gone)
 
 
 def _list(names: Any, most: int = 6) -> str:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qejax._typing import Theta
 from qejax.groups import GROUPS, Dihedral, Monomial, fixed_ones_basis
 from qejax.spaces import Elements, UnitSpace, WeightSpec
 
@@ -24,6 +25,19 @@ def draw_element(draw: np.random.Generator, spec: WeightSpec) -> Elements:
     for shift in spec.shifts:
         g[shift.name] = jnp.asarray(draw.normal(size=spec.shift_size(shift)))
     return g
+
+
+def generic(theta: Theta) -> Theta:
+    """Weights near those given of which nothing is zero, or one, by accident."""
+    draw = np.random.default_rng(0)
+
+    def one(x: Any) -> Any:
+        numbers = np.asarray(x, np.float64)
+        times = 1 + 0.1 * draw.normal(size=numbers.shape)
+        near = numbers * times + 0.1 * draw.uniform(size=numbers.shape)
+        return jnp.asarray(near, x.dtype)
+
+    return jax.tree.map(one, theta)
 
 
 def _one(draw: np.random.Generator, space: UnitSpace) -> Any:

@@ -15,9 +15,9 @@ from qejax.derive._elementwise import joined
 from qejax.derive._ledger import Ledger, Node
 from qejax.derive._numbers import compute
 from qejax.derive._rotary import rotary_region, runner
-from qejax.derive._rules import RULES, Site, unsupported
+from qejax.derive._rules import RULES, Site, empty, unsupported
 from qejax.derive._source import reason_of
-from qejax.derive._units import Axis, fixed, is_still, length
+from qejax.derive._units import Axis, Reason, fixed, is_still, length
 from qejax.derive._value import Value, known_value
 
 MOST_KNOWN = 1 << 18
@@ -39,13 +39,19 @@ CALLS = {
 """Primitives that call a function once, and the parameter that holds it."""
 
 
-def interpret(ledger: Ledger, closed: Any, arguments: Sequence[Value]) -> list[Value]:
+def interpret(
+    ledger: Ledger,
+    closed: Any,
+    arguments: Sequence[Value],
+    caller: Reason | None = None,
+) -> list[Value]:
     """Returns the values of a function's results.
 
     Args:
         ledger: of what is known; added to.
         closed: a `ClosedJaxpr`, or a `Jaxpr` without constants.
         arguments: one for each input variable.
+        caller: what calls the function.
     """
     jaxpr = getattr(closed, "jaxpr", closed)
     values: dict[Any, Value] = {}
@@ -67,7 +73,7 @@ def interpret(ledger: Ledger, closed: Any, arguments: Sequence[Value]) -> list[V
     for number, eqn in enumerate(jaxpr.eqns):
         if number in skipped:
             continue
-        ledger.reason = reason_of(eqn)
+        ledger.reason = reason_of(eqn, caller)
         for var in eqn.invars:
             if isinstance(var, jax.extend.core.Literal) or var in tried:
                 continue
@@ -149,7 +155,7 @@ def _equation(
 ) -> list[Value]:
     name = eqn.primitive.name
     if name in CALLS:
-        return interpret(ledger, eqn.params[CALLS[name]], values)
+        return interpret(ledger, eqn.params[CALLS[name]], values, ledger.reason)
     if name in _CONTROL:
         return _CONTROL[name](ledger, eqn, values)
     site = Site(
@@ -164,9 +170,10 @@ def _equation(
     known = _evaluated(eqn, values, site)
     if known is not None:
         return known
+    rule = empty if name not in _AROUND and _empty(site, values) else RULES.get(name)
     results = [
         replace(result) if any(result is value for value in values) else result
-        for result in RULES.get(name, unsupported)(ledger, site, values)
+        for result in (rule or unsupported)(ledger, site, values)
     ]
     ledger.nodes.append(
         Node(
@@ -177,6 +184,16 @@ def _equation(
         if value.leaf is not None and all(r.leaf != value.leaf for r in results):
             ledger.read[value.leaf] = ledger.read.get(value.leaf, 0) + 1
     return results
+
+
+_AROUND = ("concatenate", "pad")
+"""Operations with something around what may be empty."""
+
+
+def _empty(site: Site, values: list[Value]) -> bool:
+    """Whether an operand or a result has no entries."""
+    shapes = [*site.shapes, *(tuple(map(length, value.axes)) for value in values)]
+    return any(0 in shape for shape in shapes)
 
 
 def _evaluated(eqn: Any, values: list[Value], site: Site) -> list[Value] | None:
@@ -195,7 +212,7 @@ def _evaluated(eqn: Any, values: list[Value], site: Site) -> list[Value] | None:
 
 def _scan(ledger: Ledger, eqn: Any, values: list[Value]) -> list[Value]:
     """A loop over slices: read once, unless weights are stacked along it."""
-    params = eqn.params
+    params, caller = eqn.params, ledger.reason
     first, last = params["num_consts"], params["num_consts"] + params["num_carry"]
     shared, carry, over = values[:first], values[first:last], values[last:]
     if any(_stacked(value) for value in over):
@@ -203,9 +220,10 @@ def _scan(ledger: Ledger, eqn: Any, values: list[Value]) -> list[Value]:
     weights = any(value.weights for value in values)
     state = [_same_as(ledger, value, weights) for value in carry]
     slices = [replace(v.viewed(v.axes[1:]), bias=None, leaf=None) for v in over]
-    results = interpret(ledger, params["jaxpr"], [*shared, *state, *slices])
+    operands = [*shared, *state, *slices]
+    results = interpret(ledger, params["jaxpr"], operands, caller)
     after, made = results[: len(carry)], results[len(carry) :]
-    ledger.reason = reason_of(eqn)
+    ledger.reason = caller
     for begin, end in zip(state, after, strict=True):
         joined(ledger, [begin, end], tuple(map(length, begin.axes)))
     collected = [
@@ -228,11 +246,12 @@ def _unrolled(
     carry: list[Value],
     over: list[Value],
 ) -> list[Value]:
-    steps = range(params["length"])
+    steps, caller = range(params["length"]), ledger.reason
     rows: list[list[Value]] = []
     for step in reversed(steps) if params["reverse"] else steps:
         slices = [_slice(ledger, value, step) for value in over]
-        results = interpret(ledger, params["jaxpr"], [*shared, *carry, *slices])
+        operands = [*shared, *carry, *slices]
+        results = interpret(ledger, params["jaxpr"], operands, caller)
         carry, made = results[: len(carry)], results[len(carry) :]
         rows.append(made)
     collected = []
@@ -268,14 +287,14 @@ def _same_as(ledger: Ledger, value: Value, weights: bool) -> Value:
 def _cond(ledger: Ledger, eqn: Any, values: list[Value]) -> list[Value]:
     """Branches: what both sides allow."""
     which, *operands = values
-    branches = eqn.params["branches"]
+    branches, caller = eqn.params["branches"], ledger.reason
     number = which.scalar
     if number is not None:
         at = min(max(int(number), 0), len(branches) - 1)
-        return interpret(ledger, branches[at], operands)
+        return interpret(ledger, branches[at], operands, caller)
     read_index(ledger, which)
-    many = [interpret(ledger, branch, operands) for branch in branches]
-    ledger.reason = reason_of(eqn)
+    many = [interpret(ledger, branch, operands, caller) for branch in branches]
+    ledger.reason = caller
     results = []
     for column, var in zip(zip(*many, strict=True), eqn.outvars, strict=True):
         value = joined(ledger, column, tuple(var.aval.shape))
@@ -287,16 +306,16 @@ def _cond(ledger: Ledger, eqn: Any, values: list[Value]) -> list[Value]:
 
 def _while(ledger: Ledger, eqn: Any, values: list[Value]) -> list[Value]:
     """A loop until a condition: read once."""
-    params = eqn.params
+    params, caller = eqn.params, ledger.reason
     first, last = params["cond_nconsts"], params["cond_nconsts"]
     last += params["body_nconsts"]
     of_test, of_body, carry = values[:first], values[first:last], values[last:]
     weights = any(value.weights for value in values)
     state = [_same_as(ledger, value, weights) for value in carry]
-    (test,) = interpret(ledger, params["cond_jaxpr"], [*of_test, *state])
+    (test,) = interpret(ledger, params["cond_jaxpr"], [*of_test, *state], caller)
     read_index(ledger, test)
-    after = interpret(ledger, params["body_jaxpr"], [*of_body, *state])
-    ledger.reason = reason_of(eqn)
+    after = interpret(ledger, params["body_jaxpr"], [*of_body, *state], caller)
+    ledger.reason = caller
     for begin, end in zip(state, after, strict=True):
         joined(ledger, [begin, end], tuple(map(length, begin.axes)))
     loop(ledger, carry, state)

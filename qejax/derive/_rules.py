@@ -277,6 +277,14 @@ def unsupported(ledger: Ledger, site: Site, values: list[Value]) -> list[Value]:
     return [Value(tuple(map(fixed, shape)), weights=weights) for shape in site.shapes]
 
 
+def empty(ledger: Ledger, site: Site, values: list[Value]) -> list[Value]:
+    """Of operands or results without entries: nothing acts on what there is."""
+    if any(0 not in shape for shape in site.shapes):
+        for value in values:
+            _arrays.fix_value(ledger, value)
+    return [Value(tuple(map(fixed, shape))) for shape in site.shapes]
+
+
 _NONE = LAWS["floor"]
 
 RULES: dict[str, Rule] = {
@@ -324,6 +332,8 @@ RULES: dict[str, Rule] = {
             "dynamic_slice": _arrays.dynamic_slice_rule,
             "dynamic_update_slice": _arrays.dynamic_update_rule,
             "gather": _arrays.gather_rule,
+            "scatter": _arrays.scatter_rule,
+            "scatter-add": _arrays.scatter_rule,
             "dot_general": _contract.dot_rule,
             "reduce_sum": _contract.sum_rule,
             "reduce_max": _contract.extreme_rule,

@@ -1,7 +1,7 @@
 """From a function to its jaxpr, with what cannot be derived refused."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,6 +26,47 @@ def in_double(tree: Any) -> Any:
 def as_arrays(tree: Any) -> Any:
     """Returns the tree with arrays of JAX for leaves, dtypes as they are."""
     return jax.tree.map(jnp.asarray, tree)
+
+
+def arrays_alone(
+    apply: Callable[..., Any], inputs: tuple[Any, ...]
+) -> tuple[Callable[..., Any], list[Any]]:
+    """Returns a function of the arrays among its inputs, and these.
+
+    Booleans of Python, strings and whatever else is no array stay as they are.
+
+    Raises:
+        ValueError: if an input has no entries: nothing is asked of the function then.
+    """
+    leaves, shape = jax.tree.flatten(inputs)
+    moving = [number for number, leaf in enumerate(leaves) if _is_array(leaf)]
+    for number in moving:
+        if 0 in np.shape(leaves[number]):
+            raise ValueError(
+                f"derive_spec: inputs should have at least one entry, got the shape "
+                f"{np.shape(leaves[number])} of array {number}. Pass a batch of "
+                f"at least one, or close over what is empty."
+            )
+
+    def run(theta: Theta, *arrays: Any) -> Any:
+        whole = list(leaves)
+        for number, array in zip(moving, arrays, strict=True):
+            whole[number] = array
+        return apply(theta, *jax.tree.unflatten(shape, whole))
+
+    return run, [leaves[number] for number in moving]
+
+
+def _is_array(leaf: Any) -> bool:
+    kind = getattr(leaf, "dtype", None)
+    return kind is not None or (
+        isinstance(leaf, int | float | complex) and not isinstance(leaf, bool)
+    )
+
+
+def is_key(x: Any) -> bool:
+    """Whether an array is one of random keys."""
+    return jnp.issubdtype(x.dtype, jax.dtypes.extended)
 
 
 def check_weights(theta: Theta) -> dict[str, Any]:
@@ -71,7 +112,7 @@ def lowest_precision(jaxpr: Any) -> Any:
     return found
 
 
-def traced(apply: Callable[..., Any], theta: Theta, inputs: tuple[Any, ...]) -> Any:
+def traced(apply: Callable[..., Any], theta: Theta, inputs: Sequence[Any]) -> Any:
     """Returns the `ClosedJaxpr` of a function, in the dtypes of its weights.
 
     Raises:

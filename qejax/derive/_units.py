@@ -18,10 +18,17 @@ LINEAR, MONOMIAL, FIXED = 2, 1, 0
 
 
 class Reason(NamedTuple):
-    """An operation of the user's function, and where it is called."""
+    """An operation of the user's function, and where it is called.
+
+    Attributes:
+        operation: what the user calls, or the primitive.
+        where: file and line of the user.
+        named: whether it is a function that users call.
+    """
 
     operation: str
     where: str
+    named: bool = True
 
     def __str__(self) -> str:
         """Returns `gelu at block.py:41`."""

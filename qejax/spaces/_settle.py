@@ -29,6 +29,7 @@ from qejax.spaces._frames import Touch, touches
 from qejax.spaces._leaf import Axis
 from qejax.spaces._phases import phase_free_spec, signed_spec
 from qejax.spaces._products import reached
+from qejax.spaces._sizes import check_hosts
 from qejax.spaces._spec import UnitSpace, WeightSpec
 from qejax.spaces._telling import telling_of
 
@@ -281,7 +282,11 @@ def settled_spec(spec: WeightSpec) -> WeightSpec:
     left out, axes of settled spaces never move, leaves with phases are read without
     their half periods, parts of one array are arrays of their own. A spec with nothing
     to settle is returned as it is.
+
+    Raises:
+        ValueError: if units in blocks have scales or signs of their own.
     """
+    check_hosts(spec)
     spec, given = signed_spec(spec), spec
     gone = {shift.leaf for shift in spec.shifts if not shift.along}
     settled = {s.name: s for s in spec.spaces if s.group in SETTLED}

@@ -7,6 +7,7 @@ invariant.
 """
 
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qejax._typing import Array, Leaves
+from qejax.groups import GROUPS
 from qejax.spaces import _scaled
 from qejax.spaces._leaf import Leaf
 from qejax.spaces._phases import smooth
@@ -47,8 +49,30 @@ def resized(
     }
 
 
+def check_hosts(spec: WeightSpec) -> None:
+    """Raises if units that differ along another space have a scale or a sign.
+
+    Raises:
+        ValueError: then; names the space.
+    """
+    for space in spec.spaces:
+        monomial = GROUPS[space.group].monomial is not None
+        if space.per is not None and monomial and space.group != "permutation":
+            raise ValueError(
+                f"unit space {space.name!r}: the normal form knows scales and signs of "
+                f"units that are no others' units, got the group {space.group!r} per "
+                f"{space.per!r}. Use a spec without it: of what derive_spec returned, "
+                f"for_models."
+            )
+
+
 def scaled_spaces(spec: WeightSpec) -> frozenset[str]:
-    """Returns the spaces whose units have a scale or a sign."""
+    """Returns the spaces whose units have a scale or a sign.
+
+    Raises:
+        ValueError: see `check_hosts`.
+    """
+    check_hosts(spec)
     return frozenset(s.name for s in spec.spaces if s.group != "permutation")
 
 
@@ -66,10 +90,13 @@ def sweep(
         {s.name: _scaled.ones(s.size, dtype) for s in spec.spaces},
         {s.name: jnp.full(s.size, s.name not in unknown) for s in spec.spaces},
     )
-    for name, group in itertools.groupby(spec.leaves, _written):
+    # Writers of one power at a time: entries scale with it.
+    for (name, power), group in itertools.groupby(_written(spec), lambda w: w[:2]):
         if name in free:
-            rows = [_incoming(leaf, leaves[leaf.path], name, sizes) for leaf in group]
-            sizes = _settle(spec, name, rows, 1, sizes)
+            rows = [
+                _incoming(leaf, leaves[leaf.path], name, sizes) for *_, leaf in group
+            ]
+            sizes = _settle(spec, name, rows, power, sizes)
     for space in reversed(spec.spaces):
         for leaf in spec.leaves:
             if space.name in free and leaf.reads(space.name):
@@ -79,11 +106,15 @@ def sweep(
     return sizes
 
 
-def _written(leaf: Leaf) -> str | None:
-    for axis in leaf.axes:
-        if axis.space is not None and axis.power > 0:
-            return axis.space
-    return None
+def _written(spec: WeightSpec) -> Iterator[tuple[str, int, Leaf]]:
+    """Yields the spaces that leaves write, with powers, in network order.
+
+    `""` of a leaf that writes none: what is behind it is not the first any more.
+    """
+    for leaf in spec.leaves:
+        written = [(axis.space, axis.power) for axis in leaf.axes if axis.power > 0]
+        for name, power in written or [("", 0)]:
+            yield str(name), power, leaf
 
 
 def rescaled(leaf: Leaf, x: Array, size: dict[str, Scaled]) -> Scaled:
@@ -168,13 +199,14 @@ def _norm_size(entries: Scaled, weights: np.ndarray, power: int) -> Scaled:
     total = _scaled.norm(entries, axis=1)
     live = total.mantissa > 0
     safe = _scaled.where(live, total, Scaled(*like_one(total)))
-    size = safe if power > 0 else _scaled.power(_scaled.root(safe, -power), -1)
+    size = safe if power == 1 else _scaled.root(safe, abs(power))
+    size = size if power > 0 else _scaled.power(size, -1)
     return Scaled(jnp.where(live, size.mantissa, 0), size.exponent)
 
 
 def _sign_size(entries: Scaled, weights: np.ndarray, power: int) -> Scaled:
     """Sign of the first odd moment that is clear of rounding; zero if there is none."""
-    if power % 2 == 0:  # Who reads units by an even function does not see a sign.
+    if power % 2 == 0:  # An even power does not see a sign.
         return Scaled(*(jnp.zeros_like(part[:, 0]) for part in entries))
     v = _scaled.direction(entries, axis=1)
     scale = jnp.asarray(weights, v.dtype)[None, :]

@@ -49,11 +49,11 @@ def telling_of(
 
 
 def _free(touch: Touch, signed: set[str]) -> list[int]:
-    """Other axes of a leaf with free signs."""
+    """Other axes of a leaf with free signs; even powers feel none."""
     return [
         p
         for p, axis in enumerate(touch.leaf.axes)
-        if p != touch.position and axis.space in signed
+        if p != touch.position and axis.space in signed and axis.power % 2
     ]
 
 

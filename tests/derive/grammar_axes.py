@@ -55,6 +55,22 @@ def running(w: Writer, x: str) -> str:
     return w.let(w.pick([f"jnp.cumsum({x}, 1)", f"jnp.flip({x}, 1)"]))
 
 
+@operation("written into an array", SEQUENCE)
+def written(w: Writer, x: str) -> str:
+    length, n = w.shape(x)[1:]
+    kind = w.pick(["moved", "added", "summed", "masked", "of some units"])
+    return w.let(
+        {
+            "moved": f"jnp.zeros_like({x}).at[:, 1:].set({x}[:, :-1])",
+            "added": f"{x}.at[:, 0].add({w.weight(n, kind='bias')})",
+            "summed": f"jnp.zeros(({x}.shape[0], 2, {n}))"
+            f".at[:, jnp.arange({length}) % 2].add({x})",
+            "masked": f"{x}.at[:, {length - 1}].set(0.5)",
+            "of some units": f"{x}.at[:, :, 0].set(0.0)",
+        }[kind]
+    )
+
+
 @operation("convolution of a sequence", SEQUENCE)
 def conv1d(w: Writer, x: str) -> str:
     d, n = w.units(x), w.width()

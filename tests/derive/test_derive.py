@@ -346,3 +346,78 @@ def test_a_derived_spec_is_an_ordinary_one() -> None:
     spec = derive_spec(apply, theta, X).spec
     assert spaces.spec_from_dict(spaces.spec_to_dict(spec)) == spec
     testing.assert_function_kept(apply, spec, theta, X, jax.random.key(0))
+
+
+def test_operations_of_library_functions_are_where_they_are_called() -> None:
+    def apply(theta: Any, x: jax.Array) -> jax.Array:
+        return jnp.where(x @ theta["a"] > 0, x @ theta["a"], 0.3) @ theta["b"]
+
+    # Traced before, on another line: JAX keeps what it traced.
+    jax.make_jaxpr(lambda x: jnp.where(x > 0, x, 0.3))(jnp.ones((4, 5)))
+    derived = derive_spec(apply, weights((3, 5), (5, 2)), jnp.ones((4, 3)), samples=0)
+    line = apply.__code__.co_firstlineno + 1
+    assert derived.rows[0].limit == f"where at test_derive.py:{line}"
+
+
+def test_entries_written_into_an_array_keep_units_of_whole_axes() -> None:
+    nodes = jnp.asarray([0, 1, 1, 0])
+
+    def summed(theta: Any, x: jax.Array) -> jax.Array:
+        h = jax.nn.relu(x @ theta["a"])
+        return jax.ops.segment_sum(h, nodes, 2) @ theta["b"]
+
+    def some_units(theta: Any, x: jax.Array) -> jax.Array:
+        return jax.nn.relu(x @ theta["a"]).at[:, 0].set(0.0) @ theta["b"]
+
+    theta, x = weights((3, 5), (5, 2)), jnp.ones((4, 3))
+    assert groups(derive_spec(summed, theta, x)) == [("a", 5, "positive_scale")]
+    # One factor of all units is left.
+    assert groups(derive_spec(some_units, theta, x)) == [
+        ("a.factor", 1, "positive_scale")
+    ]
+    assert not derive_spec(some_units, theta, x).unsupported
+
+
+def test_arrays_without_entries_inside_a_function() -> None:
+    def apply(theta: Any, x: jax.Array) -> jax.Array:
+        none = (x @ theta["a"][:, :0]) @ theta["b"][:0]
+        return two_layers(theta, x) + none
+
+    theta, x = weights((3, 5), (5, 2)), jnp.ones((4, 3))
+    derived = derive_spec(apply, theta, x)
+    assert groups(derived) == [("a", 5, "permutation")]
+    with pytest.raises(ValueError, match="inputs should have at least one entry"):
+        derive_spec(two_layers, theta, x[:0])
+
+
+def test_inputs_that_are_no_arrays_are_passed_on() -> None:
+    def apply(theta: Any, x: jax.Array, key: jax.Array, train: bool, how: str) -> Any:
+        assert isinstance(train, bool)
+        h = getattr(jax.nn, how)(x @ theta["a"])
+        h = h * jax.random.bernoulli(key, 0.5, (h.shape[0], 1)) if train else h
+        return h @ theta["b"], jax.random.key_data(key), jnp.fft.fft(h @ theta["b"])
+
+    theta, x = weights((3, 5), (5, 2)), jnp.ones((4, 3))
+    key = jax.random.key(0)
+    for train, how, group in (
+        (True, "relu", "positive_scale"),
+        (False, "tanh", "sign"),
+    ):
+        derived = derive_spec(apply, theta, x, key, train, how)
+        assert groups(derived) == [("a", 5, group)]
+        assert derived.checked
+        assert derived.deficit is not None
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            derived.apply(theta, x, key, train, how),
+            apply(theta, x, key, train, how),
+        )
+
+
+def test_derivatives_that_are_declared_otherwise_are_said() -> None:
+    def apply(theta: Any, x: jax.Array) -> jax.Array:
+        return jax.lax.stop_gradient(jax.nn.relu(x @ theta["a"])) @ theta["b"]
+
+    derived = derive_spec(apply, weights((3, 5), (5, 2)), jnp.ones((4, 3)))
+    assert derived.checked
+    assert "stop_gradient, custom_jvp and custom_vjp" in derived.uncounted
