@@ -69,7 +69,7 @@ NAMES = (
 def test_orbits_lie_in_null_spaces(name: str) -> None:
     """Or `deficit` raises. What is missing is what its leaves say."""
     row = NETS[name]
-    theta, x = theta_of(row.net.spec, 0), inputs_of(row, number=150)
+    theta, x = theta_of(row.net.spec, 1), inputs_of(row, number=150)
     found = testing.deficit(row.net.apply, row.net.spec, theta, x)
     assert found.null == found.orbit + found.missing
     assert found.orbit > 0
