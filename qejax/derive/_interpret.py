@@ -159,8 +159,8 @@ def _equation(
     if name in _CONTROL:
         return _CONTROL[name](ledger, eqn, values)
     site = Site(
-        eqn.params,
-        tuple(tuple(var.aval.shape) for var in eqn.outvars),
+        {key: _plain(value) for key, value in eqn.params.items()},
+        tuple(_plain(tuple(var.aval.shape)) for var in eqn.outvars),
         tuple(var.aval.dtype for var in eqn.outvars),
         tuple(var.aval.dtype for var in eqn.invars),
         tuple(var in uses for var in eqn.outvars),
@@ -184,6 +184,13 @@ def _equation(
         if value.leaf is not None and all(r.leaf != value.leaf for r in results):
             ledger.read[value.leaf] = ledger.read.get(value.leaf, 0) + 1
     return results
+
+
+def _plain(parameter: Any) -> Any:
+    """A parameter with integers of Python: some shapes are made of those of NumPy."""
+    if type(parameter) is not tuple:
+        return parameter
+    return tuple(int(x) if isinstance(x, np.integer) else x for x in parameter)
 
 
 _AROUND = ("concatenate", "pad")

@@ -1,5 +1,6 @@
 """`derive_spec` on small functions: what is said, what is refused, modules of Flax."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -421,3 +422,14 @@ def test_derivatives_that_are_declared_otherwise_are_said() -> None:
     derived = derive_spec(apply, weights((3, 5), (5, 2)), jnp.ones((4, 3)))
     assert derived.checked
     assert "stop_gradient, custom_jvp and custom_vjp" in derived.uncounted
+
+
+def test_sizes_are_integers_of_python() -> None:
+    """Operations may be told others, which no JSON holds."""
+
+    def apply(theta: Any, x: jax.Array) -> jax.Array:
+        left, right = jnp.split(x @ theta["a"], 2, axis=-1)
+        return jnp.cumsum(jax.nn.relu(left), -1) * right @ theta["b"]
+
+    derived = derive_spec(apply, weights((3, 6), (3, 2)), jnp.ones((4, 3)))
+    assert json.loads(json.dumps(spaces.spec_to_dict(derived.spec)))

@@ -60,9 +60,10 @@ def test_a_prediction_is_that_of_the_network_alone(tmp_path: Path) -> None:
         (largest,) = nets.ladder_of(got.each, 1)
         config = replace(config, precision="float64")
         predictor = models.MixedPredictor(largest, 4, config=config, rngs=nnx.Rngs(0))
+        one = nnx.jit(predictor)
         alone = np.array(
             [
-                predictor(nets.padded_vector(network, vector))
+                one(nets.padded_vector(network, vector))
                 for network, vector in zip(got.each[:6], vectors[:6], strict=True)
             ]
         )
