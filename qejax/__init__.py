@@ -10,6 +10,7 @@ The rooms, low to high; each is imported by its own name:
 - `qejax.models`: whole metanetworks.
 - `qejax.zoo`: many small trained networks: generate, store, read.
 - `qejax.train`: loop, metrics, checkpoints.
+- `qejax.derive`: the weight space of any function, from what it computes.
 """
 
 __version__ = "0.1.0"

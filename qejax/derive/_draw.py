@@ -27,14 +27,19 @@ def draw_element(draw: np.random.Generator, spec: WeightSpec) -> Elements:
     return g
 
 
-def generic(theta: Theta) -> Theta:
-    """Weights near those given of which nothing is zero, or one, by accident."""
-    draw = np.random.default_rng(0)
+def generic(theta: Theta, attempt: int = 0) -> Theta:
+    """Weights near those given of which nothing is zero, or one, by accident.
+
+    Args:
+        theta: weights.
+        attempt: others for each, and three times as far.
+    """
+    draw, far = np.random.default_rng(attempt), 0.1 * 3.0**attempt
 
     def one(x: Any) -> Any:
         numbers = np.asarray(x, np.float64)
-        times = 1 + 0.1 * draw.normal(size=numbers.shape)
-        near = numbers * times + 0.1 * draw.uniform(size=numbers.shape)
+        times = 1 + far * draw.normal(size=numbers.shape)
+        near = numbers * times + far * draw.uniform(size=numbers.shape)
         return jnp.asarray(near, x.dtype)
 
     return jax.tree.map(one, theta)
