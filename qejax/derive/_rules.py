@@ -157,9 +157,7 @@ def _view(ledger: Ledger, site: Site, values: list[Value]) -> list[Value]:
 
 def _convert(ledger: Ledger, site: Site, values: list[Value]) -> list[Value]:
     source, target = site.sources[0], site.dtypes[0]
-    if jnp.issubdtype(source, jnp.floating) and not jnp.issubdtype(
-        target, jnp.floating
-    ):
+    if jnp.issubdtype(source, jnp.inexact) and not jnp.issubdtype(target, jnp.inexact):
         return [mapped(ledger, values[0], LAWS["floor"])]
     return [replace(values[0], known=None, root=None)]
 

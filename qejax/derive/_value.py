@@ -49,7 +49,7 @@ class Value:
     @property
     def scalar(self) -> float | None:
         """Its one number, if all entries are known to be the same."""
-        if self.known is None or not self.known.size or self.known.dtype.kind in "OV":
+        if self.known is None or not self.known.size or self.known.dtype.kind in "OVc":
             return None
         first = self.known.flat[0]
         return float(first) if np.all(self.known == first) else None

@@ -433,3 +433,15 @@ def test_sizes_are_integers_of_python() -> None:
 
     derived = derive_spec(apply, weights((3, 6), (3, 2)), jnp.ones((4, 3)))
     assert json.loads(json.dumps(spaces.spec_to_dict(derived.spec)))
+
+
+def test_complex_constants_are_no_real_ones() -> None:
+    def apply(theta: Any, x: jax.Array) -> jax.Array:
+        h = jax.nn.relu(x @ theta["a"]) * jnp.full((1, 5), 2j)
+        return jnp.abs((h / 2j) @ theta["b"])
+
+    derived = derive_spec(apply, weights((3, 5), (5, 2)), X)
+    assert groups(derived) == [
+        ("a", 5, "positive_scale"),
+        ("b.factor", 1, "sign"),
+    ]
