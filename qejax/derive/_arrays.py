@@ -1,6 +1,7 @@
 """Operations that move entries about: reshapes, slices, concatenations, lookups."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,19 @@ def concatenate_rule(ledger: Ledger, values: list[Value], params: Params) -> Val
     segments = [s for value in values for s in ledger.normal(value.axes[along])]
     axes = (*rest.axes[:along], merged(segments), *rest.axes[along + 1 :])
     return Value(axes, rest.factor, rest.weights)
+
+
+def stack_rule(ledger: Ledger, values: list[Value], params: Params) -> Value:
+    """`stack`: arrays behind one another along an axis that they do not have."""
+    along = params["axis"]
+    thin = [
+        value.viewed((*value.axes[:along], fixed(1), *value.axes[along:]))
+        for value in values
+    ]
+    known = [
+        replace(new, known=old.known) for new, old in zip(thin, values, strict=True)
+    ]
+    return concatenate_rule(ledger, known, {"dimension": along})
 
 
 def pad_rule(ledger: Ledger, values: list[Value], params: Params) -> Value:

@@ -297,21 +297,25 @@ class _Reading:
     def counted(self, derived: Derived) -> Derived:
         """Returns what was derived with its missing directions, or why they are not.
 
-        At other weights where singular values are not clear of rounding: how many
-        directions there are is the same at almost all.
+        At other weights where singular values are not clear of rounding, as how many
+        directions there are is the same at almost all; at other inputs where those
+        drawn are none that the function takes.
         """
         felt, why = [value.weights for value in self.written], ""
         for attempt in range(ATTEMPTS):
             theta = generic(self.theta, attempt)
             try:
-                found = deficit_of(self.run, derived.spec, theta, self.inputs, felt)
+                found = deficit_of(
+                    *(self.run, derived.spec, theta, self.inputs, felt),
+                    positive=attempt > 0,
+                )
             except (ValueError, AssertionError) as error:
                 kept = derived.checked and "does not keep the function" in str(error)
                 why = why or (DECLARED if kept else str(error))
-                if "no gap" in str(error):
-                    continue
-                break
-            return derived.with_deficit(found)
+                if not any(words in str(error) for words in ("no gap", "be finite")):
+                    break
+            else:
+                return derived.with_deficit(found)
         return replace(derived, uncounted=why)
 
     def checked(self, derived: Derived, samples: int) -> Derived:

@@ -195,6 +195,27 @@ def _split(ledger: Ledger, site: Site, values: list[Value]) -> list[Value]:
     return parts
 
 
+def _unstack(ledger: Ledger, site: Site, values: list[Value]) -> list[Value]:
+    (value,), along = values, site.params["axis"]
+    parts = []
+    for at in range(len(site.shapes)):
+        _, form = _arrays.sliced(ledger, value.axes[along], at, at + 1)
+        axes = (*value.axes[:along], *value.axes[along + 1 :])
+        parts.append(value.viewed(axes, value.factor + form))
+    return parts
+
+
+def _real_part(ledger: Ledger, site: Site, values: list[Value]) -> list[Value]:
+    """Linear over the real numbers, as all that acts is."""
+    del ledger, site
+    (value,) = values
+    return [replace(value.viewed(value.axes), leaf=None, bias=None)]
+
+
+def _complex(ledger: Ledger, site: Site, values: list[Value]) -> list[Value]:
+    return [joined(ledger, values, site.shapes[0])]
+
+
 def _reduce(law: Law, ledger: Ledger, site: Site, values: list[Value]) -> list[Value]:
     gone = site.params["axes"]
     value = mapped(ledger, values[0], law)
@@ -301,6 +322,9 @@ RULES: dict[str, Rule] = {
     "convert_element_type": _convert,
     "conv_general_dilated": _conv,
     "split": _split,
+    "unstack": _unstack,
+    "complex": _complex,
+    **dict.fromkeys(("real", "imag", "conj"), _real_part),
     "sort": _sort,
     "tile": _tile,
     "top_k": _top,
@@ -326,6 +350,7 @@ RULES: dict[str, Rule] = {
             "slice": _arrays.slice_rule,
             "rev": _arrays.reverse_rule,
             "concatenate": _arrays.concatenate_rule,
+            "stack": _arrays.stack_rule,
             "pad": _arrays.pad_rule,
             "dynamic_slice": _arrays.dynamic_slice_rule,
             "dynamic_update_slice": _arrays.dynamic_update_rule,

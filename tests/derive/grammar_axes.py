@@ -55,6 +55,25 @@ def running(w: Writer, x: str) -> str:
     return w.let(w.pick([f"jnp.cumsum({x}, 1)", f"jnp.flip({x}, 1)"]))
 
 
+@operation("stack and unstack", (*VECTOR, *SEQUENCE), often=2)
+def stacked(w: Writer, x: str) -> str:
+    n = w.width()
+    a, b = w.hidden(x, n), w.hidden(x, n)
+    both = w.let(f"jnp.stack([{a}, {b}], {w.pick([1, -1])})")
+    along = 1 if w.shape(both)[1] == 2 and w.shape(both)[-1] == n else -1
+    return w.let(
+        w.pick(
+            [
+                f"{both}.sum({along})",
+                f"{both}.max({along})",
+                f"jnp.subtract(*jnp.unstack({both}, axis={along}))",
+                f"jnp.stack([{a}, {b}], -1).reshape(*{a}.shape[:-1], -1)",
+                f"jnp.stack(jnp.unstack({a}, axis=-1)[:2], axis=-1)",
+            ]
+        )
+    )
+
+
 @operation("written into an array", SEQUENCE)
 def written(w: Writer, x: str) -> str:
     length, n = w.shape(x)[1:]

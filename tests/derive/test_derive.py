@@ -61,10 +61,10 @@ def test_missing_directions_are_counted_and_said() -> None:
 
 def test_directions_that_cannot_be_counted_are_said() -> None:
     def apply(theta: Any, x: jax.Array) -> jax.Array:
-        # Random inputs like these are negative as well.
-        return jnp.tanh(jnp.log(x) @ theta["a"]) @ theta["b"]
+        # Random inputs like these are larger than 1 as well.
+        return jnp.tanh(jnp.arcsin(x) @ theta["a"]) @ theta["b"]
 
-    derived = derive_spec(apply, weights((3, 4), (4, 2)), jnp.abs(X) + 0.1)
+    derived = derive_spec(apply, weights((3, 4), (4, 2)), jnp.sin(X))
     assert derived.checked
     assert derived.deficit is None
     assert "directions not counted: outputs of apply" in str(derived)
@@ -139,6 +139,15 @@ def test_edges_are_padded_with_empty_arrays_between() -> None:
     assert derived.checked
     # Slices that `jnp.pad` takes and throws away tell the outer units from the others.
     assert {s.group for s in derived.spec.spaces} == {"sign"}
+
+
+def test_directions_are_counted_at_inputs_that_are_taken() -> None:
+    def apply(theta: Any, x: jax.Array) -> jax.Array:
+        return jnp.tanh(jnp.log(x) @ theta["a"]) @ theta["b"]
+
+    derived = derive_spec(apply, weights((3, 4), (4, 2)), jnp.abs(X) + 0.1)
+    assert derived.deficit is not None
+    assert (derived.deficit.null, derived.uncounted) == (0, "")
 
 
 def test_branches_allow_what_both_do() -> None:
@@ -445,3 +454,21 @@ def test_complex_constants_are_no_real_ones() -> None:
         ("a", 5, "positive_scale"),
         ("b.factor", 1, "sign"),
     ]
+
+
+def test_arrays_are_stacked_and_taken_apart() -> None:
+    def apply(theta: Any, x: jax.Array) -> jax.Array:
+        h = jnp.stack([x @ theta["a"], jax.nn.relu(x @ theta["b"])], axis=1)
+        first, second = jnp.unstack(h, axis=1)
+        return (first + second) @ theta["c"]
+
+    def units(theta: Any, x: jax.Array) -> jax.Array:
+        left, *rest = jnp.unstack(jax.nn.relu(x @ theta["a"]), axis=-1)
+        return jnp.stack([left * 0, *rest], axis=-1) @ theta["c"]
+
+    theta = weights((3, 5), (3, 5), (5, 2))
+    derived = derive_spec(apply, theta, X)
+    assert groups(derived) == [("a", 5, "positive_scale")]
+    assert not derived.unsupported
+    # Which unit is left out is no matter of order: units stand alone.
+    assert not derive_spec(units, {"a": theta["a"], "c": theta["c"]}, X).unsupported
