@@ -10,6 +10,7 @@ import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 
+from qejax.derive._apart import slice_by_slice
 from qejax.derive._arrays import read_index
 from qejax.derive._elementwise import joined
 from qejax.derive._ledger import Ledger, Node
@@ -170,15 +171,28 @@ def _equation(
     known = _evaluated(eqn, values, site)
     if known is not None:
         return known
+    if all(value.pieces is None for value in values):
+        return _ruled(ledger, eqn, site, values)
+
+    def ruled(
+        params: dict[str, Any], shapes: tuple[tuple[int, ...], ...], own: list[Value]
+    ) -> list[Value]:
+        return _ruled(ledger, eqn, site._replace(params=params, shapes=shapes), own)
+
+    return slice_by_slice(ledger, name, site.params, values, site.shapes, ruled)
+
+
+def _ruled(ledger: Ledger, eqn: Any, site: Site, values: list[Value]) -> list[Value]:
+    """The results of an equation by the rule of its primitive."""
+    name = eqn.primitive.name
     rule = empty if name not in _AROUND and _empty(site, values) else RULES.get(name)
     results = [
         replace(result) if any(result is value for value in values) else result
         for result in (rule or unsupported)(ledger, site, values)
     ]
+    operands = tuple(values)
     ledger.nodes.append(
-        Node(
-            name, eqn.primitive, eqn.params, tuple(values), tuple(results), site.sources
-        )
+        Node(name, eqn.primitive, site.params, operands, tuple(results), site.sources)
     )
     for value in values:
         if value.leaf is not None and all(r.leaf != value.leaf for r in results):

@@ -46,11 +46,13 @@ class Region(NamedTuple):
 
     Attributes:
         numbers: of the equations.
+        tables: numbers of equations that make the known numbers they read.
         result: the variable that they make.
         axis: along which units are mixed.
     """
 
     numbers: frozenset[int]
+    tables: frozenset[int]
     result: Any
     axis: int
 
@@ -79,13 +81,16 @@ def rotary_region(
     if axis is None or not _splittable(values[source].axes[axis]):
         return None
     made: dict[Any, int] = {}
+    tables: dict[Any, int] = {}
     for number in range(start, min(start + LONGEST, len(jaxpr.eqns))):
         eqn = jaxpr.eqns[number]
         inputs = [v for v in eqn.invars if not isinstance(v, jax.extend.core.Literal)]
         own = [v for v in inputs if v is source or v in made]
+        known = all(v in own or v in tables or _is_known(values, v) for v in inputs)
+        if known and not own and not eqn.effects:
+            tables.update(dict.fromkeys(eqn.outvars, number))
         if not own or eqn.primitive.name not in STEPS:
             continue
-        known = all(v in own or _is_known(values, v) for v in inputs)
         if not known or not _linear(eqn, own):
             continue
         made.update(dict.fromkeys(eqn.outvars, number))
@@ -94,7 +99,8 @@ def rotary_region(
             continue
         numbers = _needed(jaxpr, made, result, source)
         if _closed(jaxpr, numbers, result, readers) and len(numbers) > 1:
-            region = Region(numbers, result, axis)
+            used = _needed(jaxpr, {**made, **tables}, result, source) - numbers
+            region = Region(numbers, used, result, axis)
             return region if _commutes(jaxpr, region, source, values) else None
     return None
 
@@ -114,7 +120,8 @@ def runner(
     jaxpr: Any, region: Region, source: Any, values: Mapping[Any, Value]
 ) -> Runner:
     """Returns the equations of a region as one operation."""
-    inputs = [v for n in region.numbers for v in jaxpr.eqns[n].invars]
+    both = region.numbers | region.tables
+    inputs = [v for n in both for v in jaxpr.eqns[n].invars]
     needed = {v for v in inputs if not isinstance(v, jax.extend.core.Literal)}
     known = {v: values[v] for v in needed if v in values}
     return Runner(lambda x: _run(jaxpr, region, source, known, x))
@@ -226,7 +233,7 @@ def _run(
             return var.val
         return found[var] if var in found else values[var].known
 
-    for number in sorted(region.numbers):
+    for number in sorted(region.numbers | region.tables):
         eqn = jaxpr.eqns[number]
         dtypes = [v.aval.dtype for v in eqn.invars]
         results = compute(eqn.primitive, eqn.params, [*map(read, eqn.invars)], dtypes)

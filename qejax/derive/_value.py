@@ -21,8 +21,10 @@ class Value:
         bias: path of a leaf, and a number: the value is that times the leaf, plus
             something that the leaf has no part in.
         root: of what it is the square, entry by entry.
-        pieces: its slices along the first axis, each with units of its own; of stacked
-            weights that loops take apart.
+        pieces: its slices along an axis, each with units of its own; of weights that
+            are taken apart.
+        along: the axis, of one index in each of the pieces; -1 of stacked weights, the
+            first, which pieces do not have.
     """
 
     axes: tuple[Axis, ...]
@@ -33,6 +35,7 @@ class Value:
     bias: tuple[str, float] | None = None
     root: "Value | None" = None
     pieces: "tuple[Value, ...] | None" = None
+    along: int = -1
 
     @property
     def zero(self) -> bool:

@@ -74,6 +74,30 @@ def stacked(w: Writer, x: str) -> str:
     )
 
 
+@operation("several kernels in one array", (*VECTOR, *SEQUENCE), often=2)
+def several(w: Writer, x: str) -> str:
+    d, n = w.units(x), w.width()
+    first = w.chance(0.5)
+    out = "c...n" if first else "...cn"
+    both = w.let(f'jnp.einsum("...d,cdn->{out}", {x}, {w.weight(2, d, n)})')
+    if w.chance(0.5):
+        bias = w.weight(2, n, kind="bias")
+        ones = ", ".join(["1"] * (len(w.shape(x)) - 1))
+        text = f"{bias}.reshape(2, {ones}, {n})" if first else bias
+        both = w.let(f"{both} + {text}")
+    one, other = (f"{both}[{i}]" if first else f"{both}[..., {i}, :]" for i in (0, 1))
+    return w.let(
+        w.pick(
+            [
+                f"nn.gelu({one}) * {other}",
+                f"{w.activation(one)} + {other}",
+                f"jnp.concatenate([{one}, nn.relu({other})], -1)",
+                f"{w.activation(both)}.sum({0 if first else -2})",
+            ]
+        )
+    )
+
+
 @operation("written into an array", SEQUENCE)
 def written(w: Writer, x: str) -> str:
     length, n = w.shape(x)[1:]

@@ -472,3 +472,34 @@ def test_arrays_are_stacked_and_taken_apart() -> None:
     assert not derived.unsupported
     # Which unit is left out is no matter of order: units stand alone.
     assert not derive_spec(units, {"a": theta["a"], "c": theta["c"]}, X).unsupported
+
+
+def test_slices_of_one_array_have_units_of_their_own() -> None:
+    """Keys that are turned and values that are not, of one array."""
+
+    def turned(x: jax.Array) -> jax.Array:
+        angle = jnp.arange(5.0)[:, None] / 10.0 ** jnp.arange(2.0)[None] * 0.3
+        a, b = jnp.split(x, 2, axis=-1)
+        cos, sin = jnp.cos(angle)[None], jnp.sin(angle)[None]
+        return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+    def apply(theta: Any, x: jax.Array) -> jax.Array:
+        k, v = jnp.einsum("btd,cdh->cbth", x, theta["b"])
+        scores = turned(x @ theta["a"]) @ jnp.swapaxes(turned(k), 1, 2)
+        return jax.nn.softmax(scores) @ v @ theta["c"]
+
+    theta = weights((3, 4), (2, 3, 4), (4, 2))
+    derived = derive_spec(apply, theta, jnp.stack([X, 2 * X]), count_missing=True)
+    assert groups(derived) == [("a", 4, "rotary"), ("b", 4, "general_linear")]
+    assert derived.deficit is not None
+    # Of 4 + 16, less what three rows and two columns of four do not feel.
+    assert (derived.deficit.missing, derived.deficit.orbit) == (0, 18)
+
+
+def test_slices_that_are_read_together_have_the_same_units() -> None:
+    def apply(theta: Any, x: jax.Array) -> jax.Array:
+        both = jax.nn.relu(jnp.einsum("nd,cdh->cnh", x, theta["a"]))
+        return (both[0] * both[1] + both.sum(0)) @ theta["b"]
+
+    derived = derive_spec(apply, weights((2, 3, 4), (4, 2)), X)
+    assert groups(derived) == [("a", 4, "permutation")]
