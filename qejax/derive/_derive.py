@@ -116,7 +116,7 @@ def derive_spec(
         except TypeError:
             # A loop carries what it starts with in a dtype of its own (Flax's RNNs).
             reading = _Reading(run, as_arrays(theta), as_arrays(inputs), *free)
-        derived = replace(reading.derived(leaves), apply=whole)
+        derived = replace(reading.derived(leaves), theta=theta, apply=whole)
         small = derived.spec.num_parameters <= SMALL
         small = small and not any(free) and reading.precision == jnp.float64
         if samples:

@@ -90,8 +90,19 @@ class Derived:
         if self.uncounted:
             lines.append(f"directions not counted: {self.uncounted}")
         if self.deficit is not None:
-            lines.append(self.deficit.message())
+            lines.append(self.deficit.counts())
+            lines += self._hints() if self.deficit.missing else []
         return "\n".join(lines)
+
+    def _hints(self) -> list[str]:
+        """What may be behind directions that are missing."""
+        hints = ["weights that no output feels (units that never fire) are among them"]
+        if any(space.group == "absorbed" for space in self.spec.spaces):
+            hints.append(
+                "behind a norm with a scale streams may be rotated as well, if the "
+                "scale is multiplied into what reads it first: that is not claimed"
+            )
+        return hints
 
     def __str__(self) -> str:
         return self.table()

@@ -40,13 +40,14 @@ def draw(rows: Sequence[Row], path: str | Path) -> None:
             "qejax[experiments], or print the table."
         ) from error
     folds = folded(rows)
-    leaves = _leaves(folds)
+    named = _names(folds)
+    leaves = {name: n for n, name in enumerate(dict.fromkeys(named.values()))}
     size = (2.5 + 0.42 * len(folds), 1.8 + 0.24 * len(leaves))
     figure, axes = plt.subplots(figsize=size, constrained_layout=True)
     for x, fold in enumerate(folds):
         colour = _COLOURS.get(fold.first.group, "#000000")
         for move in fold.first.moves:
-            y = leaves[_folded_name(move)]
+            y = leaves[named[move]]
             axes.add_patch(Rectangle((x - 0.4, y - 0.4), 0.8, 0.8, color=colour))
     _label(axes, folds, leaves)
     groups = dict.fromkeys(fold.first.group for fold in folds)
@@ -85,9 +86,12 @@ def _folded_name(move: str) -> str:
     return f"{text}[{axis}]" if axis else text
 
 
-def _leaves(folds: Sequence[Fold]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for fold in folds:
-        for move in fold.first.moves:
-            found.setdefault(_folded_name(move), len(found))
-    return found
+def _names(folds: Sequence[Fold]) -> dict[str, str]:
+    """By leaf and axis, the line it is on: one for all blocks that are folded."""
+    moves = [move for fold in folds for move in fold.first.moves]
+    blocks = [fold.first.moves for fold in folds if fold.count > 1]
+    shared = {_folded_name(move) for own in blocks for move in own}
+    return {
+        move: _folded_name(move) if _folded_name(move) in shared else move
+        for move in moves
+    }

@@ -257,6 +257,9 @@ def _signed(
     touching = touches(spec, space.name)
     leaves, telling = telling_of(spec, both.white, space.name, signed)
     if space.group == "absorbed":
+        # Leaves that a shift has cleared tell nothing.
+        cleared = {shift.leaf for shift in spec.shifts if not shift.along}
+        telling = tuple(t for t in telling if t.leaf.path not in cleared) or telling
         writers = tuple(t for t in telling if t.writes) or telling
         sign = _frames.diagonal(_frames.column_signs(leaves, writers))
         return _apply(both, touching, sign, sign)

@@ -62,8 +62,8 @@ class Deficit:
     leaves: Mapping[str, int]
     gap: float
 
-    def message(self) -> str:
-        """What is missing, where, and what to look at."""
+    def counts(self) -> str:
+        """What is missing, and where."""
         if self.missing == 0:
             return (
                 f"all {self.null} directions that change no output are in the group, "
@@ -74,8 +74,16 @@ class Deficit:
         return (
             f"{self.missing} of {self.null} directions that change no output are not "
             f"in the group: {where}; {self.orbit} are, of {self.parameters} parameters "
-            f"(gap {self.gap:.0e}). Weights that no output feels (dead units, what a "
-            f"mask hides) are among them: try more inputs, then look at what reads and "
+            f"(gap {self.gap:.0e})"
+        )
+
+    def message(self) -> str:
+        """What is missing, where, and what to look at."""
+        if self.missing == 0:
+            return self.counts()
+        return (
+            f"{self.counts()}. Weights that no output feels (dead units, what a mask "
+            f"hides) are among them: try more inputs, then look at what reads and "
             f"writes these arrays."
         )
 

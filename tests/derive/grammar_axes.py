@@ -92,7 +92,7 @@ def several(w: Writer, x: str) -> str:
                 f"nn.gelu({one}) * {other}",
                 f"{w.activation(one)} + {other}",
                 f"jnp.concatenate([{one}, nn.relu({other})], -1)",
-                f"{w.activation(both)}.sum({0 if first else -2})",
+                f"({w.activation(both)}).sum({0 if first else -2})",
             ]
         )
     )

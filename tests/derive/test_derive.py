@@ -231,6 +231,8 @@ def test_modules_of_flax(kind: str) -> None:
     assert [s.name for s in derived.spec.spaces][: len(expected[kind])] == (
         expected[kind]
     )
+    # As the module has them, so that they go where its own weights go.
+    assert {a.dtype for a in jax.tree.leaves(derived.theta)} == {jnp.dtype("float32")}
     g = spaces.sample(jax.random.key(0), derived.spec, dtype=jnp.float64)
     theta = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), derived.theta)
     moved = spaces.act(derived.spec, g, theta)

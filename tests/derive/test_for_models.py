@@ -47,6 +47,14 @@ def squares(theta: Any, x: jax.Array) -> jax.Array:
     return jax.nn.relu(h @ theta["c"] ** 3) @ theta["b"]
 
 
+def centred(theta: Any, x: jax.Array) -> jax.Array:
+    """A norm with a scale and a bias: its sign is told by what reads it."""
+    h = x @ theta["a"] + theta["ab"][None]
+    h = h - h.mean(-1, keepdims=True)
+    h = normed(h, theta["s"]) + theta["sb"][None]
+    return jax.nn.relu(h @ theta["b"] + theta["bb"][None]) @ theta["c"]
+
+
 CASES: dict[Callable[..., Any], Shapes] = {
     stream: {
         "e": (3, 6),
@@ -58,6 +66,10 @@ CASES: dict[Callable[..., Any], Shapes] = {
     },
     cubes: {"a": (3, 6), "b": (6, 2)},
     two_factors: {"a": (3, 6), "s": (6,), "c": (6,), "b": (6, 2)},
+    centred: {
+        **{"a": (3, 6), "ab": (6,), "s": (6,), "sb": (6,)},
+        **{"b": (6, 5), "bb": (5,), "c": (5, 2)},
+    },
     squares: {"a": (3, 6), "c": (6, 5), "b": (5, 2)},
 }
 
@@ -84,6 +96,12 @@ def test_predictors_are_invariant_on_what_they_can_read(
 ) -> None:
     derived = derived_of(apply)
     assert change(derived.for_models, derived.theta) < 1e-6
+
+
+def test_nothing_is_left_out_that_can_be_read() -> None:
+    derived = derived_of(centred)
+    assert {"absorbed", "sign"} <= {space.group for space in derived.spec.spaces}
+    assert derived.for_models == derived.spec
 
 
 @pytest.mark.parametrize("apply", [two_factors, squares], ids=lambda f: f.__name__)
