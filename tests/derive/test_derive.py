@@ -20,7 +20,7 @@ def test_the_operation_that_limits_is_named_with_its_line() -> None:
     derived = derive_spec(two_layers, weights((3, 4), (4, 2)), X)
     (row,) = derived.rows
     line = two_layers.__code__.co_firstlineno + 1
-    assert row.said == f"permutation only: gelu at test_derive.py:{line}"
+    assert row.said == f"permutation only: gelu at small.py:{line}"
     assert row.moves == ("a[1]", "b[0]")
     assert row.said.split(": ")[1] in str(derived)
 

@@ -97,7 +97,7 @@ def test_primitives_without_a_rule_are_named_and_fix_what_they_read() -> None:
 
     derived = derive_spec(apply, weights((3, 4), (4, 6), (6, 2)), X)
     line = apply.__code__.co_firstlineno + 1
-    assert any(f"test_derive.py:{line}" in key for key in derived.unsupported)
+    assert any(f"test_operations.py:{line}" in key for key in derived.unsupported)
     assert groups(derived) == [("b", 6, "positive_scale")]
     assert "no rule, taken as fixed" in str(derived)
 
@@ -121,7 +121,7 @@ def test_operations_of_library_functions_are_where_they_are_called() -> None:
     jax.make_jaxpr(lambda x: jnp.where(x > 0, x, 0.3))(jnp.ones((4, 5)))
     derived = derive_spec(apply, weights((3, 5), (5, 2)), jnp.ones((4, 3)), samples=0)
     line = apply.__code__.co_firstlineno + 1
-    assert derived.rows[0].limit == f"where at test_derive.py:{line}"
+    assert derived.rows[0].limit == f"where at test_operations.py:{line}"
 
 
 def test_entries_written_into_an_array_keep_units_of_whole_axes() -> None:
