@@ -27,13 +27,14 @@ def deficit_of(
     inputs: Sequence[Any],
     felt: Sequence[bool],
     *,
-    positive: bool = False,
+    careful: bool = False,
 ) -> Deficit:
     """Counts directions on random inputs like those given, as many as it takes.
 
     Floating inputs are drawn with the mean and deviation of each, integers between the
     smallest and the largest; the shapes are kept, and the function is called for each.
-    With `positive`, inputs without negative numbers are drawn without.
+    With `careful`, inputs without negative numbers are drawn without, and integers
+    from those at the same place of the first axis.
     """
 
     def told(theta: Theta, *inputs: Any) -> list[Any]:
@@ -45,7 +46,7 @@ def deficit_of(
     count = sum(math.prod(y.shape) for y in outputs)
     calls = min(max(math.ceil(2 * spec.num_parameters / max(count, 1)), 2), MOST_CALLS)
     draw = np.random.default_rng(0)
-    many = [_like(draw, x, calls, positive) for x in inputs]
+    many = [_like(draw, x, calls, careful) for x in inputs]
 
     total = calls * count
     kept = draw.permutation(total)[: max(ROWS * spec.num_parameters, 64)]
@@ -59,7 +60,7 @@ def deficit_of(
     return deficit(stacked, spec, theta, *many)
 
 
-def _like(draw: np.random.Generator, x: Any, calls: int, positive: bool) -> Any:
+def _like(draw: np.random.Generator, x: Any, calls: int, careful: bool) -> Any:
     shape = (calls, *x.shape)
     if is_key(x):
         return jnp.broadcast_to(x, shape)
@@ -67,7 +68,10 @@ def _like(draw: np.random.Generator, x: Any, calls: int, positive: bool) -> Any:
     if x.dtype.kind == "f":
         spread = float(np.std(x)) or 1.0
         numbers = np.mean(x) + spread * draw.normal(size=shape)
-        return jnp.asarray(np.abs(numbers) if positive and np.min(x) >= 0 else numbers)
+        return jnp.asarray(np.abs(numbers) if careful and np.min(x) >= 0 else numbers)
+    if x.dtype.kind in "iu" and x.ndim and careful:
+        rows = draw.integers(len(x), size=shape)
+        return jnp.asarray(np.take_along_axis(x[None], rows, 1))
     if x.dtype.kind in "iu" and x.size:
         numbers = draw.integers(np.min(x), np.max(x), size=shape, endpoint=True)
         return jnp.asarray(numbers, x.dtype)

@@ -307,7 +307,7 @@ class _Reading:
             try:
                 found = deficit_of(
                     *(self.run, derived.spec, theta, self.inputs, felt),
-                    positive=attempt > 0,
+                    careful=attempt > 0,
                 )
             except (ValueError, AssertionError) as error:
                 kept = derived.checked and "does not keep the function" in str(error)

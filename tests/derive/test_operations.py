@@ -75,6 +75,14 @@ def test_directions_are_counted_at_inputs_that_are_taken() -> None:
     def apply(theta: Any, x: jax.Array) -> jax.Array:
         return jnp.tanh(jnp.log(x) @ theta["a"]) @ theta["b"]
 
+    def tables(theta: Any, which: jax.Array) -> jax.Array:
+        # Rows that are not there are NaN.
+        first, second = (jnp.take(theta[k], which[:, n], 0) for n, k in enumerate("ab"))
+        return jnp.tanh(first * second) @ theta["c"]
+
+    theta = weights((3, 4), (5, 4), (4, 2))
+    which = jnp.asarray([[0, 0], [1, 4], [2, 3], [1, 2], [0, 1]])
+    assert derive_spec(tables, theta, which).deficit is not None
     derived = derive_spec(apply, weights((3, 4), (4, 2)), jnp.abs(X) + 0.1)
     assert derived.deficit is not None
     assert (derived.deficit.null, derived.uncounted) == (0, "")
