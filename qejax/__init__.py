@@ -11,6 +11,7 @@ The rooms, low to high; each is imported by its own name:
 - `qejax.zoo`: many small trained networks: generate, store, read.
 - `qejax.train`: loop, metrics, checkpoints.
 - `qejax.derive`: the weight space of any function, from what it computes.
+- `qejax.match`: two networks brought together, and what lies between them.
 """
 
 __version__ = "0.1.0"
