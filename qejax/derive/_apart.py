@@ -136,6 +136,26 @@ def _fits(name: str, value: Value, along: int) -> bool:
     return name in ENTRIES and value.along == along
 
 
+def slices_of(ledger: Ledger, value: Value) -> tuple[Value, ...]:
+    """Returns the slices along the first axis, without that axis.
+
+    For a loop over them; the array is taken apart along no other axis then.
+    """
+    pieces = value.pieces or ()
+    if value.along < 0:
+        return pieces
+    assert value.along == 0, value.along
+    return tuple(_squeezed(ledger, piece, 0) for piece in pieces)
+
+
+def _squeezed(ledger: Ledger, piece: Value, along: int) -> Value:
+    """The slice without the axis of one index."""
+    thin = piece.viewed((*piece.axes[:along], *piece.axes[along + 1 :]))
+    params = {"dimensions": (along,)}
+    ledger.nodes.append(Node("squeeze", None, params, (piece,), (thin,), ()))
+    return thin
+
+
 def _with_axis(ledger: Ledger, value: Value) -> Value:
     """The value with slices that have the axis, of one index."""
     if value.pieces is None or value.along >= 0:
@@ -202,15 +222,7 @@ def _slices(
     if name == "split":
         return [pieces[n] for n in indices]
     if name == "unstack":
-        made = []
-        for n in indices:
-            piece = pieces[n]
-            axes = (*piece.axes[:along], *piece.axes[along + 1 :])
-            thin = piece.viewed(axes)
-            squeezed = {"dimensions": (along,)}
-            ledger.nodes.append(Node("squeeze", None, squeezed, (piece,), (thin,), ()))
-            made.append(thin)
-        return made
+        return [_squeezed(ledger, pieces[n], along) for n in indices]
     starts = params["start_indices"]
     starts = (*starts[:along], 0, *starts[along + 1 :])
     cut = {**_thin(name, params, along, along), "start_indices": starts}

@@ -10,7 +10,7 @@ import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 
-from qejax.derive._apart import slice_by_slice
+from qejax.derive._apart import slice_by_slice, slices_of
 from qejax.derive._arrays import read_index
 from qejax.derive._elementwise import joined
 from qejax.derive._ledger import Ledger, Node
@@ -287,7 +287,7 @@ def _unrolled(
 
 def _slice(ledger: Ledger, value: Value, step: int) -> Value:
     if value.pieces is not None:
-        return value.pieces[step]
+        return slices_of(ledger, value)[step]
     for segment in ledger.normal(value.axes[0]):
         for atom in segment:
             ledger.fix(atom)

@@ -87,8 +87,8 @@ def best_size(first: Sequence[Rows], second: Sequence[Rows]) -> tuple[Array, Arr
 
     By steps of Gauss and Newton from one, and from ratios of norms.
 
-    For powers 1 and -1 the best factor is a root of a quartic; no step raises what is
-    left from its start, so that the result is never worse than a factor of one.
+    For powers 1 and -1 the best factor is a root of a quartic. Of all places where one
+    ends the best is taken, and a factor of one if that is better still.
     """
     found = products(first, second)
     zero = jnp.zeros(first[0].values.shape[0], first[0].values.dtype)

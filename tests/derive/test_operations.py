@@ -60,6 +60,19 @@ def test_layers_of_a_scan_have_units_of_their_own() -> None:
     ) in [row[1:] for row in found]
 
 
+def test_layers_may_be_cast_before_they_are_taken_apart() -> None:
+    def apply(theta: Any, x: jax.Array) -> jax.Array:
+        def layer(h: jax.Array, w: Any) -> tuple[jax.Array, None]:
+            return h + jax.nn.relu(h @ w["b"]) @ w["c"], None
+
+        half = jax.tree.map(lambda w: w.astype(jnp.bfloat16), theta)
+        return jax.lax.scan(layer, x.astype(jnp.bfloat16), half)[0]
+
+    layers = {"b": weights((2, 3, 5))["a"], "c": weights((2, 5, 3))["a"]}
+    derived = derive_spec(apply, layers, X, samples=0)
+    assert [row[1:] for row in groups(derived)] == [(5, "positive_scale")] * 2
+
+
 def test_edges_are_padded_with_empty_arrays_between() -> None:
     def apply(theta: Any, x: jax.Array) -> jax.Array:
         h = jnp.pad(jnp.tanh(x @ theta["a"]), ((1, 1), (0, 0)), mode="edge")
