@@ -4,6 +4,7 @@ The rooms, low to high; each is imported by its own name:
 
 - `qejax.groups`: what can act on hidden units.
 - `qejax.spaces`: what moves what in the weights of one architecture.
+- `qejax.gauges`: points of an orbit by hand-made rules, and rounded weights.
 - `qejax.nets`: input networks, the networks that are read.
 - `qejax.testing`: the laws as callable checks.
 - `qejax.layers`: Flax NNX modules over weight-space features.

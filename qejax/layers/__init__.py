@@ -46,6 +46,11 @@ from qejax.layers._precision import widened as widened
 from qejax.layers._probe import Frozen as Frozen
 from qejax.layers._probe import ProbeStream as ProbeStream
 from qejax.layers._probe import smooth_inputs as smooth_inputs
+from qejax.layers._profile import LEAST as LEAST
+from qejax.layers._profile import PER_LEAF as PER_LEAF
+from qejax.layers._profile import Profile as Profile
+from qejax.layers._profile import profile as profile
+from qejax.layers._profile import profile_width as profile_width
 from qejax.layers._quasi import QuasiEquivariant as QuasiEquivariant
 from qejax.layers._scales import Scales as Scales
 from qejax.layers._scales import act_scales as act_scales
@@ -69,6 +74,8 @@ from qejax.layers._waves import WaveFeatures as WaveFeatures
 
 __all__ = [
     "CONSTANT",
+    "LEAST",
+    "PER_LEAF",
     "PRECISIONS",
     "Bonds",
     "ChainPassing",
@@ -97,6 +104,7 @@ __all__ = [
     "Precision",
     "PrecisionName",
     "ProbeStream",
+    "Profile",
     "QuasiEquivariant",
     "RelativeAlpha",
     "Scales",
@@ -128,6 +136,8 @@ __all__ = [
     "pool_signed",
     "ports_of",
     "precision_of",
+    "profile",
+    "profile_width",
     "scaled_spaces",
     "smooth_inputs",
     "term_table",

@@ -17,6 +17,9 @@ from qejax.models._exact import STATISTICS as STATISTICS
 from qejax.models._exact import Subject as Subject
 from qejax.models._exact import readings_of as readings_of
 from qejax.models._flat_mlp import FlatMLP as FlatMLP
+from qejax.models._gauge import Gauge as Gauge
+from qejax.models._gauge import GaugeConfig as GaugeConfig
+from qejax.models._gauge import Start as Start
 from qejax.models._mixed import Measured as Measured
 from qejax.models._mixed import MixedConfig as MixedConfig
 from qejax.models._mixed import MixedPredictor as MixedPredictor
@@ -57,6 +60,8 @@ __all__ = [
     "Editor",
     "EditorConfig",
     "FlatMLP",
+    "Gauge",
+    "GaugeConfig",
     "Link",
     "Measured",
     "MixedConfig",
@@ -67,6 +72,7 @@ __all__ = [
     "PredictorConfig",
     "Quasi",
     "Saved",
+    "Start",
     "Subject",
     "Template",
     "alpha_gradient_report",

@@ -2,6 +2,7 @@
 
 from qejax.spaces._act import act as act
 from qejax.spaces._act import act_features as act_features
+from qejax.spaces._act import act_shift as act_shift
 from qejax.spaces._act import act_units as act_units
 from qejax.spaces._act import dense_matrix as dense_matrix
 from qejax.spaces._act import offset as offset
@@ -48,6 +49,8 @@ from qejax.spaces._move import act_leaf as act_leaf
 from qejax.spaces._phases import phase_free as phase_free
 from qejax.spaces._phases import phase_free_spec as phase_free_spec
 from qejax.spaces._phases import with_phases as with_phases
+from qejax.spaces._rows import Rows as Rows
+from qejax.spaces._rows import rows_of as rows_of
 from qejax.spaces._settle import has_matrices as has_matrices
 from qejax.spaces._settle import settled_spec as settled_spec
 from qejax.spaces._spec import Route as Route
@@ -75,6 +78,7 @@ __all__ = [
     "Leaf",
     "Part",
     "Route",
+    "Rows",
     "Shift",
     "UnitSpace",
     "WeightSpec",
@@ -82,6 +86,7 @@ __all__ = [
     "act",
     "act_features",
     "act_leaf",
+    "act_shift",
     "act_units",
     "attention",
     "balanced",
@@ -117,6 +122,7 @@ __all__ = [
     "raw_statistics",
     "reduced",
     "restore",
+    "rows_of",
     "sample",
     "settled",
     "settled_spec",

@@ -1,0 +1,196 @@
+"""Weights as small integers times a step: symmetric uniform quantisation.
+
+`q = round(w / step)` in `[-(2^(b-1) - 1), 2^(b-1) - 1]`, the step the largest weight of
+the tensor, or of the output channel, over the largest integer. Biases and scales of
+norms stay as they are.
+
+Source: Nagel et al. 2021, arXiv:2106.08295, sections 2.2 and 2.4 (symmetric uniform
+quantisation, per tensor and per channel); Bengio et al. 2013, arXiv:1308.3432 (the
+gradient straight through); Esser et al. 2020, arXiv:1902.08153, equation 3 (that of
+the step).
+"""
+
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from qejax._typing import Array, Leaves, Theta
+from qejax.spaces import Leaf, WeightSpec, from_views, views
+
+Per = Literal["tensor", "channel"]
+"""What has one step: a whole leaf, or what writes one unit."""
+
+Ranges = Literal["max", "mse"]
+"""What the largest integer stands for: the largest weight, or the best share of it."""
+
+SHARES = tuple(1 - 0.05 * k for k in range(13))
+"""Of the largest weight, that `ranges="mse"` tries."""
+
+
+class Quantised(NamedTuple):
+    """Integers and steps of one network.
+
+    Attributes:
+        integers: by path of the leaves that are rounded, `[*leaf.view]`, int8 up to 8
+            bits and int16 above.
+        steps: by path, positive, broadcast along the view; the weight is
+            `step * integer`.
+        kept: by path, leaves that are not rounded.
+    """
+
+    integers: dict[str, Array]
+    steps: dict[str, Array]
+    kept: Leaves
+
+
+def rounded_leaves(spec: WeightSpec) -> tuple[Leaf, ...]:
+    """Returns the leaves that are rounded: what multiplies units or inputs."""
+    return tuple(leaf for leaf in spec.leaves if multiplies(leaf))
+
+
+def multiplies(leaf: Leaf) -> bool:
+    """Whether a leaf multiplies units or inputs: no bias, no scale of a norm."""
+    axes = leaf.axes
+    return len(axes) > 1 and any(a.space is None or a.power < 0 for a in axes)
+
+
+def quantise(
+    spec: WeightSpec,
+    theta: Theta,
+    bits: int,
+    per: Per = "tensor",
+    ranges: Ranges = "max",
+) -> Quantised:
+    """Returns the integers and steps of one network.
+
+    `rounded` computes the weights that they stand for. No batch axis (batch with
+    `jax.vmap`).
+
+    Args:
+        spec: the weight space; leaves of two axes or more that read something are
+            rounded.
+        theta: finite weights of one network.
+        bits: `b` in 2..16.
+        per: what has one step.
+        ranges: "max": the largest integer is the largest weight; "mse": that share of
+            it (`SHARES`) with the least squared error, weights beyond it cut off.
+
+    Raises:
+        ValueError: if a choice is out of range, or `theta` does not fit `spec`.
+
+    Example:
+        >>> from qejax import nets
+        >>> net = nets.mlp((4, 3, 2), activation="relu")
+        >>> found = quantise(net.spec, net.init(jax.random.key(0)), bits=4)
+        >>> top = max(abs(x).max() for x in found.integers.values())
+        >>> int(top), found.integers["layer_00/kernel"].dtype
+        (7, dtype('int8'))
+    """
+    leaves = views(spec, theta)
+    _check(bits, per, ranges)
+    kind = jnp.int8 if bits <= 8 else jnp.int16
+    integers, steps = {}, {}
+    for leaf in rounded_leaves(spec):
+        top = 2 ** (bits - 1) - 1
+        step = _step(leaf, leaves[leaf.path], top, per, ranges)
+        levels = jnp.clip(jnp.round(leaves[leaf.path] / step), -top, top)
+        integers[leaf.path], steps[leaf.path] = levels.astype(kind), step
+    kept = {path: x for path, x in leaves.items() if path not in integers}
+    return Quantised(integers, steps, kept)
+
+
+def rounded(
+    spec: WeightSpec,
+    theta: Theta,
+    bits: int | Array,
+    per: Per = "tensor",
+    ranges: Ranges = "max",
+) -> Theta:
+    """Returns the weights that the integers of `quantise` stand for.
+
+    The gradient goes straight through the rounding, and to the largest weight through
+    the step.
+
+    Args:
+        spec: as for `quantise`.
+        theta: likewise; the result has its structure and dtype.
+        bits: likewise; or an array, whose range is not checked, so that one program
+            rounds to many.
+        per: likewise.
+        ranges: likewise.
+
+    Raises:
+        ValueError: as `quantise`.
+    """
+    leaves = views(spec, theta)
+    _check(bits, per, ranges)
+    top = 2.0 ** (jnp.asarray(bits, jnp.result_type(*leaves.values())) - 1) - 1
+    found = dict(leaves)
+    for leaf in rounded_leaves(spec):
+        x = leaves[leaf.path]
+        step = _step(leaf, x, top, per, ranges)
+        found[leaf.path] = _snapped(x, jnp.broadcast_to(step, x.shape), top)
+    return from_views(spec, found, theta)
+
+
+def _check(bits: int | Array, per: str, ranges: str) -> None:
+    if not isinstance(bits, jax.Array) and not 2 <= bits <= 16:
+        raise ValueError(
+            f"quantise(bits=...): expected an integer in 2..16, got {bits}. One bit "
+            f"has no zero, and float32 has few more digits than 16."
+        )
+    for name, value, known in (
+        ("per", per, get_args(Per)),
+        ("ranges", ranges, get_args(Ranges)),
+    ):
+        if value not in known:
+            raise ValueError(
+                f"quantise({name}=...): expected one of {list(known)}, got {value!r}."
+            )
+
+
+@jax.custom_jvp
+def _snapped(x: Array, step: Array, top: Array) -> Array:
+    return jnp.clip(jnp.round(x / step), -top, top) * step
+
+
+@_snapped.defjvp
+def _straight_through(
+    primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
+) -> tuple[Array, Array]:
+    """Bounded where steps are tiny: the quotient rule would divide by their square."""
+    (x, step, top), (dx, dstep, _) = primals, tangents
+    share = x / step
+    levels = jnp.clip(jnp.round(share), -top, top)
+    inside = jnp.abs(share) <= top + 0.5
+    slope = jnp.where(inside, levels - share, levels)
+    return levels * step, jnp.where(inside, dx, 0) + slope * dstep
+
+
+def _inner(leaf: Leaf, per: str) -> tuple[int, ...]:
+    """Axes that share a step: all, or all but those that write units or outputs."""
+    every = tuple(range(len(leaf.axes)))
+    if per == "tensor":
+        return every
+    writes = [n for n in every if leaf.axes[n].power > 0] or [every[-1]]
+    return tuple(n for n in every if n not in writes)
+
+
+def _step(leaf: Leaf, x: Array, top: int | Array, per: str, ranges: str) -> Array:
+    inner = _inner(leaf, per)
+    largest = jnp.max(jnp.abs(x), inner, keepdims=True)
+    # Dead units decay to 1e-33: a step of theirs is no number that one divides by.
+    info = jnp.finfo(x.dtype)
+    whole = jnp.where(largest > info.tiny / info.eps, largest, 1) / top
+    if ranges == "max":
+        return whole
+
+    def error(share: Array) -> Array:
+        step = share * whole
+        off = jnp.clip(jnp.round(x / step), -top, top) * step - x
+        return jnp.sum(off**2, inner, keepdims=True)
+
+    shares = jnp.asarray(SHARES, x.dtype)
+    best = jnp.argmin(jax.vmap(error)(shares), 0)
+    return jax.lax.stop_gradient(shares[best]) * whole
