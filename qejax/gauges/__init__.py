@@ -10,6 +10,7 @@ from qejax.gauges._rotations import hadamard as hadamard
 from qejax.gauges._rounding import Per as Per
 from qejax.gauges._rounding import Quantised as Quantised
 from qejax.gauges._rounding import Ranges as Ranges
+from qejax.gauges._rounding import dequantised as dequantised
 from qejax.gauges._rounding import quantise as quantise
 from qejax.gauges._rounding import rounded as rounded
 from qejax.gauges._rounding import rounded_leaves as rounded_leaves
@@ -24,6 +25,7 @@ __all__ = [
     "Ranges",
     "assigned",
     "chosen",
+    "dequantised",
     "followed",
     "hadamard",
     "of_space",

@@ -100,6 +100,21 @@ def quantise(
     return Quantised(integers, steps, kept)
 
 
+def dequantised(spec: WeightSpec, found: Quantised, like: Theta) -> Theta:
+    """Returns the weights that integers stand for; those of `rounded`, to the last bit.
+
+    Args:
+        spec: the weight space.
+        found: of `quantise`.
+        like: weights whose structure the result has.
+    """
+    leaves = {
+        path: x.astype(found.steps[path].dtype) * found.steps[path]
+        for path, x in found.integers.items()
+    }
+    return from_views(spec, found.kept | leaves, like)
+
+
 def rounded(
     spec: WeightSpec,
     theta: Theta,
