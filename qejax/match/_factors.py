@@ -101,11 +101,12 @@ def best_size(first: Sequence[Rows], second: Sequence[Rows]) -> tuple[Array, Arr
         if one.power:
             ratio = _log(norms[one.power])[:, None] - _log(one.squares)[None]
             starts.append(jnp.nan_to_num(ratio / (2 * one.power), posinf=0, neginf=0))
-    best = starts[0]
-    for start in starts:
-        log = _descended(found, start)
-        best = jnp.where(_left(found, log) < _left(found, best), log, best)
-    return _left(found, best), jnp.exp(best)
+    logs = jax.vmap(lambda start: _descended(found, start))(jnp.stack(starts))
+    logs = jnp.concatenate([jnp.zeros_like(logs[:1]), logs])
+    costs = jax.vmap(lambda log: _left(found, log))(logs)
+    best = jnp.argmin(jnp.where(jnp.isnan(costs), jnp.inf, costs), 0)[None]
+    cost, log = (jnp.take_along_axis(x, best, 0)[0] for x in (costs, logs))
+    return cost, jnp.exp(log)
 
 
 def _sizes(first: Sequence[Rows], second: Sequence[Rows]) -> Found:

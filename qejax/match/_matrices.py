@@ -9,7 +9,9 @@ Source: Schönemann 1966, doi:10.1007/BF02289451 (Procrustes).
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from qejax._typing import Array
@@ -58,25 +60,66 @@ def _stacked(rows: Sequence[Rows], power: int) -> Array:
     return jnp.concatenate([*own, jnp.zeros((size, size), rows[0].values.dtype)])
 
 
-def _balanced(rows: Sequence[Rows]) -> tuple[Array, Array, Array]:
-    """Even factors of a product, `[R, n]` and `[R', n]`, and `T^-1`, `[n, n]`."""
+class _Even(NamedTuple):
+    """A product split evenly.
+
+    Attributes:
+        left: what writes units, `[R, n]`.
+        right: what reads them, `[R', n]`.
+        back: `T^-1`, `[n, n]`, of `W = W' T`.
+        full: whether the product has full rank, to rounding.
+        frame: `Q`, `[R, n]`, and `R`, `[n, n]`, of `W = Q R`.
+    """
+
+    left: Array
+    right: Array
+    back: Array
+    full: Array
+    frame: tuple[Array, Array]
+
+
+def _even(rows: Sequence[Rows]) -> _Even:
     write, read = (_stacked(rows, power) for power in (1, -1))
     (q, r), (p, s) = qr(write), qr(read)
     u, values, vt = svd(jnp.matmul(r, s.T, precision="highest"))
+    full = values[-1] > _rounding(r) * values[0]
     root = jnp.sqrt(values)[None]
     left, right = q @ (u * root), p @ (vt.T * root)
     # R = R' T^-T, so T^-1 = R^T R' S^-1 with R'^T R' = S.
-    back = jnp.matmul(read.T, right / values[None], precision="highest")
-    return left, right, back
+    live = jnp.where(full, values, 1)[None]
+    back = jnp.matmul(read.T, right / live, precision="highest")
+    return _Even(left, right, back, full, (q, r))
+
+
+def _rounding(matrix: Array) -> float:
+    """What rounding makes of zero singular values, of the largest one."""
+    return 10 * matrix.shape[0] * float(jnp.finfo(matrix.dtype).eps)
 
 
 def general_linear(first: Sequence[Rows], second: Sequence[Rows]) -> Array:
-    """Returns `M`, units as `M y`; not finite where a product has no full rank."""
-    a_left, a_right, a_back = _balanced(first)
-    b_left, b_right, b_back = _balanced(second)
-    turn = _polar(b_left.T @ a_left + b_right.T @ a_right)
+    """Returns `M`, units as `M y`, the identity where nothing tells it.
+
+    By what writes units alone where a product has no full rank: readers that are few,
+    or are not compared. Where the writers of either network have none themselves, as in
+    a singular head, there are directions that nothing tells, and no element brings one
+    network to the other: `M` is the identity, and the head stays as it is.
+    """
+    a, b = _even(first), _even(second)
+    turn = _polar(b.left.T @ a.left + b.right.T @ a.right)
     # W_b M^T = W'_b T_b M^T should be W'_b turn T_a: M^T = T_b^-1 turn T_a.
-    return (b_back @ turn @ inverse(a_back)).T
+    both = (b.back @ turn @ inverse(a.back)).T
+    # Of one side alone, W_b = Q R: R M^T should be Q^T W_a.
+    q, r = b.frame
+    one = (inverse(r) @ (q.T @ _stacked(first, 1))).T
+    matrix = jnp.where(a.full & b.full, both, one)
+    return jnp.where(_regular(matrix), matrix, jnp.eye(*matrix.shape, dtype=r.dtype))
+
+
+def _regular(matrix: Array) -> Array:
+    """Whether a matrix and its inverse keep some digits."""
+    sizes = [jnp.sum(x**2) for x in (matrix, inverse(matrix))]
+    most = 0.01 / float(jnp.finfo(matrix.dtype).eps)
+    return jnp.isfinite(sizes[0] * sizes[1]) & (sizes[0] * sizes[1] < most**2)
 
 
 def absorbed(first: Sequence[Rows], second: Sequence[Rows]) -> Array:
@@ -106,8 +149,9 @@ def rotary(first: Sequence[Rows], second: Sequence[Rows]) -> Array:
     number = jnp.stack([jnp.ones(half), jnp.zeros(half)], -1).astype(
         first[0].values.dtype
     )
-    for _ in range(ROUNDS):
-        real, imaginary = jnp.zeros((2, half), first[0].values.dtype)
+
+    def better(_: Array, number: Array) -> Array:
+        real, imaginary = jnp.zeros((2, half), number.dtype)
         size = jnp.sqrt(jnp.sum(number**2, -1))
         for a, b in zip(first, second, strict=True):
             (x, y), (u, v) = halves(a), halves(b)
@@ -117,20 +161,17 @@ def rotary(first: Sequence[Rows], second: Sequence[Rows]) -> Array:
         length = jnp.sqrt(real**2 + imaginary**2)
         live = jnp.where(length > 0, length, 1)
         turn = jnp.stack([jnp.where(length > 0, real, 1) / live, imaginary / live], -1)
+        cos, sin = turn[:, :1], turn[:, 1:]
         turned = []
         for b in second:
             u, v = halves(b)
-            cos, sin = turn[:, :1], turn[:, 1:]
-            turned.append(
-                b._replace(
-                    values=jnp.concatenate([cos * u - sin * v, sin * u + cos * v], -1)
-                )
-            )
+            values = jnp.concatenate([cos * u - sin * v, sin * u + cos * v], -1)
+            turned.append(b._replace(values=values))
         pairs = [row._replace(values=jnp.concatenate(halves(row), -1)) for row in first]
-        cost, sizes = best_size(pairs, turned)
-        del cost
-        number = turn * jnp.diagonal(sizes)[:, None]
-    return number
+        _, sizes = best_size(pairs, turned)
+        return turn * jnp.diagonal(sizes)[:, None]
+
+    return jax.lax.fori_loop(0, ROUNDS, better, number)
 
 
 MATRICES: dict[str, Callable[[Sequence[Rows], Sequence[Rows]], Array]] = {
