@@ -29,6 +29,7 @@ from experiments import (
     scaling,
     speed,
 )
+from experiments.align import table as align
 from experiments.classify_inr import table as classify_inr
 from experiments.devices import FIELDS
 from experiments.edit_inr import table as edit_inr
@@ -94,6 +95,7 @@ def _run(result: Mapping[str, Any]) -> tuple[list[dict[str, str]], str]:
 
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]]] = {
+    "align": lambda r: (align.lines(r["metrics"]), align.note(r)),
     "attention": lambda result: (attention.lines(result), attention.note(result)),
     "classify_inr": lambda r: (
         classify_inr.lines(r["metrics"]),

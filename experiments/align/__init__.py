@@ -1,0 +1,1 @@
+"""Aligns networks that were trained apart, and measures what lies between them."""
