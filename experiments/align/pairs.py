@@ -115,7 +115,7 @@ def aligned(config: Config, row: Row, task: Task, pairs: Pairs) -> dict[str, Tim
     """Returns the second networks `[P, ...]`, by how they were brought to the first.
 
     "weights" and "activations" have the whole group; the latter is left out of networks
-    that tell the activations of no unit space.
+    that do not tell the activations of all unit spaces.
     """
     spec, x = row.net.spec, task.train[0]
     alone = match.permutations(spec)
@@ -132,7 +132,8 @@ def aligned(config: Config, row: Row, task: Task, pairs: Pairs) -> dict[str, Tim
 
     ways = {"permutations": by(alone), "weights": by(spec)}
     told = jax.eval_shape(row.net.units, jax.tree.map(lambda x: x[0], pairs.first), x)
-    if {space.name for space in spec.spaces} & set(told[1]):
+    names = {space.name for space in spec.spaces}
+    if names and names <= set(told[1]):
         ways["activations"] = by_activations
     return {
         name: timed(jax.vmap(way), config, pairs.first, pairs.second)

@@ -52,8 +52,8 @@ def align(
 
     The result is an element of the group, and so keeps the function, whatever the
     weights. What they do not tell stays: the factor of a unit whose weights are all
-    zero, the matrix of a head or stream that is singular in either network, to
-    rounding. A traced function does not look for weights that are not finite: they
+    zero, the matrix of a head or stream where its product has no rank. A traced
+    function does not look for weights that are not finite: they
     lead to some element.
 
     One pair, no batch axis: `jax.vmap(align, (None, 0, 0))` aligns many.

@@ -61,20 +61,22 @@ def _stacked(rows: Sequence[Rows], power: int) -> Array:
 
 
 class _Even(NamedTuple):
-    """A product split evenly.
+    """A product `W R^T` split evenly, `W = W' T` and `R = R' T^-T`.
 
     Attributes:
-        left: what writes units, `[R, n]`.
-        right: what reads them, `[R', n]`.
-        back: `T^-1`, `[n, n]`, of `W = W' T`.
-        full: whether the product has full rank, to rounding.
-        frame: `Q`, `[R, n]`, and `R`, `[n, n]`, of `W = Q R`.
+        left: `W'`, what writes units, `[R, n]`.
+        right: `R'`, what reads them, `[R', n]`.
+        forth: `T`, `[n, n]`, rows of zeros where the product has no rank.
+        back: `T^-1`, columns of zeros there.
+        live: `[n]`, where the product has rank, to rounding.
+        frame: `Q`, `[R, n]`, and `U`, `[n, n]`, of `W = Q U`.
     """
 
     left: Array
     right: Array
+    forth: Array
     back: Array
-    full: Array
+    live: Array
     frame: tuple[Array, Array]
 
 
@@ -82,13 +84,13 @@ def _even(rows: Sequence[Rows]) -> _Even:
     write, read = (_stacked(rows, power) for power in (1, -1))
     (q, r), (p, s) = qr(write), qr(read)
     u, values, vt = svd(jnp.matmul(r, s.T, precision="highest"))
-    full = values[-1] > _rounding(r) * values[0]
-    root = jnp.sqrt(values)[None]
-    left, right = q @ (u * root), p @ (vt.T * root)
-    # R = R' T^-T, so T^-1 = R^T R' S^-1 with R'^T R' = S.
-    live = jnp.where(full, values, 1)[None]
-    back = jnp.matmul(read.T, right / live, precision="highest")
-    return _Even(left, right, back, full, (q, r))
+    live = values > _rounding(r) * values[0]
+    root = jnp.where(live, jnp.sqrt(values), 0)
+    left, right = q @ (u * root[None]), p @ (vt.T * root[None])
+    # W' and R' have W'^T W' = R'^T R' = S, the singular values.
+    over = jnp.where(live, 1 / jnp.where(live, values, 1), 0)[None]
+    forth, back = (left * over).T @ write, read.T @ (right * over)
+    return _Even(left, right, forth, back, live, (q, r))
 
 
 def _rounding(matrix: Array) -> float:
@@ -97,22 +99,29 @@ def _rounding(matrix: Array) -> float:
 
 
 def general_linear(first: Sequence[Rows], second: Sequence[Rows]) -> Array:
-    """Returns `M`, units as `M y`, the identity where nothing tells it.
+    """Returns `M`, units as `M y`: `T_b^-1 Q T_a`, transposed, see `_Even`.
 
-    By what writes units alone where a product has no full rank: readers that are few,
-    or are not compared. Where the writers of either network have none themselves, as in
-    a singular head, there are directions that nothing tells, and no element brings one
-    network to the other: `M` is the identity, and the head stays as it is.
+    A product without full rank, as of a singular head, has directions that the function
+    does not see. If what writes units has full rank, it tells them alone: readers are
+    few, or are not compared. Else `M` takes those of one network to those of the other
+    as they stand. Where no such matrix has an inverse it is the identity.
     """
     a, b = _even(first), _even(second)
-    turn = _polar(b.left.T @ a.left + b.right.T @ a.right)
-    # W_b M^T = W'_b T_b M^T should be W'_b turn T_a: M^T = T_b^-1 turn T_a.
-    both = (b.back @ turn @ inverse(a.back)).T
-    # Of one side alone, W_b = Q R: R M^T should be Q^T W_a.
+    live = a.live & b.live
+    keep = live.astype(a.back.dtype)
+    turn = _polar(
+        (b.left.T @ a.left + b.right.T @ a.right) * keep[:, None] * keep[None]
+    )
+    parts = [(x.back * keep[None], x.forth * keep[:, None]) for x in (a, b)]
+    (a_back, a_forth), (b_back, b_forth) = parts
+    eye = jnp.eye(*turn.shape, dtype=turn.dtype)
+    dead = (eye - b_back @ b_forth) @ (eye - a_back @ a_forth)
+    both = b_back @ turn @ a_forth + jnp.where(jnp.all(live), 0, dead)
+    # Of one side alone, W_b = Q U: U M^T should be Q^T W_a.
     q, r = b.frame
-    one = (inverse(r) @ (q.T @ _stacked(first, 1))).T
-    matrix = jnp.where(a.full & b.full, both, one)
-    return jnp.where(_regular(matrix), matrix, jnp.eye(*matrix.shape, dtype=r.dtype))
+    one = inverse(r) @ (q.T @ _stacked(first, 1))
+    matrix = jnp.where(~jnp.all(live) & _regular(one), one, both)
+    return jnp.where(_regular(matrix), matrix, eye).T
 
 
 def _regular(matrix: Array) -> Array:
