@@ -96,6 +96,7 @@ def _run(result: Mapping[str, Any]) -> tuple[list[dict[str, str]], str]:
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]]] = {
     "align": lambda r: (align.lines(r["metrics"]), align.note(r)),
+    "align_summary": lambda r: (align.kind_lines(r["metrics"]), align.kind_note(r)),
     "attention": lambda result: (attention.lines(result), attention.note(result)),
     "classify_inr": lambda r: (
         classify_inr.lines(r["metrics"]),
@@ -123,11 +124,12 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]
 """By experiment: a result to the rows of its table and the text under it."""
 
 TOGETHER = {
+    "align_summary": ("align", align.summary),
     "cut_offs": ("predict_accuracy", cut_offs.runs),
     "inr_curve": ("classify_inr", inr_curve.runs),
 }
-"""Tables of several runs of a preset, `cut_offs_of_PRESET` in a marker: the experiment,
-and what collects the runs."""
+"""Other tables of a preset, `cut_offs_of_PRESET` in a marker: the experiment, and what
+collects its runs."""
 
 
 def render(text: str, results: Path = RESULTS) -> str:

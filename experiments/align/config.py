@@ -99,6 +99,7 @@ _DIGITS = dataclasses.replace(
     steps=600,
     learning_rate=3e-3,
     points=25,
+    repeats=3,
     optimise=True,
 )
 _SMOKE = dataclasses.replace(

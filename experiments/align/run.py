@@ -119,12 +119,13 @@ def chosen(ways: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray
 
 
 def of_pairs(one: Mapping[str, np.ndarray], which: np.ndarray) -> dict[str, Any]:
-    """Returns means and deviations over some pairs, and each of their barriers."""
+    """Returns means over some pairs, and deviations of numbers."""
     found: dict[str, Any] = {}
     for name, values in one.items():
+        if name == "train_losses":
+            continue
         mean = values[which].mean(0)
         found[name] = np.round(mean, 6).tolist()
         if values.ndim == 1:
             found[f"{name}_std"] = round(float(values[which].std()), 6)
-    found["test_barriers"] = np.round(one["test_barrier"][which], 6).tolist()
     return found

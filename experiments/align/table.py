@@ -1,6 +1,9 @@
 """The rows of the table as strings, for the terminal and for the README."""
 
+import json
+import statistics
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 WAYS = ("none", "permutations", "weights", "activations", "chosen")
@@ -104,4 +107,63 @@ def note(result: Mapping[str, Any]) -> str:
         f"compiled {'as usual' if config['optimise'] else 'plainly'}; "
         f"{metrics['seconds'] / 60:.1f} minutes on {machine['cpus']} CPUs, jax "
         f"{result['versions']['jax']}.\n"
+    )
+
+
+KINDS = {
+    "matrices": {"general_linear", "linear_stream", "orthogonal", "orthogonal_ones"},
+    "half periods": {"dihedral"},
+    "scales": {"positive_scale"},
+    "signs": {"sign"},
+    "permutations alone": set(),
+}
+"""What an architecture has beyond permutations: the first of these."""
+
+
+def summary(preset: str, results: Path) -> dict[str, Any]:
+    """Returns a recorded result as one whose table has a row for each kind."""
+    result = json.loads((results / f"align_{preset}.json").read_text())
+    return result | {"experiment": "align_summary"}
+
+
+def kind_lines(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Returns medians over the architectures of each kind."""
+    kinds: dict[str, dict[str, Any]] = {}
+    for name, row in metrics["rows"].items():
+        own = set(row["groups"])
+        kind = next(k for k, groups in KINDS.items() if own & groups or not groups)
+        kinds.setdefault(kind, {})[name] = row
+    above = {way: higher(metrics, way) for way in ("weights", "chosen")}
+    return [
+        {
+            "beyond permutations": kind,
+            "networks": str(len(kinds[kind])),
+            **{way: _median(kinds[kind], way, "apart") for way in _ALWAYS},
+            **{f"moved: {way}": _median(kinds[kind], way, "moved") for way in _ALWAYS},
+            **{
+                f"{way} above permutations": " / ".join(
+                    str(sum(name in kinds[kind] for name in names))
+                    for names in found.values()
+                )
+                for way, found in above.items()
+            },
+        }
+        for kind in KINDS
+        if kind in kinds
+    ]
+
+
+_ALWAYS = ("none", "permutations", "weights", "chosen")
+
+
+def _median(rows: Mapping[str, Any], way: str, case: str) -> str:
+    barriers = [row["trained"][way][case]["test_barrier"] for row in rows.values()]
+    return f"{statistics.median(barriers):.2g}"
+
+
+def kind_note(result: Mapping[str, Any]) -> str:
+    """Returns the text under the table of kinds."""
+    return (
+        f"`{result['command']}`: barriers, medians over architectures; above "
+        f"permutations: on how many the mean over pairs is, as trained / moved.\n"
     )

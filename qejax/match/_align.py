@@ -48,13 +48,13 @@ def align(
     where matching by permutations alone ends, so that the result is never farther than
     that; and from unit spaces told one after another from the inputs on, each by the
     weights between it and those before it, which finds two networks of one orbit
-    exactly. An end is a local minimum; the whole problem is NP-hard.
+    exactly, but for streams of more units than rows that write them. An end is a local
+    minimum; the whole problem is NP-hard.
 
     The result is an element of the group, and so keeps the function, whatever the
     weights. What they do not tell stays: the factor of a unit whose weights are all
     zero, the matrix of a head or stream where its product has no rank. A traced
-    function does not look for weights that are not finite: they
-    lead to some element.
+    function does not look for weights that are not finite: they lead to some element.
 
     One pair, no batch axis: `jax.vmap(align, (None, 0, 0))` aligns many.
 

@@ -71,6 +71,10 @@ def test_a_run_leaves_its_files_and_becomes_a_table(finished, config, tmp_path):
     block = f"<!-- results: {path.stem} -->\n<!-- end of results -->\n"
     text = tables.render(block, tmp_path)
     assert f"| {NAME} | scale |" in text
+    block = "<!-- results: align_summary_of_smoke -->\n<!-- end of results -->\n"
+    text = tables.render(block, tmp_path)
+    assert "| scales | 1 |" in text
+    assert "| permutations alone | 1 | 0 | 0 | 0 | 0 |" in text
     assert higher(finished[0], "none").keys() == {"apart", "moved"}
 
 
