@@ -48,7 +48,7 @@ def align(
     where matching by permutations alone ends, so that the result is never farther than
     that; and from unit spaces told one after another from the inputs on, each by the
     weights between it and those before it, which finds two networks of one orbit
-    exactly, but for streams of more units than rows that write them. An end is a local
+    exactly, but for some transformers without a residual stream. An end is a local
     minimum; the whole problem is NP-hard.
 
     The result is an element of the group, and so keeps the function, whatever the
