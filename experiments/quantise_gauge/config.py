@@ -98,14 +98,11 @@ class Config(OnDevices):
         flags.check_some(self, "rows", ROWS)
         for name in ("bits", "trained_bits"):
             got = getattr(self, name)
-            if (
-                not got
-                or len(set(got)) < len(got)
-                or not 2 <= min(got) <= max(got) <= 16
-            ):
+            inside = set(got) <= set(range(2, 17))
+            if not got or len(set(got)) < len(got) or not inside:
                 raise ValueError(
-                    f"{flags.flag(name)} should be numbers of bits in 2..16, each once, "
-                    f"got {list(got)}."
+                    f"{flags.flag(name)} should be numbers of bits in 2..16, each "
+                    f"once, got {list(got)}."
                 )
         flags.check_selected(self)
         if self.batch < self.seeds:

@@ -97,16 +97,9 @@ def rounding_loss(
 
 
 def moved(
-    map_: Map,
-    subject: Subject,
-    params: Any,
-    one: Any,
-    inputs: Array,
-    bits: Any,
-    per: Per,
+    map_: Map, subject: Subject, params: Any, one: Any, loss: Callable[[Theta], Scalar]
 ) -> Theta:
     """Returns the weights that a map chooses for one network."""
-    loss = rounding_loss(subject, one["theta"], inputs, bits, per)
     path = map_.build(params).path(one["start"], loss if map_.down else None)
     return spaces.act(subject.network.spec, path.element, one["theta"])
 

@@ -14,10 +14,11 @@ from qejax.spaces import (
     Rows,
     UnitSpace,
     WeightSpec,
-    act_leaf,
     act_shift,
     identity,
+    move_space,
     mul,
+    mul_space,
     rows_of,
     views,
 )
@@ -129,11 +130,6 @@ def followed(
         state: the element so far, and what it makes of the leaves.
     """
     g, leaves = state
-    one = identity(spec, jnp.result_type(*leaves.values())) | {space.name: h}
-    # Only what the space touches: an `act` for each space would be compiled for all.
-    moved = {
-        leaf.path: act_leaf(leaf, spec, one, leaves[leaf.path])
-        for leaf in spec.leaves
-        if any(axis.space == space.name for axis in leaf.axes)
-    }
-    return mul(spec, one, g), leaves | moved
+    name = space.name
+    moved = move_space(spec, name, h, leaves)
+    return {**g, **mul_space(spec, name, h, g)}, leaves | moved

@@ -8,8 +8,8 @@ from jax.core import Tracer
 
 from qejax._exact import exact
 from qejax._typing import Array, Float, Leaves, Theta
+from qejax.gauges import assigned
 from qejax.groups import GROUPS
-from qejax.match._best import assigned
 from qejax.match._descend import (
     State,
     descended,
@@ -18,8 +18,8 @@ from qejax.match._descend import (
     started,
     unshifted,
 )
-from qejax.match._move import permuting
 from qejax.match._permutations import permutations
+from qejax.match._permuting import permuting
 from qejax.spaces import Elements, WeightSpec, identity, views
 
 Units = Mapping[str, Float[Array, "N ... n"]]

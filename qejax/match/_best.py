@@ -5,15 +5,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from qejax._typing import Array, Float, Leaves
+from qejax._typing import Array, Leaves
+from qejax.gauges import assigned
 from qejax.groups import GROUPS
 from qejax.match._factors import FACTORS, element
 from qejax.match._matrices import MATRICES
-from qejax.match._move import move, touching
-from qejax.match._rows import Rows, rows_of
-from qejax.spaces import UnitSpace, WeightSpec, identity
+from qejax.spaces import (
+    Rows,
+    UnitSpace,
+    WeightSpec,
+    identity,
+    move_space,
+    rows_of,
+    touching,
+)
 
 
 def best_of(
@@ -65,15 +71,6 @@ def best(
     return element(group, perm, found)
 
 
-def assigned(cost: Float[Array, "n n"]) -> Array:
-    """Returns `perm` with the least `sum_i cost[i, perm[i]]`."""
-    top = jnp.max(jnp.where(jnp.isfinite(cost), cost, 0))
-    rows, columns = optax.assignment.hungarian_algorithm(
-        jnp.where(jnp.isfinite(cost), cost, top)
-    )
-    return jnp.zeros(cost.shape[0], jnp.int32).at[rows].set(columns.astype(jnp.int32))
-
-
 def _with_inner(
     spec: WeightSpec,
     host: UnitSpace,
@@ -93,10 +90,10 @@ def _with_inner(
 
     def left(step: Array) -> Array:
         perm = (jnp.arange(size) + step) % size
-        leaves = second | move(spec, host.name, e._replace(perm=perm), second)
+        leaves = second | move_space(spec, host.name, e._replace(perm=perm), second)
         for space in inner:
             h = best_of(spec, space, first, leaves, told=False)
-            leaves = leaves | move(spec, space.name, h, leaves)
+            leaves = leaves | move_space(spec, space.name, h, leaves)
         total = jnp.zeros(size, dtype)
         for leaf in leaves_of:
             place = next(n for n, a in enumerate(leaf.axes) if a.space == host.name)

@@ -8,8 +8,15 @@ import jax.numpy as jnp
 from qejax._typing import Array, Leaves, Scalar
 from qejax.groups import GROUPS
 from qejax.match._best import best_of
-from qejax.match._move import distances, move, times, touching
-from qejax.spaces import Elements, WeightSpec, act_shift
+from qejax.match._permuting import distances
+from qejax.spaces import (
+    Elements,
+    WeightSpec,
+    act_shift,
+    move_space,
+    mul_space,
+    touching,
+)
 
 ENOUGH = 1e-6
 """Of the distance: a sweep that gains less is the last one."""
@@ -68,8 +75,8 @@ class State(NamedTuple):
         always: Array,
     ) -> "State":
         """Returns the state behind an element of one unit space, if that is nearer."""
-        leaves = move(spec, name, h, self.leaves)
-        return self.taken(first, leaves, times(spec, name, h, self.g), always)
+        leaves = move_space(spec, name, h, self.leaves)
+        return self.taken(first, leaves, mul_space(spec, name, h, self.g), always)
 
 
 def _sum(left: dict[str, Array]) -> Scalar:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from qejax._typing import Array
 from qejax.groups import Dihedral, Monomial
-from qejax.match._rows import Rows
+from qejax.spaces import Rows
 
 
 class Products(NamedTuple):

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from qejax._typing import Array
 from qejax.groups import fixed_ones_basis, inverse, qr, svd
 from qejax.match._factors import best_size
-from qejax.match._rows import Rows
+from qejax.spaces import Rows
 
 Pair = tuple[Sequence[Rows], Sequence[Rows]]
 

@@ -46,6 +46,9 @@ from qejax.spaces._leaf import Leaf as Leaf
 from qejax.spaces._map_networks import in_batches as in_batches
 from qejax.spaces._map_networks import map_networks as map_networks
 from qejax.spaces._move import act_leaf as act_leaf
+from qejax.spaces._one_space import move_space as move_space
+from qejax.spaces._one_space import mul_space as mul_space
+from qejax.spaces._one_space import touching as touching
 from qejax.spaces._phases import phase_free as phase_free
 from qejax.spaces._phases import phase_free_spec as phase_free_spec
 from qejax.spaces._phases import with_phases as with_phases
@@ -112,7 +115,9 @@ __all__ = [
     "log_norms",
     "low_rank",
     "map_networks",
+    "move_space",
     "mul",
+    "mul_space",
     "norm",
     "offset",
     "part_of",
@@ -131,6 +136,7 @@ __all__ = [
     "spec_to_dict",
     "statistic_names",
     "stored_as",
+    "touching",
     "unravel",
     "views",
     "with_phases",

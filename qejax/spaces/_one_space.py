@@ -9,11 +9,13 @@ from functools import lru_cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from qejax._typing import Array, Leaves
 from qejax.groups import GROUPS
-from qejax.spaces import Axis, Elements, Leaf, WeightSpec, act_leaf
+from qejax.spaces._elements import Elements
+from qejax.spaces._leaf import Axis, Leaf
+from qejax.spaces._move import act_leaf
+from qejax.spaces._spec import WeightSpec
 
 
 @lru_cache(maxsize=4096)
@@ -24,7 +26,7 @@ def touching(spec: WeightSpec, name: str) -> tuple[Leaf, ...]:
     )
 
 
-def move(spec: WeightSpec, name: str, h: Any, leaves: Leaves) -> Leaves:
+def move_space(spec: WeightSpec, name: str, h: Any, leaves: Leaves) -> Leaves:
     """Returns the leaves that one unit space touches, moved by its element `h`."""
     return {
         leaf.path: _moved(spec, leaf, name, h, leaves[leaf.path])
@@ -56,7 +58,7 @@ def _moved(spec: WeightSpec, leaf: Leaf, name: str, h: Any, x: Array) -> Array:
     return x
 
 
-def times(spec: WeightSpec, name: str, h: Any, g: Elements) -> Elements:
+def mul_space(spec: WeightSpec, name: str, h: Any, g: Elements) -> Elements:
     """Returns the entries of `h g` that differ from those of `g`, `h` of one space."""
     space = spec.space_by_name[name]
     product = GROUPS[space.group].mul
@@ -72,22 +74,3 @@ def times(spec: WeightSpec, name: str, h: Any, g: Elements) -> Elements:
             own = replace(leaf, axes=still)
             found[shift.name] = _moved(spec, own, name, h, g[shift.name])
     return found
-
-
-def permuting(spec: WeightSpec, name: str, perm: Array, like: Any) -> Any:
-    """Returns the element of one space that permutes units and does nothing else.
-
-    Args:
-        spec: the weight space.
-        name: of the unit space.
-        perm: `[n]`, or `[m, n]` of a space per another one.
-        like: the identity of the space.
-    """
-    if GROUPS[spec.space_by_name[name].group].monomial is not None:
-        return like._replace(perm=perm)
-    return jax.nn.one_hot(perm, like.shape[-1], dtype=like.dtype)
-
-
-def distances(first: Leaves, second: Leaves) -> dict[str, Array]:
-    """Returns squared distances by leaf, of the leaves in `second`."""
-    return {path: jnp.sum((first[path] - x) ** 2) for path, x in second.items()}
