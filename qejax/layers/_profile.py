@@ -50,7 +50,7 @@ def profile(spec: WeightSpec, leaves: Leaves) -> Profile:
         leaves: by path, `[*leaf.view]`.
     """
     tops = {path: jnp.max(jnp.abs(x)) for path, x in leaves.items()}
-    sizes = {path: jnp.sqrt(jnp.mean(x * x)) for path, x in leaves.items()}
+    sizes = {path: _root(jnp.mean(x * x)) for path, x in leaves.items()}
     units = {}
     for space in spec.spaces:
         parts: list[Array] = []
@@ -70,10 +70,14 @@ def profile(spec: WeightSpec, leaves: Leaves) -> Profile:
 def _of_row(row: Rows, top: Array, size: Array) -> list[Array]:
     x = row.values
     own_top = jnp.max(jnp.abs(x), -1)
-    square = jnp.mean(x * x, -1)
-    own_size = jnp.sqrt(jnp.where(square > 0, square, 1)) * (square > 0)
+    own_size = _root(jnp.mean(x * x, -1))
     mean = jnp.mean(x, -1) / jnp.where(own_size > 0, own_size, 1)
     return [_log(own_top, top), _log(own_size, size), _log(own_top, own_size), mean]
+
+
+def _root(square: Array) -> Array:
+    """The root, with gradient 0 where weights are all zero."""
+    return jnp.sqrt(jnp.where(square > 0, square, 1)) * (square > 0)
 
 
 def _log(over: Array, under: Array | float) -> Array:
