@@ -301,7 +301,10 @@ class Gauge(nnx.Module):
             h = features[name]
             cost = -jnp.einsum("ph,...uh->...pu", places[...].astype(h.dtype), h)
             put = gauges.assigned if cost.ndim == 2 else jax.vmap(gauges.assigned)
-            found[name] = identity[name]._replace(perm=put(cost))
+            perm, host = put(cost), self.spec.space_by_name[name].per
+            if host in found:  # An element is indexed by the new place of its host.
+                perm = perm[found[host].perm]
+            found[name] = identity[name]._replace(perm=perm)
         return found
 
 
