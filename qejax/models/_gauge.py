@@ -43,7 +43,7 @@ class GaugeConfig:
         rate: how far a number moves in one round along the gradient of a loss, at
             first; the map learns when, where and how far.
         order: whether units are also put in an order of their own, by assignment to
-            learned places. No gradient tells these places.
+            learned places; of the kind "gauge" alone. No gradient tells these places.
         param_dtype: of the parameters.
     """
 
@@ -113,8 +113,8 @@ class Gauge(nnx.Module):
         rngs: `params` is used.
 
     Raises:
-        ValueError: if `kind` or a rule is unknown, or a number of the config is not
-            positive.
+        ValueError: if `kind` or a rule is unknown, a number of the config is not
+            positive, or "strict" is asked for an order.
 
     Source: Tran et al. 2026, arXiv:2604.23720 (group-valued maps); Andrychowicz et al.
         2016, arXiv:1606.04474 (learned descent); ours on orbits.
@@ -364,6 +364,11 @@ def _check(kind: str, config: GaugeConfig) -> None:
                 f"GaugeConfig({name}=...): expected a number above 0, got "
                 f"{getattr(config, name)}."
             )
+    if kind == "strict" and config.order:
+        raise ValueError(
+            "Gauge(kind='strict') keeps the order in which units come, got a config "
+            "with order=True. Use kind='gauge', which chooses one."
+        )
     unknown = [name for name in config.start if name not in gauges.RULES]
     if unknown:
         raise ValueError(
