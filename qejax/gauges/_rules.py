@@ -115,9 +115,11 @@ def _equal_grams(rows: Sequence[Rows], key: PRNGKeyArray) -> Array:
     """The symmetric matrix that makes the Grams of writers and readers equal."""
     del key
     write, read = _grams(rows)
+    live = (jnp.trace(write) > 0) & (jnp.trace(read) > 0)
     half, back = _power_of(write, 0.5), _power_of(write, -0.5)
     mean = back @ _power_of(half @ read @ half, 0.5, grams=2) @ back
-    return _power_of(mean, 0.5)
+    eye = jnp.eye(mean.shape[0], dtype=mean.dtype)
+    return jnp.where(live, _power_of(mean, 0.5), eye)
 
 
 def _principal(side: Callable[[int], int], build: Callable[[Array], Array]) -> Choose:
