@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from qejax._typing import Array, Leaves, Theta
 from qejax.spaces import Leaf, WeightSpec, from_views, views
@@ -150,7 +151,8 @@ def rounded(
 
 
 def _check(bits: int | Array, per: str, ranges: str) -> None:
-    if not isinstance(bits, jax.Array) and not 2 <= bits <= 16:
+    whole = isinstance(bits, int | np.integer) and 2 <= bits <= 16
+    if not isinstance(bits, jax.Array) and not whole:
         raise ValueError(
             f"quantise(bits=...): expected an integer in 2..16, got {bits}. One bit "
             f"has no zero, and float32 has few more digits than 16."
