@@ -65,7 +65,18 @@ def _sizes_of(measure: Callable[[Sequence[Rows]], Array]) -> dict[str, Choose]:
     def of(build: Callable[[Array], Any]) -> Choose:
         return lambda rows, key: build(measure(rows))
 
-    return {name: of(build) for name, build in SIZES.items()}
+    def of_pairs(rows: Sequence[Rows], key: PRNGKeyArray) -> Any:
+        """One size for both units of a pair, whichever way the pair is turned."""
+        del key
+        size = measure([row._replace(values=_paired(row.values)) for row in rows])
+        return SIZES["rotary"](jnp.tile(size, 2))
+
+    return {name: of(build) for name, build in SIZES.items()} | {"rotary": of_pairs}
+
+
+def _paired(values: Array) -> Array:
+    """What two units have, as if they were one: `[n / 2, 2 R]`."""
+    return jnp.concatenate(jnp.split(values, 2), -1)
 
 
 def _equal_norms(rows: Sequence[Rows]) -> Array:
