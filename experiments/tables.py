@@ -35,6 +35,7 @@ from experiments.devices import FIELDS
 from experiments.edit_inr import table as edit_inr
 from experiments.predict_accuracy.lines import lines as _predict_accuracy
 from experiments.predict_mixed import table as predict_mixed
+from experiments.quantise_gauge import table as quantise_gauge
 from experiments.read_adapters import table as read_adapters
 
 ROOT = Path(__file__).parent.parent
@@ -112,6 +113,10 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]
     "predict_mixed": lambda r: (
         predict_mixed.lines(r["metrics"]),
         predict_mixed.note(r),
+    ),
+    "quantise_gauge": lambda r: (
+        quantise_gauge.lines(r["metrics"]),
+        quantise_gauge.note(r),
     ),
     "read_adapters": lambda r: (
         read_adapters.lines(r["metrics"]),

@@ -122,7 +122,12 @@ _POSITIVE = (
 
 _MLP = Config(out=Path("runs/quantise_gauge_mlp"))
 _CNN = dataclasses.replace(
-    _MLP, out=Path("runs/quantise_gauge_cnn"), kind="cnn", networks=400
+    _MLP,
+    out=Path("runs/quantise_gauge_cnn"),
+    kind="cnn",
+    networks=400,
+    steps=300,
+    batch=24,
 )
 _TRANSFORMER = dataclasses.replace(
     _MLP,
@@ -131,6 +136,7 @@ _TRANSFORMER = dataclasses.replace(
     networks=400,
     zoo_steps=(300, 2000),
     steps=300,
+    batch=24,
 )
 _SMOKE = dataclasses.replace(
     _MLP,
