@@ -44,7 +44,7 @@ class GaugeConfig:
             first; the map learns when, where and how far.
         order: whether units are also put in an order of their own, by assignment to
             learned places; of the kind "gauge" alone. No gradient tells these places.
-        param_dtype: of the parameters.
+        precision: of the parameters; elements are of the dtype of the weights.
     """
 
     start: tuple[str, ...] = ("cleared", "balanced", "principal", "hadamard")
@@ -54,7 +54,12 @@ class GaugeConfig:
     rank: int = 4
     rate: float = 0.05
     order: bool = False
-    param_dtype: DTypeLike = jnp.float32
+    precision: Literal["float32", "float64"] = "float32"
+
+    @property
+    def param_dtype(self) -> DTypeLike:
+        """Of the parameters."""
+        return jnp.dtype(self.precision)
 
 
 class Start(NamedTuple):

@@ -12,6 +12,7 @@ from qejax.models._changes import EditorConfig
 from qejax.models._classifier import Classifier, ClassifierConfig
 from qejax.models._config import PredictorConfig
 from qejax.models._editor import Editor
+from qejax.models._gauge import Gauge, GaugeConfig
 from qejax.models._mixed import MixedConfig, MixedPredictor
 from qejax.models._predictor import Predictor, probe_inputs
 from qejax.spaces import spec_from_dict, spec_to_dict
@@ -55,6 +56,7 @@ KINDS: dict[str, ModelKind] = {
             ("network", "spec", "classes", "channels", "quasi"),
         ),
         ModelKind(Editor, EditorConfig, ("spec", "channels", "quasi")),
+        ModelKind(Gauge, GaugeConfig, ("spec", "kind")),
     )
 }
 """By name of the class."""
@@ -131,6 +133,7 @@ _WRITE: dict[str, Callable[[Any], Any]] = {
     "size": asdict,
     "channels": int,
     "classes": int,
+    "kind": str,
     "quasi": str,
 }
 """How an argument is written."""
@@ -141,6 +144,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "size": lambda sides: nets.PadSize(**sides),
     "channels": int,
     "classes": int,
+    "kind": str,
     "quasi": str,
 }
 """How it is read."""

@@ -55,7 +55,7 @@ def save(
     Equal models give equal files; saving one again where it lies changes nothing.
 
     Args:
-        model: a `Predictor`, `MixedPredictor`, `Classifier` or `Editor`.
+        model: a `Predictor`, `MixedPredictor`, `Classifier`, `Editor` or `Gauge`.
         directory: of the model; folders above it are made.
         notes: what else there is to say, as JSON holds it.
         arrays: likewise, by name.

@@ -70,6 +70,14 @@ CASES = {
         ),
         THETA,
     ),
+    "gauge": (
+        lambda: models.Gauge(
+            NET.spec,
+            config=models.GaugeConfig(rounds=1, hidden=3, sweeps=1),
+            rngs=nnx.Rngs(0),
+        ),
+        THETA,
+    ),
     "mixed": (
         lambda: models.MixedPredictor(
             SIZE,
