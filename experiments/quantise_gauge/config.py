@@ -126,8 +126,9 @@ _CNN = dataclasses.replace(
     out=Path("runs/quantise_gauge_cnn"),
     kind="cnn",
     networks=400,
-    steps=300,
+    steps=150,
     batch=24,
+    evaluate_every=50,
 )
 _TRANSFORMER = dataclasses.replace(
     _MLP,
@@ -135,8 +136,9 @@ _TRANSFORMER = dataclasses.replace(
     kind="transformer",
     networks=400,
     zoo_steps=(300, 2000),
-    steps=300,
+    steps=150,
     batch=24,
+    evaluate_every=50,
 )
 _SMOKE = dataclasses.replace(
     _MLP,
