@@ -1,15 +1,16 @@
 """The element of the group that brings one network nearest to another one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
 from qejax._exact import exact
-from qejax._typing import Array, Float, Leaves, Theta
+from qejax._typing import Array, Float, Leaves, Scalar, Theta
 from qejax.gauges import assigned
 from qejax.groups import GROUPS
+from qejax.match._barrier import barrier
 from qejax.match._descend import (
     State,
     descended,
@@ -20,7 +21,7 @@ from qejax.match._descend import (
 )
 from qejax.match._permutations import permutations
 from qejax.match._permuting import permuting
-from qejax.spaces import Elements, WeightSpec, identity, views
+from qejax.spaces import Elements, WeightSpec, from_views, identity, views
 
 Units = Mapping[str, Float[Array, "N ... n"]]
 """Activations by unit space, as `Network.units` returns them."""
@@ -33,6 +34,7 @@ def align(
     theta_b: Theta,
     *,
     units: tuple[Units, Units] | None = None,
+    loss: Callable[[Theta], Scalar] | None = None,
     sweeps: int = 20,
 ) -> Elements:
     """Returns the `g` for which `act(spec, g, theta_b)` is near `theta_a`.
@@ -51,6 +53,11 @@ def align(
     exactly, but for some transformers without a residual stream. An end is a local
     minimum; the whole problem is NP-hard.
 
+    The nearest weights are not always those with the lowest barrier. With a `loss` the
+    element is returned for which that is lowest, of what the permutations alone, the
+    starts above and, with `units`, both ways of telling units lead to: never higher
+    than by permutations, on the inputs of the loss.
+
     The result is an element of the group, and so keeps the function, whatever the
     weights. What they do not tell stays: the factor of a unit whose weights are all
     zero, the matrix of a head or stream where its product has no rank. A traced
@@ -66,6 +73,7 @@ def align(
         units: activations of both on the same inputs. Units of the spaces that both
             have are then assigned by the correlation of these, and only the rest by
             weights: what is said of distances above is then said of the rest.
+        loss: of the weights of one network, such as on a few inputs; see above.
         sweeps: over all unit spaces and start, at most; it ends when one changes
             nothing.
 
@@ -98,17 +106,37 @@ def align(
     first = _views("theta_a", spec, theta_a)
     second = _views("theta_b", spec, theta_b)
     told = _told(spec, units)
-    return _nearest(spec, first, second, told, sweeps).g
+    starts, ends = _ends(spec, first, second, told, sweeps)
+    if loss is None:
+        return _least(ends, jax.vmap(lambda state: state.total)(ends)).g
+    found = [starts, ends]
+    if told:
+        found += _ends(spec, first, second, {}, sweeps)
+    every = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
+
+    def height(leaves: Leaves) -> Scalar:
+        return barrier(loss, theta_a, from_views(spec, leaves, theta_b), POINTS).height
+
+    return _least(every, jax.lax.map(height, every.leaves)).g
 
 
-def _nearest(
+POINTS = 11
+"""Of the line between two networks, on which a loss is measured."""
+
+
+def _least(states: State, costs: Array) -> State:
+    at = jnp.argmin(jnp.where(jnp.isnan(costs), jnp.inf, costs))
+    return jax.tree.map(lambda x: x[at], states)
+
+
+def _ends(
     spec: WeightSpec,
     first: Leaves,
     second: Leaves,
     told: Mapping[str, Array],
     sweeps: int,
-) -> State:
-    """The nearest of the local minima that several starts lead to."""
+) -> tuple[State, State]:
+    """Several starts, and the local minima that they lead to, stacked."""
     e = identity(spec, jnp.result_type(*first.values()))
     always, forced = jnp.asarray(True), [False, True]
 
@@ -123,7 +151,8 @@ def _nearest(
     leaves, shifts = unshifted(spec, second)
     starts = [start(e, second, told), start(e | shifts, leaves, told)]
     if not only_permutes(spec):
-        found = _nearest(permutations(spec), first, second, told, sweeps).g
+        _, ends = _ends(permutations(spec), first, second, told, sweeps)
+        found = _least(ends, jax.vmap(lambda state: state.total)(ends)).g
         perms = {name: one.perm for name, one in found.items()}
         starts.append(start(e, second, perms))
         forced.append(False)
@@ -135,10 +164,7 @@ def _nearest(
         return descended(spec, first, state, frozenset(told), early, sweeps)
 
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *starts)
-    ends = jax.lax.map(end, (stacked, jnp.asarray(forced)))
-    totals = jax.vmap(lambda state: state.total)(ends)
-    nearest = jnp.argmin(jnp.where(jnp.isnan(totals), jnp.inf, totals))
-    return jax.tree.map(lambda x: x[nearest], ends)
+    return stacked, jax.lax.map(end, (stacked, jnp.asarray(forced)))
 
 
 def _views(name: str, spec: WeightSpec, theta: Theta) -> Leaves:

@@ -184,3 +184,23 @@ def test_barriers_are_above_the_line_between_losses() -> None:
         match.barrier(jnp.sum, one, one, points=2)
     with pytest.raises(ValueError, match="two networks of one architecture, got"):
         match.barrier(jnp.sum, one, jnp.ones(3))
+
+
+def test_with_a_loss_the_lowest_barrier_is_taken() -> None:
+    net = nets.mlp((4, 6, 2), activation="relu")
+    spec, x = net.spec, jax.random.normal(jax.random.key(0), (50, 4))
+    theta, other = theta_of(spec, 0), theta_of(spec, 1)
+    units = (net.units(theta, x)[1], net.units(other, x)[1])
+
+    def loss(moved: Any) -> jax.Array:
+        return jnp.mean((net.apply(moved, x) - net.apply(theta, x)) ** 2)
+
+    def height(own: Any, g: Any) -> jax.Array:
+        return match.barrier(loss, theta, spaces.act(own, g, other), 11).height
+
+    align = fast_jit(lambda a, b: match.align(spec, a, b, units=units, loss=loss))
+    lowest = height(spec, align(theta, other))
+    alone = match.permutations(spec)
+    for own, told in ((spec, None), (spec, units), (alone, None), (alone, units)):
+        g = fast_jit(lambda a, b, s=own, u=told: match.align(s, a, b, units=u))
+        assert lowest <= height(own, g(theta, other)) + 1e-12
