@@ -170,6 +170,13 @@ def _result(name: str, results: Path) -> dict[str, Any]:
     return json.loads((results / f"{name}.json").read_text())
 
 
+_SUFFIXES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "classify_inr": lambda config: inr_curve.suffix(config["networks"]),
+    "predict_accuracy": lambda config: cut_offs.suffix(config.get("cut_off", 0)),
+}
+"""By experiment of several runs a preset: from a config to the end of a name."""
+
+
 def record(out: Path, results: Path = RESULTS) -> Path:
     """Takes a finished run into the results, and returns the file.
 
@@ -194,9 +201,8 @@ def record(out: Path, results: Path = RESULTS) -> Path:
         "config": {k: v for k, v in made["config"].items() if k not in _PLACES},
         "metrics": json.loads((out / "metrics.json").read_text()),
     }
-    part = cut_offs.suffix(made["config"].get("cut_off", 0))
-    if made["experiment"] == "classify_inr":
-        part = inr_curve.suffix(made["config"]["networks"])
+    suffix = _SUFFIXES.get(made["experiment"])
+    part = suffix(made["config"]) if suffix else ""
     names = (made["experiment"], made["preset"], *([part] if part else []))
     path = results / f"{'_'.join(name for name in names if name != WHOLE)}.json"
     results.mkdir(parents=True, exist_ok=True)
