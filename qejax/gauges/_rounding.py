@@ -17,7 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from qejax._typing import Array, Leaves, Theta
-from qejax.spaces import Leaf, WeightSpec, from_views, views
+from qejax.spaces import (
+    Leaf,
+    WeightSpec,
+    from_views,
+    multiplies,
+    read,
+    views,
+    written,
+)
 
 Per = Literal["tensor", "channel"]
 """What has one step: a whole leaf, or what writes one unit."""
@@ -47,13 +55,7 @@ class Quantised(NamedTuple):
 
 def rounded_leaves(spec: WeightSpec) -> tuple[Leaf, ...]:
     """Returns the leaves that are rounded: what multiplies units or inputs."""
-    return tuple(leaf for leaf in spec.leaves if multiplies(leaf))
-
-
-def multiplies(leaf: Leaf) -> bool:
-    """Whether a leaf multiplies units or inputs: no bias, no scale of a norm."""
-    axes = leaf.axes
-    return len(axes) > 1 and any(a.space is None or a.power < 0 for a in axes)
+    return tuple(leaf for leaf in spec.leaves if multiplies(spec, leaf))
 
 
 def quantise(
@@ -94,7 +96,7 @@ def quantise(
     integers, steps = {}, {}
     for leaf in rounded_leaves(spec):
         top = 2 ** (bits - 1) - 1
-        step = _step(leaf, leaves[leaf.path], top, per, ranges)
+        step = _step(spec, leaf, leaves[leaf.path], top, per, ranges)
         levels = jnp.clip(jnp.round(leaves[leaf.path] / step), -top, top)
         integers[leaf.path], steps[leaf.path] = levels.astype(kind), step
     kept = {path: x for path, x in leaves.items() if path not in integers}
@@ -145,7 +147,7 @@ def rounded(
     found = dict(leaves)
     for leaf in rounded_leaves(spec):
         x = leaves[leaf.path]
-        step = _step(leaf, x, top, per, ranges)
+        step = _step(spec, leaf, x, top, per, ranges)
         found[leaf.path] = _snapped(x, jnp.broadcast_to(step, x.shape), top)
     return from_views(spec, found, theta)
 
@@ -185,17 +187,23 @@ def _straight_through(
     return levels * step, jnp.where(inside, dx, 0) + slope * dstep
 
 
-def _inner(leaf: Leaf, per: str) -> tuple[int, ...]:
-    """Axes that share a step: all, or all but those that write units or outputs."""
+def _inner(spec: WeightSpec, leaf: Leaf, per: str) -> tuple[int, ...]:
+    """Axes that share a step: all, or all but those that write units or outputs.
+
+    Outputs are the last axis that reads no units.
+    """
     every = tuple(range(len(leaf.axes)))
     if per == "tensor":
         return every
-    writes = [n for n in every if leaf.axes[n].power > 0] or [every[-1]]
+    others = [n for n in every if n not in read(spec, leaf)]
+    writes = written(spec, leaf) or others[-1:]
     return tuple(n for n in every if n not in writes)
 
 
-def _step(leaf: Leaf, x: Array, top: int | Array, per: str, ranges: str) -> Array:
-    inner = _inner(leaf, per)
+def _step(
+    spec: WeightSpec, leaf: Leaf, x: Array, top: int | Array, per: str, ranges: str
+) -> Array:
+    inner = _inner(spec, leaf, per)
     largest = jnp.max(jnp.abs(x), inner, keepdims=True)
     # Dead units decay to 1e-33: a step of theirs is no number that one divides by.
     info = jnp.finfo(x.dtype)

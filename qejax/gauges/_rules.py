@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from qejax._typing import Array, PRNGKeyArray
 from qejax.gauges._factors import SIZES, ratio
 from qejax.gauges._rotations import ROTATED, hadamard
-from qejax.gauges._rounding import multiplies
 from qejax.groups import Dihedral, eigh, fixed_ones_basis
 from qejax.spaces import Rows
 
@@ -41,7 +40,7 @@ def _top(rows: Sequence[Rows], writes: bool) -> tuple[Array, int]:
     Of matrices; of all leaves if no matrix is there.
     """
     own = [row for row in rows if row.power and (row.power > 0) == writes]
-    own = [row for row in own if multiplies(row.leaf)] or own
+    own = [row for row in own if row.multiplies] or own
     if not own:
         size = rows[0].values.shape[0]
         return jnp.zeros(size, rows[0].values.dtype), 1

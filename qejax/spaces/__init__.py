@@ -53,7 +53,10 @@ from qejax.spaces._phases import phase_free as phase_free
 from qejax.spaces._phases import phase_free_spec as phase_free_spec
 from qejax.spaces._phases import with_phases as with_phases
 from qejax.spaces._rows import Rows as Rows
+from qejax.spaces._rows import multiplies as multiplies
+from qejax.spaces._rows import read as read
 from qejax.spaces._rows import rows_of as rows_of
+from qejax.spaces._rows import written as written
 from qejax.spaces._settle import has_matrices as has_matrices
 from qejax.spaces._settle import settled_spec as settled_spec
 from qejax.spaces._spec import Route as Route
@@ -118,6 +121,7 @@ __all__ = [
     "move_space",
     "mul",
     "mul_space",
+    "multiplies",
     "norm",
     "offset",
     "part_of",
@@ -125,6 +129,7 @@ __all__ = [
     "phase_free_spec",
     "ravel",
     "raw_statistics",
+    "read",
     "reduced",
     "restore",
     "rows_of",
@@ -140,4 +145,5 @@ __all__ = [
     "unravel",
     "views",
     "with_phases",
+    "written",
 ]

@@ -16,11 +16,14 @@ class Rows(NamedTuple):
         leaf: whose entries these are.
         position: of the axis of the units in its view.
         values: `[n, R]`, or `[m, n, R]` of a space per another one of `m` units.
+        multiplies: whether the leaf multiplies units or inputs: no bias, no scale of a
+            norm.
     """
 
     leaf: Leaf
     position: int
     values: Array
+    multiplies: bool
 
     @property
     def power(self) -> int:
@@ -31,6 +34,36 @@ class Rows(NamedTuple):
     def turn(self) -> float:
         """What one turn adds to each entry, 0 where nothing is added."""
         return self.leaf.axes[self.position].turn
+
+
+def written(spec: WeightSpec, leaf: Leaf) -> tuple[int, ...]:
+    """Returns the positions of axes along which a leaf writes units.
+
+    Whatever the power of one axis: a space and those per it are written together. Keys
+    transform as what reads queries, and a gate has the scale of what it multiplies.
+    """
+    hosts = {p: spec.per_axis(leaf, p) for p in leaf.moved()}
+    direct = {p for p in hosts if leaf.axes[p].power > 0}
+    above = {hosts[p] for p in direct}
+    return tuple(p for p in hosts if p in direct | above or hosts[p] in direct)
+
+
+def read(spec: WeightSpec, leaf: Leaf) -> tuple[int, ...]:
+    """Returns the positions of axes along which a leaf reads units."""
+    writes = written(spec, leaf)
+    return tuple(p for p in leaf.moved() if leaf.axes[p].power < 0 and p not in writes)
+
+
+def multiplies(spec: WeightSpec, leaf: Leaf) -> bool:
+    """Whether a leaf multiplies units or inputs: no bias, no scale of a norm.
+
+    Example:
+        >>> from qejax import nets
+        >>> spec = nets.mlp_spec((4, 3, 2))
+        >>> [leaf.path for leaf in spec.leaves if multiplies(spec, leaf)]
+        ['layer_00/kernel', 'layer_01/kernel']
+    """
+    return len(leaf.axes) > 1 and bool(leaf.fixed() or read(spec, leaf))
 
 
 def rows_of(spec: WeightSpec, name: str, leaves: Leaves) -> tuple[Rows, ...]:
@@ -51,6 +84,7 @@ def rows_of(spec: WeightSpec, name: str, leaves: Leaves) -> tuple[Rows, ...]:
     """
     found = []
     for leaf in spec.leaves:
+        matrix = multiplies(spec, leaf)
         for position, axis in enumerate(leaf.axes):
             if axis.space != name:
                 continue
@@ -58,5 +92,5 @@ def rows_of(spec: WeightSpec, name: str, leaves: Leaves) -> tuple[Rows, ...]:
             own = (position,) if host is None else (host, position)
             x = jnp.moveaxis(leaves[leaf.path], own, tuple(range(len(own))))
             lead = x.shape[: len(own)]
-            found.append(Rows(leaf, position, x.reshape(*lead, -1)))
+            found.append(Rows(leaf, position, x.reshape(*lead, -1), matrix))
     return tuple(found)
