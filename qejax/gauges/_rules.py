@@ -157,8 +157,10 @@ def _random(side: Callable[[int], int], build: Callable[[Array], Array]) -> Choo
 def _unit_scale(rows: Sequence[Rows], key: PRNGKeyArray) -> Array:
     """What a norm's scale is divided by, so that what reads it has all of it."""
     del key
-    scale = next(row for row in rows if row.power > 0).values
-    top = jnp.max(jnp.abs(scale), -1)
+    scale = next(row for row in rows if row.power > 0)
+    top = jnp.max(jnp.abs(scale.values), -1)
+    if scale.multiplies:  # What a gate is multiplied with: no norm.
+        top = jnp.ones_like(top)
     return SIZES["absorbed"](ratio(jnp.ones_like(top), top))
 
 
@@ -192,7 +194,7 @@ RULES: dict[str, Rule] = {
   (Nagel et al. 2019, arXiv:1906.04721, equation 11).
 - `absmax`: the largest incoming weight of every unit is that of its layer
   (Meller et al. 2019, arXiv:1902.01917, section 4.1).
-- `absorbed`: scales of norms are 1, their readers have them.
+- `absorbed`: scales of norms are 1 or -1, their readers have their sizes.
 - `principal`: units rotated to the principal axes of all that touches them.
 - `hadamard`: units rotated by a random Hadamard matrix (Ashkboos et al. 2024,
   arXiv:2404.00456), by a random rotation where there is none of that order.
