@@ -85,12 +85,10 @@ def _equal_norms(rows: Sequence[Rows]) -> Array:
         if row.power and not row.turn:
             own = jnp.sum(row.values**2, -1)
             squares[row.power] = squares.get(row.power, jnp.zeros_like(own)) + own
-    none = jnp.zeros((), rows[0].values.dtype)
+    none = jnp.zeros_like(rows[0].values[:, 0])
     write = sum((p * x for p, x in squares.items() if p > 0), none)
     read = sum((-p * x for p, x in squares.items() if p < 0), none)
     down = max((-p for p in squares if p < 0), default=1)
-    size = rows[0].values.shape[0]
-    write, read = (jnp.broadcast_to(x, (size,)) for x in (write, read))
     return ratio(read, write) ** (1 / (2 + 2 * down))
 
 
