@@ -36,8 +36,8 @@ def chosen(
     """Returns the element `g` for which `act(spec, g, theta)` is what rules ask for.
 
     The function of `act(spec, g, theta)` is that of `theta`, whatever the rules. Units
-    stay in order, signs and phases as they are. A unit whose incoming or outgoing
-    weights are all zero keeps its size.
+    stay in order, signs and phases as they are. A unit of which weights that a rule
+    measures (incoming or outgoing ones) are all zero keeps its size.
 
     One network, no batch axis (batch with `jax.vmap`).
 
