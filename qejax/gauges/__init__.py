@@ -4,6 +4,7 @@ from qejax.gauges._assigned import assigned as assigned
 from qejax.gauges._chosen import chosen as chosen
 from qejax.gauges._chosen import followed as followed
 from qejax.gauges._chosen import of_space as of_space
+from qejax.gauges._chosen import reached as reached
 from qejax.gauges._factors import SIZES as SIZES
 from qejax.gauges._rotations import ROTATED as ROTATED
 from qejax.gauges._rotations import hadamard as hadamard
@@ -30,6 +31,7 @@ __all__ = [
     "hadamard",
     "of_space",
     "quantise",
+    "reached",
     "rounded",
     "rounded_leaves",
 ]

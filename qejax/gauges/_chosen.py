@@ -15,6 +15,7 @@ from qejax.spaces import (
     UnitSpace,
     WeightSpec,
     act_shift,
+    from_views,
     identity,
     move_space,
     mul,
@@ -62,6 +63,33 @@ def chosen(
         >>> bool(abs(top - abs(even["layer_01"]["kernel"]).max(1)).max() < 1e-6)
         True
     """
+    return reached(spec, theta, rules, sweeps=sweeps, key=key)[0]
+
+
+@exact
+def reached(
+    spec: WeightSpec,
+    theta: Theta,
+    rules: Sequence[str],
+    *,
+    sweeps: int = 10,
+    key: PRNGKeyArray | None = None,
+) -> tuple[Elements, Theta]:
+    """Returns the element that `chosen` returns, and the weights that it leads to.
+
+    What was taken off is exactly zero in these weights. The action of the element on
+    `theta` leaves what rounding leaves.
+
+    Args:
+        spec: as for `chosen`.
+        theta: likewise.
+        rules: likewise.
+        sweeps: likewise.
+        key: likewise.
+
+    Raises:
+        ValueError: as `chosen`.
+    """
     unknown = [name for name in rules if name not in RULES]
     if unknown:
         raise ValueError(
@@ -82,7 +110,7 @@ def chosen(
             return swept(spec, rule, state, key)
 
         state = jax.lax.fori_loop(0, sweeps if rule.again else 1, sweep, state)
-    return state[0]
+    return state[0], from_views(spec, state[1], theta)
 
 
 def swept(

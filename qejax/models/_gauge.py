@@ -180,8 +180,9 @@ class Gauge(nnx.Module):
             ValueError: if `theta` does not fit the spec.
         """
         config = self.config
-        kappa = gauges.chosen(self.spec, theta, config.start, sweeps=config.sweeps)
-        return Start(kappa, spaces.act(self.spec, kappa, theta))
+        return Start(
+            *gauges.reached(self.spec, theta, config.start, sweeps=config.sweeps)
+        )
 
     @exact
     def path(self, start: Start, loss: Loss | None = None) -> Path:
