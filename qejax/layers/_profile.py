@@ -23,7 +23,7 @@ class Profile(NamedTuple):
     Attributes:
         units: by unit space, `[n_s, F_s]`, or `[m, n_s, F_s]` of a space per another
             one; `F_s` is `PER_TOUCH` for every axis that the space moves.
-        globe: `[PER_LEAF * leaves]`.
+        globe: `[PER_LEAF * leaves]`, leaves in the order of the spec.
     """
 
     units: dict[str, Float[Array, "... n F"]]
@@ -62,8 +62,9 @@ def profile(spec: WeightSpec, leaves: Leaves) -> Profile:
             jnp.stack(parts, -1) if parts else jnp.zeros((*lead, 0), dtype)
         )
     globe: list[Array] = []
-    for path in leaves:
-        globe += [_log(tops[path], sizes[path]), _log(sizes[path], 1.0)]
+    for leaf in spec.leaves:  # A dict behind `jit` or `scan` has an order of its own.
+        size = sizes[leaf.path]
+        globe += [_log(tops[leaf.path], size), _log(size, 1.0)]
     return Profile(units, jnp.stack(globe))
 
 
