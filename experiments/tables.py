@@ -37,6 +37,7 @@ from experiments.predict_accuracy.lines import lines as _predict_accuracy
 from experiments.predict_mixed import table as predict_mixed
 from experiments.quantise_gauge import table as quantise_gauge
 from experiments.read_adapters import table as read_adapters
+from experiments.teleport import table as teleport
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -125,6 +126,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], tuple[list[dict[str, str]], str]
     "recipes": lambda result: (recipes.lines(result), recipes.note(result)),
     "scaling": lambda result: (scaling.lines(result), scaling.note(result)),
     "speed": lambda result: (speed.lines(result), speed.notes(result)),
+    "teleport": lambda r: (teleport.lines(r["metrics"]), teleport.note(r)),
 }
 """By experiment: a result to the rows of its table and the text under it."""
 
