@@ -53,15 +53,13 @@ def align(
     exactly, but for some transformers without a residual stream. An end is a local
     minimum; the whole problem is NP-hard.
 
-    The nearest weights are not always those with the lowest barrier. With a `loss` the
-    element is returned for which that is lowest, of what the permutations alone, the
-    starts above and, with `units`, both ways of telling units lead to: never higher
-    than by permutations, on the inputs of the loss.
+    With a `loss` the element with the lowest barrier is returned, of what permutations
+    alone, the starts above and, with `units`, both ways of telling units lead to.
 
-    The result is an element of the group, and so keeps the function, whatever the
-    weights. What they do not tell stays: the factor of a unit whose weights are all
-    zero, the matrix of a head or stream where its product has no rank. A traced
-    function does not look for weights that are not finite: they lead to some element.
+    The result is an element of the group and keeps the function. What weights do not
+    tell stays: the factor of a unit whose weights are all zero, the matrix of a head
+    where its product has no rank. Weights that are not finite lead a traced function to
+    some element.
 
     One pair, no batch axis: `jax.vmap(align, (None, 0, 0))` aligns many.
 
@@ -106,16 +104,29 @@ def align(
     first = _views("theta_a", spec, theta_a)
     second = _views("theta_b", spec, theta_b)
     told = _told(spec, units)
-    starts, ends = _ends(spec, first, second, told, sweeps)
     if loss is None:
+        _, ends = _ends(spec, first, second, told, sweeps)
         return _least(ends, jax.vmap(lambda state: state.total)(ends)).g
-    found = [starts, ends]
+    return _lowest(spec, loss, theta_a, theta_b, told, sweeps)
+
+
+def _lowest(
+    spec: WeightSpec,
+    loss: Callable[[Theta], Scalar],
+    theta_a: Theta,
+    theta_b: Theta,
+    told: Mapping[str, Array],
+    sweeps: int,
+) -> Elements:
+    """The element with the lowest barrier, of all starts and all they lead to."""
+    first, second = views(spec, theta_a), views(spec, theta_b)
+    found = list(_ends(spec, first, second, told, sweeps))
     if told:
         found += _ends(spec, first, second, {}, sweeps)
     every = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
 
-    def height(leaves: Leaves) -> Scalar:
-        return barrier(loss, theta_a, from_views(spec, leaves, theta_b), POINTS).height
+    def height(own: Leaves) -> Scalar:
+        return barrier(loss, theta_a, from_views(spec, own, theta_b), POINTS).height
 
     return _least(every, jax.lax.map(height, every.leaves)).g
 
