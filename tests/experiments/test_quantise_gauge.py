@@ -47,9 +47,8 @@ def test_a_run_measures_every_row(finished, config):
     metrics = finished[0]
     assert metrics == json.loads((config.out / "metrics.json").read_text())
     assert list(metrics["rows"]) == ["none", "equalised", ROW]
-    accuracy = {
-        name: row["accuracy"]["4/tensor"] for name, row in metrics["rows"].items()
-    }
+    rows = metrics["rows"]
+    accuracy = {name: row["accuracy"]["4/tensor"] for name, row in rows.items()}
     assert all(0.1 < x <= metrics["float"] + 0.1 for x in accuracy.values())
     # What chooses is as good wherever on the orbit it starts; nothing else is.
     for name in ("equalised", ROW):
