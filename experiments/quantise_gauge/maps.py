@@ -33,7 +33,7 @@ START = {
     "cnn": ("cleared", "balanced", "equalised"),
     "transformer": ("cleared", "balanced", "principal", "hadamard"),
 }
-"""Rules that maps start from, by kind of network; chosen on validation networks."""
+"""Rules that maps start from, by kind of network."""
 
 
 @dataclass(frozen=True)
