@@ -31,6 +31,7 @@ SIZE = nets.size_of(NET)
 CHAIN = nets.padded(NET, THETA)
 MIXED = models.MixedConfig(depth=1, hidden_units=3, embed=3, hidden=3, heads=1)
 SMALL = models.PredictorConfig(depth=1, embed=3, hidden=3, heads=1, rank=2, carried=2)
+CHOICE = models.GaugeConfig(sweeps=2, rounds=1, hidden=3, rank=2)
 LOW = replace(SMALL, precision="bfloat16")
 
 
@@ -118,6 +119,12 @@ CASES = {
         models.MixedPredictor, (SIZE, 2), (CHAIN,), (("config", MIXED),)
     ),
     "FlatMLP": Case(models.FlatMLP, (SPEC, (3,)), (THETA,)),
+    **{
+        f"Gauge, {kind}": Case(
+            models.Gauge, (SPEC, kind), (THETA,), (("config", CHOICE),)
+        )
+        for kind in ("gauge", "strict")
+    },
 }
 
 

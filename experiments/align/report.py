@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from experiments.align.table import WAYS, lines
 from experiments.devices import save_figure
+from experiments.terminal import print_table
 
 COLUMNS = 5
 """Panels side by side."""
@@ -18,16 +17,11 @@ COLUMNS = 5
 
 def show(metrics: Mapping[str, Any], console: Console) -> None:
     """Prints the final table."""
-    title = "Between two networks, mean ± sd over pairs"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, show_edge=False)
-    rows = lines(metrics)
-    headings = [name for name in rows[0] if name not in ("groups", "compiling")]
-    for heading in headings:
-        side = "left" if heading == "network" else "right"
-        table.add_column(heading, justify=side)
-    for row in rows:
-        table.add_row(*(row[heading] for heading in headings))
-    console.print(table)
+    rows = [
+        {name: x for name, x in row.items() if name not in ("groups", "compiling")}
+        for row in lines(metrics)
+    ]
+    print_table("Between two networks, mean ± sd over pairs", rows, console)
 
 
 def plot(metrics: Mapping[str, Any], out: Path) -> Path:

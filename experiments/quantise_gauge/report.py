@@ -4,24 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from experiments.devices import save_figure
 from experiments.quantise_gauge.table import WORDS, lines, settings
+from experiments.terminal import print_table
 
 
 def show(metrics: Mapping[str, Any], console: Console) -> None:
     """Prints the final table."""
     title = f"Accuracy after rounding, {metrics['float']:.4f} before"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, show_edge=False)
-    rows = lines(metrics)
-    for number, heading in enumerate(rows[0]):
-        table.add_column(heading, justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*row.values())
-    console.print(table)
+    print_table(title, lines(metrics), console)
 
 
 def plot(metrics: Mapping[str, Any], out: Path) -> Path:

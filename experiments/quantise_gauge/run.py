@@ -25,7 +25,7 @@ from experiments.quantise_gauge.maps import (
     train_row,
 )
 from experiments.quantise_gauge.networks import Subject, load
-from experiments.seeds import num_params, starts
+from experiments.seeds import starts
 from qejax import gauges, spaces
 from qejax._typing import Array, PRNGKeyArray, Theta
 from qejax.gauges import Per
@@ -195,7 +195,7 @@ def _map(
     else:  # The map as it is initialised: plain descent.
         map_ = make_map(row, subject, config)
         params = starts(map_.init, config.seed, config.seeds)
-        about = {"params": 0 * num_params(params)}
+        about = {"params": 0}
     chosen = Chosen(map_, subject, config)
 
     def choose(thetas: Theta, bits: int, per: Per) -> Theta:

@@ -97,7 +97,9 @@ class Gauge(nnx.Module):
 
     - "gauge": `alpha(g theta) = p alpha(theta) g^-1`, with `p` a permutation (the
       identity with `order`), so that one network is chosen for all weights of one
-      function. Signs of units, and what no rule of `start` fixes, stay as they came.
+      function. Signs of units, and what no rule of `start` fixes, stay as they came;
+      where sizes of norms reach the weights of heads (gated language models), so does
+      a rotation of these.
     - "strict": `alpha(g theta) = g alpha(theta) g^-1`, so that
       `F(g theta) = g F(theta)`: it goes where "gauge" goes, moves on, and goes back. It
       cannot choose, and what sees the weights is as bad behind it as they came.

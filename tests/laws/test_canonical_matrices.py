@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.architectures import vision
 from qejax import _trees, nets, spaces
 from qejax.groups import Monomial
 from qejax.spaces import WeightSpec
@@ -27,7 +28,6 @@ from tests.registry import (
     element_of,
     inputs_of,
     theta_of,
-    vision,
 )
 
 TANH = vision(norm="rms", affine=False, activation="tanh", pool="class")

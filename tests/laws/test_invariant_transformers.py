@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from experiments.architectures import language, vision
 from qejax import models, nets, spaces
 from tests.layer_specs import fast_jit, random_module
 from tests.registry import (
@@ -25,9 +26,7 @@ from tests.registry import (
     element_of,
     gap,
     inputs_of,
-    language,
     theta_of,
-    vision,
 )
 
 SMALL_ZOO: dict[str, Any] = {

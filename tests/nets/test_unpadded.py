@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.architectures import Row
 from qejax import nets, spaces
 from tests.chain_networks import NETS, thetas
-from tests.networks import Row
 from tests.registry import RTOL, inputs_of
 
 LARGE = nets.PadSize(7, 10, 7, 5, 10, 5)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from experiments.architectures import MLPS_AND_CNNS
 from qejax import nets, spaces
-from tests.networks import MLPS_AND_CNNS
 from tests.registry import TRANSFORMERS
 
 ROWS = {**MLPS_AND_CNNS, **TRANSFORMERS}

@@ -1,6 +1,9 @@
-"""Networks that the laws are checked on: MLPs and CNNs, a new one is a new row here."""
+"""Tiny networks of every kind and every group: a new one is a new row here.
 
-from typing import NamedTuple
+The laws are checked on them, and pairs of them are aligned.
+"""
+
+from typing import Any, NamedTuple
 
 from qejax import nets
 
@@ -137,3 +140,64 @@ MLPS_AND_CNNS: dict[str, Row] = {
     "residual cnn": Row(nets.cnn(1, (3, 2), blocks=1, num_outputs=2), (6, 6, 1)),
 }
 """Networks whose units permute, scale and flip, one element for each unit space."""
+
+
+def vision(heads: int = 2, depth: int = 1, width: int = 4, **fields: Any) -> Row:
+    """An encoder of images of two patches."""
+    image: dict[str, Any] = {"image": (4, 2, 1), "patch": 2, "num_outputs": 2}
+    return Row(nets.transformer(width, depth, heads, 3, **image, **fields), (4, 2, 1))
+
+
+def language(heads: int, **fields: Any) -> Row:
+    """A decoder-only model of three tokens out of five."""
+    fixed: dict[str, Any] = {"vocabulary": 5, "length": 3}
+    usual: dict[str, Any] = {"num_outputs": 5, "causal": True, "pool": "tokens"}
+    net = nets.transformer(4, 1, heads, 3, **fixed, **{**usual, **fields})
+    return Row(net, (3,), 5)
+
+
+TRANSFORMERS: dict[str, Row] = {
+    # Permutations of the stream, a scale per coordinate behind each norm, biases that
+    # shift through a norm's readers, keys' and values' shifts.
+    "vit, class token": vision(pool="class"),
+    "post-norm": vision(placement="post", activation="relu", position="none"),
+    "post-norm, no residual, gated": vision(
+        placement="post", residual=False, gated=True, activation="relu"
+    ),
+    # Any linear map of the stream, and a shift of every bias that it carries.
+    "no norm": vision(norm="none", activation="relu", position="none"),
+    # Rotations of the stream; values that two queries share, with biases.
+    "rms without scale, rotary, grouped": vision(
+        4, norm="rms", affine=False, position="rotary", kv_heads=2, head_dim=2
+    ),
+    # As in the Small Transformer Zoo: rotations that fix the ones-vector.
+    "small transformer zoo": vision(
+        depth=2,
+        affine=False,
+        residual=False,
+        position="sine",
+        activation="relu",
+        attention_bias=False,
+        head_hidden=3,
+    ),
+    "language, rotary, grouped, gated": language(
+        4,
+        norm="rms",
+        position="rotary",
+        kv_heads=2,
+        head_dim=2,
+        gated=True,
+        activation="silu",
+        attention_bias=False,
+        mlp_bias=False,
+    ),
+    # Centred rotations of a stream that is added to.
+    "language, layer norm without scale": language(2, affine=False),
+    # Matrices between the two sides of adapters, and nothing else.
+    "adapters of an unknown network": Row(
+        nets.lora([("layers.0.q", 4, 6, 2), ("layers.1.q", 3, 2, 1)], (1.5, -2)), (7,)
+    ),
+}
+"""Transformers: heads with matrices of their own, streams, and shifts of biases.
+
+And adapters, whose units are mixed by matrices as well."""
