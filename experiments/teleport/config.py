@@ -15,6 +15,8 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from experiments import flags
 from experiments.devices import OnDevices
 
@@ -25,10 +27,15 @@ LEARNED = {
     "learned1": 1,
     "learned5": 5,
     "learned20": 20,
-    "strict20": 20,
+    "learned60": 60,
+    "strict60": 60,
+    "constant60": 60,
     "learned_descent": 5,
 }
 """Rows that are trained, and the steps after which the loss is what they are for."""
+
+DOWN = ("ascent", "descent", "learned_descent")
+"""Rows that go along a slope on the orbit of the network itself."""
 
 DESCENT_STEPS = 5
 """Of the loss that `descent` goes down."""
@@ -38,7 +45,10 @@ ROWS = (*BASELINES, "descent", *LEARNED)
 
 - `none`, `balanced`, `random`: as it comes, shortest weights, a random element;
 - `ascent`: up the norm of the gradient along the orbit;
-- `learned1`, `learned5`, `learned20`, `strict20`: they read nothing but weights;
+- `learned1`, `learned5`, `learned20`, `learned60`, `strict60`: they read nothing but
+  weights;
+- `constant60`: one learned size for each hidden layer, from balanced weights; it reads
+  nothing at all;
 - `descent`, `learned_descent`: down the loss after a few steps, by the map as it is
   initialised and as it is trained.
 """
@@ -74,7 +84,11 @@ class Config(OnDevices):
         rounds: of maps that read weights.
         descent: rounds of maps that go down a slope.
         ascent: rounds up the norm of the gradient.
-        climb: what one of them changes the logarithm of a size by, about.
+        climbs: what a round along a slope changes the logarithm of a size by, about;
+            `ascent` and `descent` have their best one on the validation split.
+        noise: standard deviations of the logarithms of sizes around which a loss is
+            smoothed, of what units of a layer share and of what each has for itself.
+        pairs: of points on both sides, for one network in one step.
         hidden: width of the maps.
         map_steps: optimiser steps of a map.
         map_batch: networks per step, all seeds together.
@@ -100,12 +114,14 @@ class Config(OnDevices):
     rounds: int = 3
     descent: int = 3
     ascent: int = 5
-    climb: float = 0.2
+    climbs: tuple[float, ...] = (0.02, 0.06, 0.2)
+    noise: tuple[float, float] = (0.3, 0.1)
+    pairs: int = 1
     hidden: int = 16
-    map_steps: int = 200
-    map_batch: int = 48
-    learning_rate: float = 5e-3
-    evaluate_every: int = 40
+    map_steps: int = 100
+    map_batch: int = 72
+    learning_rate: float = 7e-4
+    evaluate_every: int = 25
     spread: float = 3.0
 
     def __post_init__(self) -> None:
@@ -143,16 +159,15 @@ class Config(OnDevices):
             raise ValueError(
                 f"--networks should be at least 1 a split, got {list(self.networks)}."
             )
-        for name in ("learning_rate", "climb"):
-            if getattr(self, name) <= 0:
-                raise ValueError(
-                    f"{flags.flag(name)} should be positive, got {getattr(self, name)}."
-                )
+        for name in ("learning_rate", "climbs", "noise"):
+            got = getattr(self, name)
+            if not got or min(np.atleast_1d(got)) <= 0:
+                raise ValueError(f"{flags.flag(name)} should be positive, got {got}.")
 
 
 _POSITIVE = (
     "seeds gain batch told steps target every rounds descent ascent hidden map_steps "
-    "map_batch evaluate_every spread"
+    "map_batch evaluate_every spread pairs"
 ).split()
 
 _DIGITS = Config(out=Path("runs/teleport_digits"))
@@ -160,7 +175,15 @@ _SMOKE = dataclasses.replace(
     _DIGITS,
     out=Path("runs/teleport_smoke"),
     seeds=1,
-    rows=("none", "balanced", "ascent", "learned5", "strict20", "learned_descent"),
+    rows=(
+        "none",
+        "balanced",
+        "ascent",
+        "learned5",
+        "strict60",
+        "constant60",
+        "learned_descent",
+    ),
     optimisers=("sgd",),
     networks=(8, 4, 8),
     widths=(8, 8),

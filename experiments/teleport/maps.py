@@ -14,20 +14,22 @@ from flax import nnx
 from experiments import seeds
 from experiments.devices import mesh_of
 from experiments.predict_accuracy.chunks import SIZE, in_chunks
-from experiments.teleport.config import DESCENT_STEPS, LEARNED, Config
+from experiments.teleport.config import DESCENT_STEPS, DOWN, LEARNED, Config
 from experiments.teleport.networks import Split
+from experiments.teleport.smoothed import Noise, smoothed
 from experiments.teleport.timing import seconds_of
 from experiments.teleport.training import Digits
 from qejax import gauges, spaces
 from qejax._devices import fetch
 from qejax._typing import Array, PRNGKeyArray, Scalar, Theta
 from qejax.models import Gauge, GaugeConfig
+from qejax.spaces import Elements
 
 RULES = ("cleared", "balanced")
 """Of the row "balanced", and where maps start from."""
 
 STEEPEST = 10.0
-"""Norm of the gradient of one network by its weights, at most; maps are trained so."""
+"""Norm of the gradient of one network by its weights, at most, in a descent."""
 
 LEAST = 1e-30
 """Added to the square of a gradient's norm before its logarithm."""
@@ -94,7 +96,12 @@ def steepness(digits: Digits, task: Array, order: Array) -> Callable[[Theta], Sc
 
 
 def make_map(
-    row: str, optimiser: str, rate: float, digits: Digits, config: Config
+    row: str,
+    optimiser: str,
+    rate: float,
+    digits: Digits,
+    config: Config,
+    climb: float | None = None,
 ) -> Map:
     """Returns the functions of a row, untrained.
 
@@ -104,24 +111,30 @@ def make_map(
         rate: at which it does while the map is trained, and in the loss of a descent.
         digits: what networks are trained on.
         config: of the run.
+        climb: of `config.climbs`, for rows of `DOWN`; the first without one.
     """
     if row in ("none", "balanced", "random"):
         return _rule(row, digits, config)
-    down = row in ("ascent", "descent", "learned_descent")
-    rounds = config.descent if down else config.rounds
-    choices = GaugeConfig(
-        start=RULES,
-        rounds=config.ascent if row == "ascent" else rounds,
-        hidden=config.hidden,
-        rate=config.climb,
-    )
+    told = _told(row, optimiser, rate, digits)
+    if row in DOWN:
+        return _down(row, told, digits, config, climb or config.climbs[0])
+    if row.startswith("constant"):
+        return _trained(_constant(digits), told, digits, config)
+    return _trained(_reader(row, digits, config), told, digits, config)
 
-    def build(rngs: nnx.Rngs) -> Gauge:
-        kind: Any = "strict" if row == "strict20" else "gauge"
-        return Gauge(digits.network.spec, kind, config=choices, rngs=rngs)
 
-    module = seeds.with_constants(build)
-    graph, _, fitted = nnx.split(module, nnx.Param, ...)
+Told = Callable[[Array, PRNGKeyArray], Callable[[Theta], Scalar]]
+"""From a task and a key that decides the order of the data to a loss of weights."""
+
+Parts = tuple[
+    Callable[[PRNGKeyArray], Any],
+    Callable[[Theta], Any],
+    Callable[[Any, Any], Elements],
+]
+"""`key -> params`, `theta -> start` and `(params, start) -> element`."""
+
+
+def _told(row: str, optimiser: str, rate: float, digits: Digits) -> Told:
     count = LEARNED.get(row, DESCENT_STEPS)
 
     def told(task: Array, key: PRNGKeyArray) -> Callable[[Theta], Scalar]:
@@ -130,20 +143,85 @@ def make_map(
             return steepness(digits, task, order)
         return loss_after(digits, task, order, optimiser, rate)
 
+    return told
+
+
+def _gauge(
+    digits: Digits, kind: Any, choices: GaugeConfig
+) -> tuple[Callable[[PRNGKeyArray], Any], Gauge, Callable[[Any], Gauge]]:
+    """Returns `key -> params`, a module that has no parameters, and one that has."""
+
+    def build(rngs: nnx.Rngs) -> Gauge:
+        return Gauge(digits.network.spec, kind, config=choices, rngs=rngs)
+
+    module = seeds.with_constants(build)
+    graph, _, fitted = nnx.split(module, nnx.Param, ...)
+    return seeds.start_of(build), module, lambda p: nnx.merge(graph, p, fitted)
+
+
+def _reader(row: str, digits: Digits, config: Config) -> Parts:
+    """A gauge that reads nothing but weights."""
+    kind = "strict" if row.startswith("strict") else "gauge"
+    choices = GaugeConfig(start=RULES, rounds=config.rounds, hidden=config.hidden)
+    init, module, with_params = _gauge(digits, kind, choices)
+    return init, module.start, lambda p, start: with_params(p).path(start).element
+
+
+def _constant(digits: Digits) -> Parts:
+    """Balanced weights, and then one size for all units of each unit space."""
+    spec = digits.network.spec
+
+    def init(key: PRNGKeyArray) -> Any:
+        del key
+        return {space.name: jnp.zeros(1) for space in spec.spaces}
+
+    def element(params: Any, start: Elements) -> Elements:
+        sizes = {
+            space.name: gauges.SIZES[space.group](
+                jnp.broadcast_to(jnp.exp(params[space.name]), space.size)
+            )
+            for space in spec.spaces
+        }
+        return spaces.mul(spec, sizes, start)
+
+    return init, lambda theta: gauges.chosen(spec, theta, RULES), element
+
+
+def _trained(parts: Parts, told: Told, digits: Digits, config: Config) -> Map:
+    """A row that is trained on the smoothed loss behind its steps."""
+    spec, noise = digits.network.spec, Noise(*config.noise, config.pairs)
+    init, begin, chosen = parts
+
+    def moved(params: Any, start: Any, theta: Theta, task: Array, key: Any) -> Theta:
+        del task, key
+        return spaces.act(spec, chosen(params, start), theta)
+
+    def cost(params: Any, start: Any, theta: Theta, task: Array, key: Any) -> Scalar:
+        order, own = jax.random.split(key)
+        element, loss = chosen(params, start), told(task, order)
+        return smoothed(spec, element, theta, loss, noise, own)
+
+    return Map(init, begin, moved, cost)
+
+
+def _down(row: str, told: Told, digits: Digits, config: Config, climb: float) -> Map:
+    """A row that goes along the slope of a loss of its own."""
+    rounds = config.ascent if row == "ascent" else config.descent
+    choices = GaugeConfig(start=RULES, rounds=rounds, hidden=config.hidden, rate=climb)
+    init, module, with_params = _gauge(digits, "gauge", choices)
+
     def path(params: Any, start: Any, task: Array, key: PRNGKeyArray) -> Any:
-        gauge = nnx.merge(graph, params, fitted)
-        return gauge.path(start, told(task, key) if down else None)
+        return with_params(params).path(start, told(task, key))
 
     def moved(params: Any, start: Any, theta: Theta, task: Array, key: Any) -> Theta:
         element = path(params, start, task, key).element
         return spaces.act(digits.network.spec, element, theta)
 
     def cost(params: Any, start: Any, theta: Theta, task: Array, key: Any) -> Scalar:
-        if down:  # Of all points reached: each round is told of its own.
-            return jnp.mean(path(params, start, task, key).losses)
-        return told(task, key)(moved(params, start, theta, task, key))
+        del theta  # Of all points reached: each round is told of its own.
+        return jnp.mean(path(params, start, task, key).losses)
 
-    return Map(seeds.start_of(build), module.start, moved, cost)
+    return Map(init, module.start, moved, cost)
 
 
 def _rule(row: str, digits: Digits, config: Config) -> Map:

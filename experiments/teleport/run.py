@@ -13,8 +13,8 @@ from experiments.predict_accuracy.progress import Bars, clock
 from experiments.predict_accuracy.record import Log, plain, write_json
 from experiments.seeds import num_params, starts
 from experiments.teleport import report
-from experiments.teleport.config import BASELINES, LEARNED, RATES, Config
-from experiments.teleport.maps import Chosen, Map, make_map, train_row
+from experiments.teleport.config import BASELINES, DOWN, LEARNED, RATES, Config
+from experiments.teleport.maps import Chosen, make_map, train_row
 from experiments.teleport.measure import Curves, step_seconds, steps_to
 from experiments.teleport.networks import Split, load
 from experiments.teleport.training import Digits
@@ -108,39 +108,30 @@ class _Rows:
 
     def all(self) -> dict[str, Any]:
         """Returns what is measured of every row."""
-        config, place = self.config, _place(self.config)
+        config = self.config
         known = {
-            row: self._tried(row, Chosen(*self._untrained(row, self.rates[0]), config))
+            row: self._tried(row, self._chosen(row, self.rates[0]))
             for row in ("none", "balanced")
         }
         at = config.target // config.every
         ends = {n: np.log(c[..., at]).mean((1, 2)) for n, c in known.items()}
         target = float(np.exp(ends["none"].min()))
-        rate = self.rates[int(ends["balanced"].argmin())]
+        taken = steps_to(known["balanced"], target, config.every).mean((1, 2))
+        rate = self.rates[int(taken.argmin())]
         second = step_seconds(self.digits, self.splits["test"], self.optimiser, rate)
         self.log.write("target", optimiser=self.optimiser, loss=target, map_rate=rate)
         rows: dict[str, Any] = {}
         steps: dict[str, np.ndarray] = {}
         for row in config.rows:
-            name, about = f"{self.optimiser}, {row}", {}
             if row in LEARNED:
-                map_ = self._map(row, rate)
-                out = config.out / "ckpt" / place / f"{self.optimiser}-{row}"
-                with self.bars.work(name, "row") as piece:
-                    params, about = train_row(
-                        map_, row, self.splits, config, out, piece.advance
-                    )
-                self.log.write("trained", optimiser=self.optimiser, row=row, **about)
+                chosen, tried, about = self._learned(row, rate)
+            elif row in known:
+                chosen, tried, about = self._chosen(row, rate), known[row], {}
             else:
-                map_, params = self._untrained(row, rate)
-            chosen = Chosen(map_, params, config)
-            tried = known.get(row)
-            if tried is None:
-                tried = self._tried(row, chosen)
-            with self.bars.work(f"{name}: test", "test"):
+                chosen, tried, about = self._best_climb(row, rate, target)
+            with self.bars.work(f"{self.optimiser}, {row}: test", "test"):
                 rows[row], steps[row] = self._tested(chosen, tried, target)
             cost = chosen.seconds(self.splits["test"]) / second
-            about |= {"params": num_params(params)}
             rows[row] |= about | {"cost": cost if row != "none" else 0.0}
             self.log.write("tested", optimiser=self.optimiser, row=row, **rows[row])
         _compare(rows, steps)
@@ -152,13 +143,40 @@ class _Rows:
             "rows": rows,
         }
 
-    def _map(self, row: str, rate: float) -> Map:
-        return make_map(row, self.optimiser, rate, self.digits, self.config)
+    def _learned(
+        self, row: str, rate: float
+    ) -> tuple[Chosen, np.ndarray, dict[str, Any]]:
+        """What a trained row chooses, and what `_tried` and its training say of it."""
+        config, place = self.config, _place(self.config)
+        map_ = make_map(row, self.optimiser, rate, self.digits, config)
+        out = config.out / "ckpt" / place / f"{self.optimiser}-{row}"
+        with self.bars.work(f"{self.optimiser}, {row}", "row") as piece:
+            params, about = train_row(
+                map_, row, self.splits, config, out, piece.advance
+            )
+        self.log.write("trained", optimiser=self.optimiser, row=row, **about)
+        chosen = Chosen(map_, params, config)
+        about |= {"params": num_params(params)}
+        return chosen, self._tried(row, chosen), about
 
-    def _untrained(self, row: str, rate: float) -> tuple[Map, Any]:
-        map_ = self._map(row, rate)
-        params = starts(map_.init, self.config.seed, self.config.seeds)
-        return map_, params
+    def _best_climb(
+        self, row: str, rate: float, target: float
+    ) -> tuple[Chosen, np.ndarray, dict[str, Any]]:
+        """The same of an untrained row: the best one on validation networks."""
+        every, found = self.config.every, []
+        for climb in self.config.climbs if row in DOWN else (None,):
+            chosen = self._chosen(row, rate, climb)
+            tried = self._tried(row, chosen)
+            steps = steps_to(tried, target, every).mean((1, 2)).min()
+            about = {} if climb is None else {"climb": climb}
+            found.append((steps, chosen, tried, about))
+        return min(found, key=lambda one: one[0])[1:]
+
+    def _chosen(self, row: str, rate: float, climb: float | None = None) -> Chosen:
+        """What a row chooses that is not trained."""
+        config = self.config
+        map_ = make_map(row, self.optimiser, rate, self.digits, config, climb)
+        return Chosen(map_, starts(map_.init, config.seed, config.seeds), config)
 
     def _tried(self, row: str, chosen: Chosen) -> np.ndarray:
         """Loss curves on validation networks at every rate, `[R, B, S, T]`."""

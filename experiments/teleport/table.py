@@ -14,7 +14,9 @@ WORDS = {
     "learned1": "learned for 1 step",
     "learned5": "learned for 5 steps",
     "learned20": "learned for 20 steps",
-    "strict20": "strictly equivariant, 20 steps",
+    "learned60": "learned for 60 steps",
+    "strict60": "strictly equivariant, 60 steps",
+    "constant60": "one size a layer, for 60 steps",
     "learned_descent": "learned descent, 5 steps",
 }
 """What a row is."""

@@ -95,7 +95,7 @@ def test_every_row_has_words():
         ({"map_batch": 2}, "--map-batch should be at least --seeds"),
         ({"map_steps": 10}, "--evaluate-every should be at most --map-steps"),
         ({"networks": (512, 0, 8)}, "--networks should be at least 1 a split"),
-        ({"climb": 0.0}, "--climb should be positive"),
+        ({"climbs": (0.1, 0.0)}, "--climbs should be positive"),
     ],
 )
 def test_bad_flags_are_refused(flags, message):
