@@ -65,7 +65,7 @@ class Config(OnDevices):
         hidden: width of the maps.
         inputs: on which the loss of rounding is told, for one network.
         steps: optimiser steps of `learned`; of `weights` and `strict` three times that.
-        batch: networks per step, all seeds together.
+        batch: networks in a step of one map, at most its share of those for training.
         learning_rate: peak of the schedule.
         evaluate_every: steps between two evaluations on the validation split.
         spread: of the scales that move test networks along their orbits.
@@ -105,11 +105,6 @@ class Config(OnDevices):
                     f"once, got {list(got)}."
                 )
         flags.check_selected(self)
-        if self.batch < self.seeds:
-            raise ValueError(
-                f"--batch should be at least --seeds ({self.seeds}), got {self.batch}: "
-                f"every seed has a share of it."
-            )
         if self.learning_rate <= 0:
             raise ValueError(
                 f"--learning-rate should be positive, got {self.learning_rate}."

@@ -91,7 +91,7 @@ class Config(OnDevices):
         pairs: of points on both sides, for one network in one step.
         hidden: width of the maps.
         map_steps: optimiser steps of a map.
-        map_batch: networks per step, all seeds together.
+        map_batch: networks in a step of one map.
         learning_rate: of maps, peak of the schedule.
         evaluate_every: steps between two evaluations on the validation split.
         spread: of random scales, of the row and of what moves test networks.
@@ -145,10 +145,11 @@ class Config(OnDevices):
             raise ValueError(
                 f"--target should be at most --steps ({self.steps}), got {self.target}."
             )
-        if not self.seeds <= self.map_batch <= self.networks[0]:
+        if self.map_batch > self.networks[0] // self.seeds:
             raise ValueError(
-                f"--map-batch should be at least --seeds ({self.seeds}) and at most "
-                f"the training networks ({self.networks[0]}), got {self.map_batch}."
+                f"--map-batch should be at most the share that each of {self.seeds} "
+                f"maps has of the training networks "
+                f"({self.networks[0] // self.seeds}), got {self.map_batch}."
             )
         if self.evaluate_every > self.map_steps:
             raise ValueError(

@@ -31,6 +31,12 @@ RULES = ("cleared", "balanced")
 STEEPEST = 10.0
 """Norm of the gradient of one network by its weights, at most, in a descent."""
 
+FASTER = 30.0
+"""What the numbers of "constant60" are multiplied by.
+
+Features of a gauge are about as large, so that both move alike at one learning rate.
+"""
+
 LEAST = 1e-30
 """Added to the square of a gradient's norm before its logarithm."""
 
@@ -178,7 +184,7 @@ def _constant(digits: Digits) -> Parts:
     def element(params: Any, start: Elements) -> Elements:
         sizes = {
             space.name: gauges.SIZES[space.group](
-                jnp.broadcast_to(jnp.exp(params[space.name]), space.size)
+                jnp.broadcast_to(jnp.exp(FASTER * params[space.name]), space.size)
             )
             for space in spec.spaces
         }

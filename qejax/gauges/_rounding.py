@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from qejax._typing import Array, Leaves, Theta
 from qejax.spaces import (
@@ -80,7 +81,8 @@ def quantise(
             it (`SHARES`) with the least squared error, weights beyond it cut off.
 
     Raises:
-        ValueError: if a choice is out of range, or `theta` does not fit `spec`.
+        ValueError: if a choice is out of range or `bits` is traced, or `theta` does not
+            fit `spec` or is not finite.
 
     Example:
         >>> from qejax import nets
@@ -90,12 +92,18 @@ def quantise(
         >>> int(top), found.integers["layer_00/kernel"].dtype
         (7, dtype('int8'))
     """
-    leaves = views(spec, theta)
-    _check(bits, per, ranges)
-    kind = jnp.int8 if bits <= 8 else jnp.int16
+    leaves = _finite(spec, theta)
+    known = _checked(bits, per, ranges)
+    if isinstance(known, jax.Array):
+        raise ValueError(
+            f"quantise(bits=...): expected an integer that is known before the program "
+            f"is traced, as the dtype of integers depends on it, got {bits}. Make it "
+            f"static, or use rounded."
+        )
+    kind = jnp.int8 if known <= 8 else jnp.int16
     integers, steps = {}, {}
     for leaf in rounded_leaves(spec):
-        top = 2 ** (bits - 1) - 1
+        top = 2 ** (known - 1) - 1
         step = _step(spec, leaf, leaves[leaf.path], top, per, ranges)
         levels = jnp.clip(jnp.round(leaves[leaf.path] / step), -top, top)
         integers[leaf.path], steps[leaf.path] = levels.astype(kind), step
@@ -110,7 +118,18 @@ def dequantised(spec: WeightSpec, found: Quantised, like: Theta) -> Theta:
         spec: the weight space.
         found: of `quantise`.
         like: weights whose structure the result has.
+
+    Raises:
+        ValueError: if `found` or `like` is not of `spec`.
     """
+    shapes = {path: jnp.shape(x) for path, x in views(spec, like).items()}
+    have = {path: jnp.shape(x) for path, x in (found.integers | found.kept).items()}
+    if have != shapes:
+        wrong = sorted(set(have.items()) ^ set(shapes.items()))[0][0]
+        raise ValueError(
+            f"dequantised: leaf {wrong!r} should have the view {shapes.get(wrong)}, "
+            f"got {have.get(wrong)}: these integers are of another spec."
+        )
     leaves = {
         path: x.astype(found.steps[path].dtype) * found.steps[path]
         for path, x in found.integers.items()
@@ -133,8 +152,8 @@ def rounded(
     Args:
         spec: as for `quantise`.
         theta: likewise; the result has its structure and dtype.
-        bits: likewise; or an array, whose range is not checked, so that one program
-            rounds to many.
+        bits: likewise; or traced, and its range is not checked then, so that one
+            program rounds to many.
         per: likewise.
         ranges: likewise.
 
@@ -142,8 +161,8 @@ def rounded(
         ValueError: as `quantise`.
     """
     leaves = views(spec, theta)
-    _check(bits, per, ranges)
-    top = 2.0 ** (jnp.asarray(bits, jnp.result_type(*leaves.values())) - 1) - 1
+    known = _checked(bits, per, ranges)
+    top = 2.0 ** (jnp.asarray(known, jnp.result_type(*leaves.values())) - 1) - 1
     found = dict(leaves)
     for leaf in rounded_leaves(spec):
         x = leaves[leaf.path]
@@ -152,13 +171,8 @@ def rounded(
     return from_views(spec, found, theta)
 
 
-def _check(bits: int | Array, per: str, ranges: str) -> None:
-    whole = isinstance(bits, int | np.integer) and 2 <= bits <= 16
-    if not isinstance(bits, jax.Array) and not whole:
-        raise ValueError(
-            f"quantise(bits=...): expected an integer in 2..16, got {bits}. One bit "
-            f"has no zero, and float32 has few more digits than 16."
-        )
+def _checked(bits: int | Array, per: str, ranges: str) -> int | Array:
+    """Returns `bits`, as an integer where it is known."""
     for name, value, known in (
         ("per", per, get_args(Per)),
         ("ranges", ranges, get_args(Ranges)),
@@ -167,6 +181,27 @@ def _check(bits: int | Array, per: str, ranges: str) -> None:
             raise ValueError(
                 f"quantise({name}=...): expected one of {list(known)}, got {value!r}."
             )
+    if isinstance(bits, Tracer):
+        return bits
+    found = np.asarray(bits)
+    whole = found.ndim == 0 and np.issubdtype(found.dtype, np.integer)
+    if not whole or not 2 <= found <= 16:
+        raise ValueError(
+            f"quantise(bits=...): expected an integer in 2..16, got {bits}. One bit "
+            f"has no zero, and float32 has few more digits than 16."
+        )
+    return int(found)
+
+
+def _finite(spec: WeightSpec, theta: Theta) -> Leaves:
+    leaves = views(spec, theta)
+    for path, x in leaves.items():
+        if not isinstance(x, Tracer) and not np.all(np.isfinite(x)):
+            raise ValueError(
+                f"quantise: leaf {path!r} should be finite, got weights that are not. "
+                f"No integer stands for them."
+            )
+    return leaves
 
 
 @jax.custom_jvp

@@ -44,7 +44,8 @@ def align(
     (signs and half periods in closed form, scales by Newton's method), orthogonal
     matrices by Procrustes, invertible ones by Procrustes between balanced factors,
     shifts by their difference; heads by what is left after the best matrices between
-    each pair. No update that raises the distance is taken.
+    each pair. No update that raises the distance is taken, but for the first sweep of
+    the third start below.
 
     It starts three times and returns the nearest end: from `theta_b` as it is; from
     where matching by permutations alone ends, so that the result is never farther than
@@ -53,8 +54,9 @@ def align(
     exactly, but for some transformers without a residual stream. An end is a local
     minimum; the whole problem is NP-hard.
 
-    With a `loss` the element with the lowest barrier is returned, of what permutations
-    alone, the starts above and, with `units`, both ways of telling units lead to.
+    With a `loss` the element with the lowest barrier is returned (of `POINTS` points),
+    of what permutations alone, the starts above and, with `units`, both ways of telling
+    units lead to: never above that of permutations alone with the same arguments.
 
     The result is an element of the group and keeps the function. What weights do not
     tell stays: the factor of a unit whose weights are all zero, the matrix of a head
@@ -79,8 +81,9 @@ def align(
         One element per unit space and shift, of the dtype of the weights.
 
     Raises:
-        ValueError: if a network does not fit `spec` or is not finite, activations do
-            not fit a space or one another, or `sweeps` is less than 1.
+        ValueError: if a network does not fit `spec` or is not finite, they differ in
+            dtype, activations are of no space or do not fit one or one another, or
+            `sweeps` is less than 1.
 
     Source:
         Ainsworth et al. 2023, arXiv:2209.04836, algorithm 1 (permutations); factors and
@@ -103,6 +106,12 @@ def align(
         )
     first = _views("theta_a", spec, theta_a)
     second = _views("theta_b", spec, theta_b)
+    for path, x in first.items():
+        if x.dtype != second[path].dtype:
+            raise ValueError(
+                f"align: both networks should be of one dtype, got {x.dtype} and "
+                f"{second[path].dtype} in leaf {path!r}. Cast one of them."
+            )
     told = _told(spec, units)
     if loss is None:
         _, ends = _ends(spec, first, second, told, sweeps)
@@ -120,9 +129,11 @@ def _lowest(
 ) -> Elements:
     """The element with the lowest barrier, of all starts and all they lead to."""
     first, second = views(spec, theta_a), views(spec, theta_b)
-    found = list(_ends(spec, first, second, told, sweeps))
-    if told:
-        found += _ends(spec, first, second, {}, sweeps)
+    found: list[State] = []
+    for own in [told, {}] if told else [told]:
+        found += _ends(spec, first, second, own, sweeps)
+        if not only_permutes(spec):
+            found += _permuted(spec, first, second, own, sweeps)
     every = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
 
     def height(own: Leaves) -> Scalar:
@@ -149,23 +160,16 @@ def _ends(
 ) -> tuple[State, State]:
     """Several starts, and the local minima that they lead to, stacked."""
     e = identity(spec, jnp.result_type(*first.values()))
-    always, forced = jnp.asarray(True), [False, True]
-
-    def start(g: Elements, leaves: Leaves, perms: Mapping[str, Array]) -> State:
-        state = started(first, leaves, g)
-        for name, perm in perms.items():
-            h = permuting(spec, name, perm, e[name])
-            state = state.moved(spec, name, h, first, always)
-        return state
-
+    forced = [False, True]
     plain, _ = unshifted(spec, first)
     leaves, shifts = unshifted(spec, second)
-    starts = [start(e, second, told), start(e | shifts, leaves, told)]
+    starts = [
+        _start(spec, first, e, second, told),
+        _start(spec, first, e | shifts, leaves, told),
+    ]
     if not only_permutes(spec):
-        _, ends = _ends(permutations(spec), first, second, told, sweeps)
-        found = _least(ends, jax.vmap(lambda state: state.total)(ends)).g
-        perms = {name: one.perm for name, one in found.items()}
-        starts.append(start(e, second, perms))
+        _, ends = _permuted(spec, first, second, told, sweeps)
+        starts.append(_least(ends, jax.vmap(lambda state: state.total)(ends)))
         forced.append(False)
     compared = in_order(spec)
 
@@ -176,6 +180,40 @@ def _ends(
 
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *starts)
     return stacked, jax.lax.map(end, (stacked, jnp.asarray(forced)))
+
+
+def _permuted(
+    spec: WeightSpec,
+    first: Leaves,
+    second: Leaves,
+    told: Mapping[str, Array],
+    sweeps: int,
+) -> tuple[State, State]:
+    """The starts and ends of permutations alone, as elements of the whole group."""
+    e = identity(spec, jnp.result_type(*first.values()))
+
+    def whole(states: State) -> State:
+        perms = {name: one.perm for name, one in states.g.items()}
+        return jax.lax.map(lambda own: _start(spec, first, e, second, own), perms)
+
+    starts, ends = _ends(permutations(spec), first, second, told, sweeps)
+    return whole(starts), whole(ends)
+
+
+def _start(
+    spec: WeightSpec,
+    first: Leaves,
+    g: Elements,
+    leaves: Leaves,
+    perms: Mapping[str, Array],
+) -> State:
+    """The state of an element, and of permutations behind it."""
+    e = identity(spec, jnp.result_type(*first.values()))
+    state = started(first, leaves, g)
+    for name, perm in perms.items():
+        h = permuting(spec, name, perm, e[name])
+        state = state.moved(spec, name, h, first, jnp.asarray(True))
+    return state
 
 
 def _views(name: str, spec: WeightSpec, theta: Theta) -> Leaves:
@@ -197,6 +235,13 @@ def _told(spec: WeightSpec, units: tuple[Units, Units] | None) -> dict[str, Arra
     """Permutations by the correlation of activations, by unit space."""
     if units is None:
         return {}
+    known = {space.name for space in spec.spaces}
+    if not known & set(units[0]) & set(units[1]):
+        raise ValueError(
+            f"align: activations should be of some of the unit spaces {sorted(known)}, "
+            f"got those of {sorted(units[0])} and {sorted(units[1])}. Use those of "
+            f"qejax.nets.Network.units."
+        )
     found = {}
     for space in spec.spaces:
         name = space.name

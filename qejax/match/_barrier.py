@@ -62,7 +62,12 @@ def barrier(
 
 
 def between(theta_a: Theta, theta_b: Theta, t: Scalar) -> Theta:
-    """Returns `(1 - t) theta_a + t theta_b`, leaf by leaf; half way the average."""
+    """Returns `(1 - t) theta_a + t theta_b`, leaf by leaf; half way the average.
+
+    Raises:
+        ValueError: if the networks differ in shape.
+    """
+    check_alike(theta_a, theta_b)
     return jax.tree.map(lambda a, b: (1 - t) * a + t * b, theta_a, theta_b)
 
 

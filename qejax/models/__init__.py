@@ -18,8 +18,8 @@ from qejax.models._exact import Subject as Subject
 from qejax.models._exact import readings_of as readings_of
 from qejax.models._flat_mlp import FlatMLP as FlatMLP
 from qejax.models._gauge import Gauge as Gauge
-from qejax.models._gauge import GaugeConfig as GaugeConfig
 from qejax.models._gauge import Start as Start
+from qejax.models._gauge_config import GaugeConfig as GaugeConfig
 from qejax.models._mixed import Measured as Measured
 from qejax.models._mixed import MixedConfig as MixedConfig
 from qejax.models._mixed import MixedPredictor as MixedPredictor

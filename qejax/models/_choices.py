@@ -4,22 +4,32 @@ A choice is data: by group, the element of some numbers, and the derivative of a
 function of weights by those numbers at zero. A new group is a new row.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from qejax._typing import Array, Float
 from qejax.gauges import SIZES
 from qejax.groups import Dihedral, Monomial, inverse
-from qejax.spaces import Rows
+from qejax.spaces import Elements, Rows, WeightSpec
 
 REACH = 1.5
 """Logarithm of the size that one choice changes a unit by at most."""
 
 TURN = 1.0
 """Frobenius norm of the generator of a matrix, at most."""
+
+STRETCH = 11.5
+"""Logarithm of the condition number of all matrices of one path together, at most.
+
+Rounding grows with it: `1e5` leaves float64 eleven digits of the function.
+"""
+
+FASTEST = 10.0
+"""Logarithm of what a learned rate is multiplied or divided by, at most."""
 
 
 class Numbers(NamedTuple):
@@ -42,11 +52,13 @@ class Choice(NamedTuple):
         slope: from rows of the weights and of a gradient by them to the derivative of
             a function by the numbers.
         pairs: whether elements are matrices, told by `pairs`.
+        stretches: whether these have condition numbers above 1.
     """
 
     element: Callable[[Numbers], Any]
     slope: Callable[[Sequence[Rows], Sequence[Rows]], Numbers]
     pairs: bool = False
+    stretches: bool = False
 
 
 def size(x: Array) -> Array:
@@ -105,7 +117,7 @@ def _centred_skew(generator: Array) -> Array:
     return skew - jnp.mean(skew, 1, keepdims=True)
 
 
-def _matrices(project: Callable[[Array], Array]) -> Choice:
+def _matrices(project: Callable[[Array], Array], stretches: bool = False) -> Choice:
     """Groups of matrices, by what projects generators on those of the group."""
 
     def element(numbers: Numbers) -> Array:
@@ -122,7 +134,7 @@ def _matrices(project: Callable[[Array], Array]) -> Choice:
                 total = total - w.values @ d.values.T
         return Numbers(jnp.zeros(count, total.dtype), project(total))
 
-    return Choice(element, slope, pairs=True)
+    return Choice(element, slope, pairs=True, stretches=stretches)
 
 
 def _rotary(numbers: Numbers) -> Array:
@@ -160,9 +172,58 @@ CHOICES: dict[str, Choice] = {
     "sign": Choice(_signs, _no_slope),
     "dihedral": Choice(_flips, _no_slope),
     "rotary": Choice(_rotary, _rotary_slope),
-    "general_linear": _matrices(_any),
-    "linear_stream": _matrices(_any),
+    "general_linear": _matrices(_any, stretches=True),
+    "linear_stream": _matrices(_any, stretches=True),
     "orthogonal": _matrices(_skew),
     "orthogonal_ones": _matrices(_centred_skew),
 }
 """By group; of groups that are not here nothing is chosen but an order."""
+
+
+def elements(spec: WeightSpec, numbers: Mapping[str, Numbers]) -> Elements:
+    """Returns the elements of numbers, by unit space."""
+    found = {}
+    for name, own in numbers.items():
+        space = spec.space_by_name[name]
+        element = CHOICES[space.group].element
+        found[name] = (element if space.per is None else jax.vmap(element))(own)
+    return found
+
+
+def nothing_spent(spec: WeightSpec, dtype: DTypeLike) -> dict[str, Array]:
+    """Returns zeros for `within`, by the unit spaces whose matrices stretch."""
+    found = {}
+    for space in spec.spaces:
+        choice = CHOICES.get(space.group)
+        if choice is not None and choice.stretches:
+            found[space.name] = jnp.zeros(spec.per_size(space), dtype)
+    return found
+
+
+def within(
+    numbers: Mapping[str, Numbers], spent: Mapping[str, Array]
+) -> tuple[dict[str, Numbers], dict[str, Array]]:
+    """Returns numbers whose matrices stretch by no more than what is left.
+
+    `cond((I + H) (I - H)^-1) <= (1 + |H|) / (1 - |H|)`, and condition numbers multiply
+    along a path. `H` is shrunk where the product would be above `exp(STRETCH)`; the
+    gradient takes the share as it is.
+
+    Args:
+        numbers: by unit space.
+        spent: the logarithm of the product so far, by unit space that stretches.
+    """
+    found, total = dict(numbers), {}
+    for name, before in spent.items():
+        pairs = numbers[name].pairs
+        square = jnp.sum(jax.lax.stop_gradient(pairs) ** 2, (-2, -1)) / TURN**2
+        size = jnp.sqrt(square / (1 + square))
+        asked = 2 * jnp.arctanh(size / 2)
+        left = jnp.maximum(STRETCH - before, 0)
+        share = jnp.where(asked > left, left / jnp.where(asked > 0, asked, 1), 1)
+        # What makes `H` shorter by the share, told as a share of the generator.
+        own = share / jnp.sqrt(1 + square - share**2 * square)
+        own = jnp.where(asked > left, own, 1)
+        found[name] = Numbers(numbers[name].one, pairs * own[..., None, None])
+        total[name] = before + share * asked
+    return found, total

@@ -5,8 +5,7 @@ stand for the function is then a choice, and here it is learned.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,48 +17,20 @@ from qejax import gauges, layers, spaces
 from qejax._exact import exact
 from qejax._typing import Array, Float, Leaves, Scalar, Theta
 from qejax.groups import GROUPS
-from qejax.models._choices import CHOICES, Numbers
+from qejax.models._choices import (
+    CHOICES,
+    FASTEST,
+    Numbers,
+    elements,
+    nothing_spent,
+    within,
+)
+from qejax.models._gauge_config import GaugeConfig, Kind, check
 from qejax.models._slopes import Moments, no_moments, slopes, told_by
 from qejax.spaces import Elements, UnitSpace, WeightSpec
 
-Kind = Literal["gauge", "strict"]
-"""Whether the map may choose a point of the orbit, or only move on from the given."""
-
 Loss = Callable[[Theta], Scalar]
 """What sees the weights of a network and not only its function."""
-
-
-@dataclass(frozen=True)
-class GaugeConfig:
-    """Choices of `Gauge`; hashable.
-
-    Attributes:
-        start: rules that lead to the point from which the map moves on, names of
-            `qejax.gauges.RULES`.
-        sweeps: of those rules.
-        rounds: how often it looks at where it is and moves on; one set of parameters.
-        hidden: width of its dense layers.
-        rank: of the generators of matrices that it makes of features.
-        rate: how far a number moves in one round along the gradient of a loss, at
-            first; the map learns when, where and how far.
-        order: whether units are also put in an order of their own, by assignment to
-            learned places; of the kind "gauge" alone. No gradient tells these places.
-        precision: of the parameters; elements are of the dtype of the weights.
-    """
-
-    start: tuple[str, ...] = ("cleared", "balanced", "principal", "hadamard")
-    sweeps: int = 10
-    rounds: int = 3
-    hidden: int = 32
-    rank: int = 4
-    rate: float = 0.05
-    order: bool = False
-    precision: Literal["float32", "float64"] = "float32"
-
-    @property
-    def param_dtype(self) -> DTypeLike:
-        """Of the parameters."""
-        return jnp.dtype(self.precision)
 
 
 class Start(NamedTuple):
@@ -93,13 +64,15 @@ class Gauge(nnx.Module):
     `alpha(theta)` is an element of the group of `spec`, whatever the parameters are, so
     the function of `F(theta)` is that of `theta`: positive scales of units, signs,
     invertible matrices of heads and adapters, rotations of streams, and with `order`
-    permutations. Shifts and half periods are taken off. For every `g` of the group,
+    permutations. Shifts and half periods are taken off. Matrices that `alpha` adds to
+    `start` have condition numbers up to 1e5. For every `g` of the group,
 
     - "gauge": `alpha(g theta) = p alpha(theta) g^-1`, with `p` a permutation (the
       identity with `order`), so that one network is chosen for all weights of one
-      function. Signs of units, and what no rule of `start` fixes, stay as they came;
-      where sizes of norms reach the weights of heads (gated language models), so does
-      a rotation of these.
+      function, up to what `sweeps` leave of balancing. What no rule of `start` fixes
+      stays as it came: signs of units, and of the principal axes of heads, which
+      `hadamard` spreads over a head; where sizes of norms reach the weights of heads
+      (gated language models), a rotation of these.
     - "strict": `alpha(g theta) = g alpha(theta) g^-1`, so that
       `F(g theta) = g F(theta)`: it goes where "gauge" goes, moves on, and goes back. It
       cannot choose, and what sees the weights is as bad behind it as they came.
@@ -145,7 +118,7 @@ class Gauge(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         config = config or GaugeConfig()
-        _check(kind, config)
+        check(kind, config)
         self.spec, self.kind, self.config = spec, kind, config
         options: dict[str, Any] = {"param_dtype": config.param_dtype, "rngs": rngs}
         hidden = config.hidden
@@ -206,18 +179,21 @@ class Gauge(nnx.Module):
         def move(state: _Walk, number: Array) -> tuple[_Walk, Scalar]:
             value, state = _seen(loss, weights, state)
             numbers, moments = self._numbers(state, number, loss is not None)
-            h = identity | _elements(spec, numbers)
+            numbers, spent = within(numbers, state.spent)
+            h = identity | elements(spec, numbers)
             moved = {
                 leaf.path: spaces.act_leaf(leaf, spec, h, state.leaves[leaf.path])
                 for leaf in spec.leaves
             }
             g = spaces.mul(spec, h, state.g)
-            return state._replace(g=g, leaves=moved, moments=moments), value
+            state = state._replace(g=g, leaves=moved, moments=moments, spent=spent)
+            return state, value
 
         walk = _Walk(
             g=identity,
             leaves=leaves,
             moments=no_moments(spec, dtype),
+            spent=nothing_spent(spec, dtype),
             best=identity,
             least=jnp.asarray(jnp.inf, dtype),
             gradient=leaves,
@@ -289,7 +265,8 @@ class Gauge(nnx.Module):
         numbers = {}
         for name, head in self.one.items():
             h, slope = features[name], told[name]
-            rate = self.config.rate * jnp.exp(self.rate[name](h))
+            rate = jnp.clip(self.rate[name](h), -FASTEST, FASTEST)
+            rate = self.config.rate * jnp.exp(rate)
             one = head(h)[..., 0] - rate[..., 0] * slope.one
             pairs = slope.pairs
             if name in self.left:
@@ -322,6 +299,7 @@ class _Walk(NamedTuple):
     g: Elements
     leaves: Leaves
     moments: Moments
+    spent: dict[str, Array]
     best: Elements
     least: Scalar
     gradient: Leaves
@@ -348,41 +326,8 @@ def _seen(
     return felt, walk._replace(leaves=still, gradient=gradient, best=best, least=least)
 
 
-def _elements(spec: WeightSpec, numbers: dict[str, Numbers]) -> Elements:
-    found = {}
-    for name, own in numbers.items():
-        space = spec.space_by_name[name]
-        element = CHOICES[space.group].element
-        found[name] = (element if space.per is None else jax.vmap(element))(own)
-    return found
-
-
 def _wide(row: Array, like: Array) -> Array:
     return jnp.broadcast_to(row, like.shape)
-
-
-def _check(kind: str, config: GaugeConfig) -> None:
-    if kind not in get_args(Kind):
-        raise ValueError(
-            f"Gauge(kind=...): expected one of {list(get_args(Kind))}, got {kind!r}."
-        )
-    for name in ("sweeps", "rounds", "hidden", "rank", "rate"):
-        if getattr(config, name) <= 0:
-            raise ValueError(
-                f"GaugeConfig({name}=...): expected a number above 0, got "
-                f"{getattr(config, name)}."
-            )
-    if kind == "strict" and config.order:
-        raise ValueError(
-            "Gauge(kind='strict') keeps the order in which units come, got a config "
-            "with order=True. Use kind='gauge', which chooses one."
-        )
-    unknown = [name for name in config.start if name not in gauges.RULES]
-    if unknown:
-        raise ValueError(
-            f"GaugeConfig(start=...): expected some of {list(gauges.RULES)}, got "
-            f"{unknown[0]!r}."
-        )
 
 
 def _zeros(fan_in: int, channels: int, **options: Any) -> nnx.Linear:

@@ -12,7 +12,8 @@ from qejax.models._changes import EditorConfig
 from qejax.models._classifier import Classifier, ClassifierConfig
 from qejax.models._config import PredictorConfig
 from qejax.models._editor import Editor
-from qejax.models._gauge import Gauge, GaugeConfig
+from qejax.models._gauge import Gauge
+from qejax.models._gauge_config import GaugeConfig
 from qejax.models._mixed import MixedConfig, MixedPredictor
 from qejax.models._predictor import Predictor, probe_inputs
 from qejax.spaces import spec_from_dict, spec_to_dict

@@ -92,7 +92,7 @@ def test_every_row_has_words():
         ({"classes": 11}, "--classes should be in 2..10"),
         ({"every": 7}, "should be multiples of --every"),
         ({"target": 400}, "--target should be at most --steps"),
-        ({"map_batch": 2}, "--map-batch should be at least --seeds"),
+        ({"map_batch": 171}, "--map-batch should be at most the share"),
         ({"map_steps": 10}, "--evaluate-every should be at most --map-steps"),
         ({"networks": (512, 0, 8)}, "--networks should be at least 1 a split"),
         ({"climbs": (0.1, 0.0)}, "--climbs should be positive"),

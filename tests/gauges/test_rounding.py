@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qejax import gauges, spaces
+from qejax import gauges, nets, spaces
 from qejax.gauges import Per, Ranges
 from qejax.spaces import Axis, Leaf, UnitSpace, WeightSpec
 from tests.layer_specs import fast_jit
@@ -277,8 +277,14 @@ def test_many_networks_are_rounded_together() -> None:
     assert whole.integers["layer_00/kernel"].dtype == jnp.int8
 
 
-@pytest.mark.parametrize("bits", [1, 17, 3.5, -2])
+@pytest.mark.parametrize("bits", [1, 17, 3.5, -2, True, (4, 4)])
 def test_other_bits_are_refused(bits: Any) -> None:
+    others = [jnp.asarray(bits), np.asarray(bits)]
+    for own in [bits, *others]:
+        refused(own)
+
+
+def refused(bits: Any) -> None:
     for run in (gauges.quantise, gauges.rounded):
         with pytest.raises(
             ValueError, match="One bit has no zero, and float32 has few"
@@ -293,3 +299,30 @@ def test_other_steps_are_refused(field: str, value: str) -> None:
             ValueError, match=rf"quantise\({field}=...\): expected one of"
         ):
             cast(Any, run)(MLP, theta_of(MLP, 0), 4, **{field: value})
+
+
+def test_bits_that_are_traced_are_for_rounded_alone() -> None:
+    theta = theta_of(MLP, 0)
+    with pytest.raises(ValueError, match="an integer that is known before the program"):
+        jax.jit(lambda bits: gauges.quantise(MLP, theta, bits))(4)
+    got = jax.jit(lambda bits: gauges.rounded(MLP, theta, bits))(4)
+    want = gauges.rounded(MLP, theta, cast(Any, jnp.asarray(4)))
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+def test_weights_that_are_not_finite_have_no_integers() -> None:
+    theta = theta_of(MLP, 0)
+    for bad in (jnp.nan, jnp.inf):
+        leaf = theta["layer_00"]["kernel"].at[0, 0].set(bad)
+        broken = theta | {"layer_00": theta["layer_00"] | {"kernel": leaf}}
+        with pytest.raises(ValueError, match="'layer_00/kernel' should be finite, got"):
+            gauges.quantise(MLP, broken, 4)
+
+
+def test_integers_of_another_spec_are_refused() -> None:
+    found = gauges.quantise(MLP, theta_of(MLP, 0), 4)
+    spec = nets.mlp_spec((2, 5, 2))
+    with pytest.raises(ValueError, match="these integers are of another spec"):
+        gauges.dequantised(spec, found, theta_of(spec, 0))
+    with pytest.raises(ValueError, match="should have shape"):
+        gauges.dequantised(MLP, found, theta_of(spec, 0))

@@ -139,6 +139,13 @@ def test_no_sweeps_and_other_inputs_are_refused() -> None:
     units = ({"hidden_0": jnp.ones((3, 5))}, {"hidden_0": jnp.ones((4, 5))})
     with pytest.raises(ValueError, match="should be of the same inputs in both"):
         match.align(spec, theta, theta, units=units)
+    other = {"hidden": jnp.ones((3, 5))}
+    with pytest.raises(ValueError, match="should be of some of the unit spaces"):
+        match.align(spec, theta, theta, units=(other, other))
+    single = jax.tree.map(lambda x: x.astype(jnp.float32), theta)
+    for a, b in ((theta, single), (single, theta)):
+        with pytest.raises(ValueError, match="both networks should be of one dtype"):
+            match.align(spec, a, b)
 
 
 def test_activations_assign_units() -> None:
@@ -184,23 +191,48 @@ def test_barriers_are_above_the_line_between_losses() -> None:
         match.barrier(jnp.sum, one, one, points=2)
     with pytest.raises(ValueError, match="two networks of one architecture, got"):
         match.barrier(jnp.sum, one, jnp.ones(3))
+    with pytest.raises(ValueError, match="two networks of one architecture, got"):
+        match.between({"a": jnp.ones((4, 1))}, {"a": jnp.ones((4, 3))}, jnp.asarray(0))
 
 
-def test_with_a_loss_the_lowest_barrier_is_taken() -> None:
+def test_with_a_loss_no_way_has_a_lower_barrier() -> None:
     net = nets.mlp((4, 6, 2), activation="relu")
     spec, x = net.spec, jax.random.normal(jax.random.key(0), (50, 4))
-    theta, other = theta_of(spec, 0), theta_of(spec, 1)
-    units = (net.units(theta, x)[1], net.units(other, x)[1])
-
-    def loss(moved: Any) -> jax.Array:
-        return jnp.mean((net.apply(moved, x) - net.apply(theta, x)) ** 2)
-
-    def height(own: Any, g: Any) -> jax.Array:
-        return match.barrier(loss, theta, spaces.act(own, g, other), 11).height
-
-    align = fast_jit(lambda a, b: match.align(spec, a, b, units=units, loss=loss))
-    lowest = height(spec, align(theta, other))
     alone = match.permutations(spec)
-    for own, told in ((spec, None), (spec, units), (alone, None), (alone, units)):
-        g = fast_jit(lambda a, b, s=own, u=told: match.align(s, a, b, units=u))
-        assert lowest <= height(own, g(theta, other)) + 1e-12
+
+    def run(theta: Any, other: Any) -> dict[str, jax.Array]:
+        units = (net.units(theta, x)[1], net.units(other, x)[1])
+
+        def loss(moved: Any) -> jax.Array:
+            """Zero at both ends, and at neither of any other function."""
+            y = net.apply(moved, x)
+            off = [jnp.mean((y - net.apply(t, x)) ** 2) for t in (theta, other)]
+            return off[0] * off[1]
+
+        def height(own: Any, **given: Any) -> jax.Array:
+            g = match.align(own, theta, other, **given)
+            return match.barrier(loss, theta, spaces.act(own, g, other), 11).height
+
+        return {
+            "lowest": height(spec, units=units, loss=loss),
+            "by weights": height(spec, loss=loss),
+            "permutations": height(alone, loss=loss),
+            "permutations, told": height(alone, units=units, loss=loss),
+            "nearest": height(spec),
+            "nearest, told": height(spec, units=units),
+            "as it is": match.barrier(loss, theta, other, 11).height,
+        }
+
+    run = fast_jit(jax.vmap(run))
+    pairs = [
+        jax.tree.map(lambda *x: jnp.stack(x), *(theta_of(spec, n) for n in numbers))
+        for numbers in (range(6), range(6, 12))
+    ]
+    found = run(*pairs)
+    for name, heights in found.items():
+        assert np.all(found["lowest"] <= heights + 1e-12), name
+    assert np.all(found["by weights"] <= found["permutations"] + 1e-12)
+    assert np.all(found["lowest"] > 0)
+    # Each way alone is above it somewhere.
+    for name in ("permutations", "permutations, told", "nearest", "nearest, told"):
+        assert np.any(found["lowest"] < 0.99 * found[name]), name
