@@ -44,8 +44,7 @@ def align(
     (signs and half periods in closed form, scales by Newton's method), orthogonal
     matrices by Procrustes, invertible ones by Procrustes between balanced factors,
     shifts by their difference; heads by what is left after the best matrices between
-    each pair. No update that raises the distance is taken, but for the first sweep of
-    the third start below.
+    each pair. Only the first sweep of the third start may raise the distance.
 
     It starts three times and returns the nearest end: from `theta_b` as it is; from
     where matching by permutations alone ends, so that the result is never farther than
@@ -54,9 +53,8 @@ def align(
     exactly, but for some transformers without a residual stream. An end is a local
     minimum; the whole problem is NP-hard.
 
-    With a `loss` the element with the lowest barrier is returned (of `POINTS` points),
-    of what permutations alone, the starts above and, with `units`, both ways of telling
-    units lead to: never above that of permutations alone with the same arguments.
+    With a `loss` it returns the element with the lowest barrier of all that this leads
+    to, permutations alone included and, with `units`, both ways of telling units.
 
     The result is an element of the group and keeps the function. What weights do not
     tell stays: the factor of a unit whose weights are all zero, the matrix of a head
@@ -74,16 +72,14 @@ def align(
             have are then assigned by the correlation of these, and only the rest by
             weights: what is said of distances above is then said of the rest.
         loss: of the weights of one network, such as on a few inputs; see above.
-        sweeps: over all unit spaces and start, at most; it ends when one changes
-            nothing.
+        sweeps: of one start at most; it ends when one changes nothing.
 
     Returns:
         One element per unit space and shift, of the dtype of the weights.
 
     Raises:
-        ValueError: if a network does not fit `spec` or is not finite, they differ in
-            dtype, activations are of no space or do not fit one or one another, or
-            `sweeps` is less than 1.
+        ValueError: if a network does not fit `spec` or is not finite, dtypes differ,
+            activations fit no space or one another, or `sweeps` is less than 1.
 
     Source:
         Ainsworth et al. 2023, arXiv:2209.04836, algorithm 1 (permutations); factors and
@@ -106,12 +102,7 @@ def align(
         )
     first = _views("theta_a", spec, theta_a)
     second = _views("theta_b", spec, theta_b)
-    for path, x in first.items():
-        if x.dtype != second[path].dtype:
-            raise ValueError(
-                f"align: both networks should be of one dtype, got {x.dtype} and "
-                f"{second[path].dtype} in leaf {path!r}. Cast one of them."
-            )
+    _check_dtypes(first, second)
     told = _told(spec, units)
     if loss is None:
         _, ends = _ends(spec, first, second, told, sweeps)
@@ -229,6 +220,15 @@ def _views(name: str, spec: WeightSpec, theta: Theta) -> Leaves:
                 f"leave it out."
             )
     return {path: jnp.asarray(x) for path, x in leaves.items()}
+
+
+def _check_dtypes(first: Leaves, second: Leaves) -> None:
+    for path, x in first.items():
+        if x.dtype != second[path].dtype:
+            raise ValueError(
+                f"align: both networks should be of one dtype, got {x.dtype} and "
+                f"{second[path].dtype} in leaf {path!r}. Cast one of them."
+            )
 
 
 def _told(spec: WeightSpec, units: tuple[Units, Units] | None) -> dict[str, Array]:

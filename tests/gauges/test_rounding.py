@@ -324,5 +324,5 @@ def test_integers_of_another_spec_are_refused() -> None:
     spec = nets.mlp_spec((2, 5, 2))
     with pytest.raises(ValueError, match="these integers are of another spec"):
         gauges.dequantised(spec, found, theta_of(spec, 0))
-    with pytest.raises(ValueError, match="should have shape"):
+    with pytest.raises(ValueError, match="theta does not fit its spec"):
         gauges.dequantised(MLP, found, theta_of(spec, 0))
