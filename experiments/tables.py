@@ -175,8 +175,12 @@ def _result(name: str, results: Path) -> dict[str, Any]:
 _SUFFIXES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "classify_inr": lambda config: inr_curve.suffix(config["networks"]),
     "predict_accuracy": lambda config: cut_offs.suffix(config.get("cut_off", 0)),
+    "teleport": teleport.suffix,
 }
 """By experiment of several runs a preset: from a config to the end of a name."""
+
+_DRAWN = ("teleport",)
+"""Experiments whose pictures are taken of every run."""
 
 
 def record(out: Path, results: Path = RESULTS) -> Path:
@@ -210,7 +214,8 @@ def record(out: Path, results: Path = RESULTS) -> Path:
     results.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     # Pictures of the whole zoo say enough.
-    for picture in () if part else out.glob("*.png"):
+    drawn = not part or made["experiment"] in _DRAWN
+    for picture in out.glob("*.png") if drawn else ():
         shutil.copyfile(picture, results / f"{path.stem}_{picture.name}")
     return path
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.teleport.config import BASELINES
+from experiments.teleport.config import BASELINES, RATES, ROWS
 
 WORDS = {
     "none": "none",
@@ -20,6 +20,18 @@ WORDS = {
     "learned_descent": "learned descent, 5 steps",
 }
 """What a row is."""
+
+
+def suffix(config: Mapping[str, Any]) -> str:
+    """Returns which optimisers and rows a run has, if not all.
+
+    Example:
+        >>> suffix({"optimisers": ["sgd"], "rows": list(ROWS)})
+        'sgd'
+    """
+    every = (("optimisers", RATES), ("rows", ROWS))
+    some = [config[name] for name, all_ in every if len(config[name]) < len(all_)]
+    return "_".join(name for names in some for name in names)
 
 
 def with_map(row: Mapping[str, Any]) -> float:
