@@ -9,7 +9,8 @@ from qejax._typing import Array, Float, Int
 def assigned(cost: Float[Array, "n n"]) -> Int[Array, " n"]:
     """Returns `perm` with the least `sum_i cost[i, perm[i]]`; exact.
 
-    Costs that are not finite count as the largest of the others.
+    Costs that are not finite count as the largest of the others. Under `shard_map` this
+    needs `check_vma=False`: the loops of optax start from constants.
 
     Source: Kuhn 1955, doi:10.1002/nav.3800020109, in `optax.assignment`.
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from qejax._exact import exact
+from qejax._loops import beside
 from qejax._typing import Array, Leaves, PRNGKeyArray, Theta
 from qejax.gauges._rules import RULES, Rule
 from qejax.spaces import (
@@ -100,7 +101,7 @@ def reached(
     leaves = views(spec, theta)
     dtype = jnp.result_type(*leaves.values())
     key = jax.random.key(0) if key is None else key
-    state = (identity(spec, dtype), leaves)
+    state = beside((identity(spec, dtype), leaves), leaves)
     for name in rules:
         rule = RULES[name]
 

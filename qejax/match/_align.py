@@ -61,7 +61,8 @@ def align(
     where its product has no rank. Weights that are not finite lead a traced function to
     some element.
 
-    One pair, no batch axis: `jax.vmap(align, (None, 0, 0))` aligns many.
+    One pair, no batch axis: `jax.vmap(align, (None, 0, 0))` aligns many, and many on
+    many devices under `shard_map` with `check_vma=False` (see `gauges.assigned`).
 
     Args:
         spec: of both networks. With the groups of another spec of the same leaves,

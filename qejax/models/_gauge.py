@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 
 from qejax import gauges, layers, spaces
 from qejax._exact import exact
+from qejax._loops import beside
 from qejax._typing import Array, Float, Leaves, Scalar, Theta
 from qejax.groups import GROUPS
 from qejax.models._choices import (
@@ -84,7 +85,8 @@ class Gauge(nnx.Module):
     by generators of matrices) and its running moments, and the best of the points is
     taken: a learned descent on the orbit, of `rounds` gradients.
 
-    One network, no batch axis (batch with `jax.vmap`).
+    One network, no batch axis (batch with `jax.vmap`). With `order`, `shard_map` needs
+    `check_vma=False`, see `gauges.assigned`.
 
     Args:
         spec: the weight space, with any groups.
@@ -199,7 +201,7 @@ class Gauge(nnx.Module):
             gradient=leaves,
         )
         rounds = jnp.eye(self.config.rounds, dtype=dtype)
-        walk, losses = lax.scan(move, walk, rounds)
+        walk, losses = lax.scan(move, beside(walk, leaves), rounds)
         found = walk.g
         if loss is not None:
             last, walk = _seen(loss, weights, walk)

@@ -1,5 +1,6 @@
 """Alignment: orbits are found again, distances never grow, bad input is named."""
 
+import functools
 from typing import Any
 
 import jax
@@ -165,7 +166,16 @@ def test_pairs_are_aligned_together() -> None:
     spec = NETS["tanh"].net.spec
     many = [theta_of(spec, seed) for seed in range(4)]
     a, b = (jax.tree.map(lambda *x: jnp.stack(x), *own) for own in (many[:2], many[2:]))
-    h = jax.vmap(match.align, (None, 0, 0))(spec, a, b)
+    mesh = jax.make_mesh((1,), ("pairs",), axis_types=(jax.sharding.AxisType.Auto,))
+    pairs = jax.P("pairs")
+    align = jax.shard_map(
+        jax.vmap(functools.partial(match.align, spec)),
+        mesh=mesh,
+        in_specs=pairs,
+        out_specs=pairs,
+        check_vma=False,
+    )
+    h = fast_jit(align)(a, b)
     one = match.align(spec, many[1], many[3])
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x[1], y, rtol=1e-12), h, one)
 
