@@ -1,13 +1,13 @@
 """Every exported layer and model as a pure function of a batch of its inputs.
 
-`python -m tests.compositions RESULT` computes all of them, and the gradients of some
-through rematerialised functions, under `shard_map`, on the devices that there are, and
-writes the numbers.
+`python -m tests.compositions RESULT [NAMES]` traces all of them under `shard_map` and
+computes some, with gradients through rematerialised functions, on the devices that
+there are, and writes the numbers.
 """
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +29,10 @@ DIFFERENTIATED = (
     "Predictor, strict",
 )
 """Of every family one; compiling the gradients of all takes minutes."""
+
+
+RUN = (*DIFFERENTIATED, "MixedPredictor", "Gauge, gauge", "Predictor, bfloat16")
+"""What is run on many devices, and exported."""
 
 
 class Pure(NamedTuple):
@@ -68,14 +72,14 @@ def pure(name: str) -> Pure:
     return Pure(fn, [several(x) for x, own in zip(leaves, live, strict=True) if own])
 
 
-def everything() -> dict[str, list[jax.Array]]:
-    """Returns the inputs of all cases."""
-    return {name: pure(name).inputs for name in CASES}
+def inputs_of(names: Iterable[str]) -> dict[str, list[jax.Array]]:
+    """Returns the inputs of cases."""
+    return {name: pure(name).inputs for name in names}
 
 
 def of_all(inputs: dict[str, list[jax.Array]]) -> dict[str, jax.Array]:
-    """Returns the values of all cases, `[B]` each: one program."""
-    return {name: jax.vmap(pure(name).fn)(inputs[name]) for name in CASES}
+    """Returns the values of cases, `[B]` each: one program."""
+    return {name: jax.vmap(pure(name).fn)(x) for name, x in inputs.items()}
 
 
 def gradients_of_some(
@@ -88,21 +92,17 @@ def gradients_of_some(
     }
 
 
-def main(path: str) -> None:
+def main(path: str, *names: str) -> None:
     """Writes values and gradients, each device with its part of the batch."""
     mesh = jax.make_mesh(
         (jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
     )
     rows = jax.P("data")
-    run = fast_jit(
-        jax.shard_map(
-            lambda xs: (of_all(xs), gradients_of_some(xs)),
-            mesh=mesh,
-            in_specs=rows,
-            out_specs=rows,
-        )
-    )
-    values, gradients = found = run(everything())
+    across = functools.partial(jax.shard_map, mesh=mesh, in_specs=rows, out_specs=rows)
+    # What varies where is checked when it is traced; compiling all takes minutes.
+    jax.eval_shape(across(of_all), inputs_of(CASES))
+    run = fast_jit(across(lambda xs: (of_all(xs), gradients_of_some(xs))))
+    values, gradients = found = run(inputs_of(names or RUN))
     held = {len(x.sharding.device_set) for x in jax.tree.leaves(found)}
     numbers: dict[str, Any] = {name: np.asarray(x) for name, x in values.items()} | {
         f"{name}|{number:03d}": np.asarray(x)
@@ -114,4 +114,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

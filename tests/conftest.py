@@ -7,6 +7,7 @@ the rooms below: `optax.adam` and float64 `nnx.LayerNorm` promote on purpose.
 import gc
 import os
 import signal
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,36 @@ _COMMON = {
 settings.register_profile("ci", max_examples=50, **_COMMON)
 settings.register_profile("nightly", max_examples=1000, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.hookimpl(tryfirst=True)  # Before the slow ones are taken out.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Has one case in n not slow, of each test that is marked `one_in(n)`.
+
+    Where tests begin differs by their names, so that a row which one law leaves to
+    `-m slow` is checked by another.
+    """
+    for item in items:
+        mark = item.get_closest_marker("one_in")
+        if mark is None or not isinstance(item, pytest.Function):
+            continue
+        places = zlib.crc32(item.function.__name__.encode())
+        for one in item.iter_markers("parametrize"):
+            names = one.args[0]
+            first = names.split(",")[0] if isinstance(names, str) else names[0]
+            places += item.callspec.indices[first.strip()]
+        if places % mark.args[0]:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _old_is_not_walked_again() -> None:
+    """Takes what earlier modules left out of the heap that is walked for garbage.
+
+    Tests and libraries ask for a collection, and one walks a million objects of JAX.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,10 @@
 """Small weight spaces for the laws of layers: every group, and every hard case."""
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -152,10 +154,22 @@ def random_module(make: Callable[[], nnx.Module], seed: int = 0) -> Any:
 
     Biases are zero at first; zeros would hide a wrong bias. Constants are its own.
     """
-    graph, params, rest = nnx.split(nnx.eval_shape(make), nnx.Param, ...)
+    with counted_keys():
+        graph, params, rest = nnx.split(nnx.eval_shape(make), nnx.Param, ...)
     if jax.tree.leaves(rest):
-        rest = fast_jit(lambda: nnx.split(make(), nnx.Param, ...)[2])()
+        with counted_keys():
+            rest = fast_jit(lambda: nnx.split(make(), nnx.Param, ...)[2])()
     return nnx.merge(graph, randomise(nnx.to_pure_dict(params), seed), rest)
+
+
+def counted_keys() -> Any:
+    """Has streams of keys count outside of the program: inside, tracing is slow."""
+    number = itertools.count()
+    return mock.patch.object(
+        nnx.RngStream,
+        "__call__",
+        lambda own: jax.random.fold_in(own.key[...], next(number)),
+    )
 
 
 @functools.cache

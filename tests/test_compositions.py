@@ -19,11 +19,15 @@ import numpy as np
 import pytest
 
 from qejax.testing import tolerance_of
-from tests.compositions import BATCH, DIFFERENTIATED, everything, of_all, pure
+from tests.compositions import BATCH, DIFFERENTIATED, RUN, inputs_of, of_all, pure
 from tests.layer_specs import fast_jit
 from tests.test_linen import CASES
 
 ROUNDED = [name for name in CASES if "bfloat16" in name]
+THOSE = [
+    pytest.param(RUN, id="some"),
+    pytest.param(tuple(CASES), id="all", marks=pytest.mark.slow),
+]
 RELOAD = """
 import sys
 class Blocked:
@@ -73,6 +77,7 @@ def gradients(name: str) -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.one_in(3)
 def test_a_scan_of_tangents_is_a_batch_of_gradients(name: str) -> None:
     case = pure(name)
     along = [jnp.cos(3 * x) * x for x in case.inputs]
@@ -103,14 +108,15 @@ def in_a_process(*command: str, **environment: str) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_eight_devices(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", THOSE)
+def test_eight_devices(names: tuple[str, ...], tmp_path: Path) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     count = f"{flags} --xla_force_host_platform_device_count=8"
     path = tmp_path / "values.npz"
-    in_a_process("-m", "tests.compositions", str(path), XLA_FLAGS=count)
+    in_a_process("-m", "tests.compositions", str(path), *names, XLA_FLAGS=count)
     with np.load(path) as found:
         assert found["devices"].tolist() == [8]
-        for name in CASES:
+        for name in names:
             check(name, found[name], gradients(name)[0])
         for name in DIFFERENTIATED:
             expected = gradients(name)[1]
@@ -118,25 +124,26 @@ def test_eight_devices(tmp_path: Path) -> None:
             check(name, flat(got), flat(expected))
 
 
-def test_exported_and_run_without_us(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", THOSE)
+def test_exported_and_run_without_us(names: tuple[str, ...], tmp_path: Path) -> None:
     """One program for all platforms and batch sizes; nothing of Python is left."""
     (b,) = jax.export.symbolic_shape("b")
     shapes = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((b, *x.shape[1:]), x.dtype), everything()
+        lambda x: jax.ShapeDtypeStruct((b, *x.shape[1:]), x.dtype), inputs_of(names)
     )
     exported = jax.export.export(jax.jit(of_all), platforms=("cpu", "cuda", "tpu"))
     program = np.frombuffer(exported(shapes).serialize(), np.uint8)
     source, result = tmp_path / "program.npz", tmp_path / "values.npz"
     inputs = {
         f"{name}|{number:03d}": np.asarray(x)
-        for name, xs in everything().items()
+        for name, xs in inputs_of(names).items()
         for number, x in enumerate(xs)
     }
     saved: dict[str, Any] = {"program": program, **inputs}
     np.savez(source, **saved)
     in_a_process("-c", RELOAD, str(source), str(result))
     with np.load(result) as found:
-        for name in CASES:
+        for name in names:
             for size in (8, 3):
                 expected = gradients(name)[0]
                 got = found[f"{size}|{name}"]

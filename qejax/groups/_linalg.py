@@ -56,14 +56,21 @@ def _inverse_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, 
 
 
 def _one_by_one(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
-    single = jax.custom_batching.sequential_vmap(function)
+    @jax.custom_batching.custom_vmap
+    def in_turn(x: Array) -> Any:
+        lead, flat = x.shape[:-2], x.reshape(-1, *x.shape[-2:])
+        alone = len(flat) == 1  # A loop of one compiles longer than it runs.
+        found = function(flat) if alone else jax.lax.map(function, flat)
+        return jax.tree.map(lambda y: y.reshape(*lead, *y.shape[1:]), found)
+
+    @in_turn.def_vmap
+    def _(size: int, batched: Any, x: Array) -> Any:  # One loop for all of the axes.
+        found = in_turn(x)
+        return found, jax.tree.map(lambda _: True, found)
 
     @jax.jit  # As `inverse`.
     def of_stack(x: Array) -> Any:
-        turn = single
-        for _ in range(x.ndim - 2):
-            turn = jax.vmap(turn)
-        return jax.lax.platform_dependent(x, cpu=turn, default=function)
+        return jax.lax.platform_dependent(x, cpu=in_turn, default=function)
 
     return of_stack
 

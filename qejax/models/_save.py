@@ -17,6 +17,7 @@ from flax import nnx
 
 from qejax import _trees
 from qejax.models import _folder, _weights_file
+from qejax.models._counted import counted
 from qejax.models._kinds import KINDS, arguments_of, builder, kind_of
 
 WEIGHTS = "weights.safetensors"
@@ -155,7 +156,7 @@ def load_saved(directory: str | Path) -> Saved:
     # Checksums come first: building a model takes longer.
     content = _folder.read_content(folder, record, WEIGHTS)
     build = builder(kind, record["arguments"])
-    shaped = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+    shaped = nnx.eval_shape(lambda: build(counted(0)))
     _check_fit(where, shaped, shapes, record["derived"])
     stored = _weights_file.from_bytes(str(folder / WEIGHTS), content, shapes)
     leaves = _under(MODEL, stored)

@@ -36,6 +36,7 @@ def derived_of(name: str) -> Derived:
 
 
 @pytest.mark.parametrize("name", NETS)
+@pytest.mark.one_in(3)
 def test_derived_and_written_agree(name: str) -> None:
     written = NETS[name].net.spec
     derived = derived_of(name)
@@ -47,6 +48,7 @@ def test_derived_and_written_agree(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(LARGER))
+@pytest.mark.one_in(3)
 def test_what_is_larger_keeps_the_function(name: str) -> None:
     row = NETS[name]
     theta, x = theta_of(row.net.spec, 1), inputs_of(row, 1)

@@ -25,6 +25,7 @@ QUICK = (
 
 
 @pytest.mark.parametrize("seed", range(PROGRAMS))
+@pytest.mark.one_in(2)
 def test_random_programs_keep_their_function(seed: int) -> None:
     one = program(seed)
     derived = derive_spec(one.apply, one.theta, *one.inputs, count_missing=False)
@@ -59,6 +60,7 @@ def test_control_a_wrong_rule_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ARCHITECTURES
     ],
 )
+@pytest.mark.one_in(3)
 def test_architectures_of_others_keep_their_function(name: str) -> None:
     row = ARCHITECTURES[name]
     theta = variables_of(row, 0)

@@ -27,7 +27,7 @@ PARTS = ("accuracy %", "with probes %")
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     out = tmp_path_factory.mktemp("classify") / "out"
-    rows = ("signed", "signed_attention", "mlp_raw", "signed_probes", "probes_warped")
+    rows = ("signed", "mlp_raw", "probes_warped")
     return dataclasses.replace(SMOKE, out=out, rows=rows, copies=2)
 
 
@@ -42,17 +42,17 @@ def metrics(config: Config) -> dict[str, Any]:
 
 def test_the_table_keeps_probes_apart(metrics: dict[str, Any]) -> None:
     rows = table.lines(metrics)
-    names = ["signed", "signed_attention", "mlp_raw", "signed_probes", "probes_warped"]
+    names = ["signed", "mlp_raw", "probes_warped"]
     assert [row["row"] for row in rows] == names
     alone, probed = ([row[h] == "-" for row in rows] for h in PARTS)
-    assert alone == [False, False, False, True, True]
-    assert probed == [True, True, True, False, False]
+    assert alone == [False, False, True]
+    assert probed == [True, True, False]
 
 
 def test_exact_rows_change_no_prediction(metrics: dict[str, Any]) -> None:
     rows = metrics["rows"]
     assert metrics["function_gap"] < 1e-9
-    for name in ("signed", "signed_attention", "signed_probes", "probes_warped"):
+    for name in ("signed", "probes_warped"):
         assert rows[name]["changed"] == 0
         assert rows[name]["invariance_gap"] < 1e-6
     assert rows["mlp_raw"]["changed"] > 0

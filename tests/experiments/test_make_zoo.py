@@ -157,6 +157,7 @@ def test_images_that_are_not_prepared_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "shape"), [("mnist", (28, 28, 1)), ("cifar10", (32, 32, 3))]
 )
+@pytest.mark.one_in(2)
 def test_encoders_are_trained_on_images_of_tfds(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -114,6 +114,7 @@ def test_a_zoo_that_was_fitted_elsewhere_has_no_rate(
 
 
 @pytest.mark.parametrize("name", ["sounds", "copies"])
+@pytest.mark.one_in(2)
 def test_other_zoos_are_fitted_and_drawn(tmp_path: Path, name: str) -> None:
     more: dict[str, dict[str, Any]] = {
         "sounds": {"signals": "sounds", "points": 20, "sample": 10},

@@ -38,6 +38,7 @@ CASES: dict[str, tuple[WeightSpec, Per, Ranges]] = {
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.one_in(2)
 def test_rounded_weights_are_integers_times_steps(case: str, dtype: Any) -> None:
     spec, per, ranges = CASES[case]
     theta = theta_of(spec, 0, dtype)
@@ -200,6 +201,7 @@ def test_the_best_share_is_no_worse_than_the_largest_weight(per: Per) -> None:
 
 @ways
 @pytest.mark.parametrize("name", ["gelu", "tanh", "equal widths", "grouped"])
+@pytest.mark.one_in(2)
 def test_order_and_signs_of_units_do_not_matter(
     name: str, per: Per, ranges: Ranges
 ) -> None:
@@ -236,6 +238,7 @@ def test_a_scale_per_output_channel_matters_per_tensor_alone(ranges: Ranges) -> 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @ways
+@pytest.mark.one_in(2)
 def test_dead_channels_are_finite(per: Per, ranges: Ranges, dtype: Any) -> None:
     theta = theta_of(MLP, 0, dtype)
     first = theta["layer_00"]["kernel"]

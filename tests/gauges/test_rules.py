@@ -43,6 +43,7 @@ def moved(spec: WeightSpec, seed: int) -> Any:
 
 
 @pytest.mark.parametrize("name", [slow_unless(name, QUICK) for name in NETS])
+@pytest.mark.one_in(3)
 def test_every_rule_keeps_the_function(name: str) -> None:
     spec, theta = NETS[name].net.spec, theta_of(NETS[name].net.spec, 0)
 
@@ -66,6 +67,7 @@ NOT_QUICK = ("small transformer zoo", "post-norm, no residual, gated")
 @pytest.mark.parametrize(
     "name", [slow_unless(name, BALANCED) for name in (*BALANCED, *NOT_QUICK)]
 )
+@pytest.mark.one_in(3)
 def test_balanced_weights_are_the_shortest_of_their_orbit(name: str) -> None:
     spec = NETS[name].net.spec
     run = ruled(spec, "cleared", "balanced", sweeps=60)
@@ -101,6 +103,7 @@ SCALED = ("unequal widths", "relu cubed", "cnn, same, flatten", "width one")
 
 
 @pytest.mark.parametrize("name", [*SCALED, "adapters of an unknown network"])
+@pytest.mark.one_in(2)
 def test_equalised_units_write_and_read_one_range(name: str) -> None:
     spec = NETS[name].net.spec
     start = moved(spec, 1)
@@ -217,6 +220,7 @@ DEAD = ("mixed", "sine", "cnn, same, flatten", "adapters of an unknown network")
 @pytest.mark.parametrize(
     "name", [*DEAD, pytest.param(QUICK[-1], marks=pytest.mark.slow)]
 )
+@pytest.mark.one_in(2)
 def test_networks_of_zeros_stay(name: str) -> None:
     spec = NETS[name].net.spec
     zeros = jax.tree.map(jnp.zeros_like, theta_of(spec, 0))

@@ -64,6 +64,7 @@ def _stack(trees: list[Any]) -> Any:
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
+@pytest.mark.one_in(3)
 def test_predictors_do_not_see_the_point_of_the_orbit(kind: str, name: str) -> None:
     change, spread = along_and_across(name, predictor(kind, name))
     assert spread > 1e-4
@@ -71,6 +72,7 @@ def test_predictors_do_not_see_the_point_of_the_orbit(kind: str, name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["fused attention", "concatenation"])
+@pytest.mark.one_in(2)
 def test_every_reading_of_the_spec_alone(name: str) -> None:
     has_heads = spaces.has_matrices(CUT[name].spec)
     names = ["canonical", "log_norms", *(["spectra"] if has_heads else [])]
@@ -91,6 +93,7 @@ def test_raw_weights_are_caught() -> None:
 
 
 @pytest.mark.parametrize("name", ["fused attention", "stacked layers"])
+@pytest.mark.one_in(2)
 def test_predictors_see_every_part(name: str) -> None:
     model = fast_jit(predictor("canonical", name))
     theta = cut_theta(CUT[name].spec, 0)
@@ -116,6 +119,7 @@ EDITS = [
 
 
 @pytest.mark.parametrize(("name", "kind"), EDITS)
+@pytest.mark.one_in(3)
 def test_one_function_has_one_edit(name: str, kind: Any) -> None:
     row = CUT[name]
     config = models.EditorConfig(depth=1, rank=2, hidden=6, precision="float64")

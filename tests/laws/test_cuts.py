@@ -19,6 +19,7 @@ def _act(name):
 
 
 @pytest.mark.parametrize("name", CUT)
+@pytest.mark.one_in(2)
 def test_function_kept(name):
     """Space by space and shift by shift; the controls see every one of them."""
     row = CUT[name]
@@ -69,6 +70,7 @@ def test_a_left_action_with_inverses(name):
 
 
 @pytest.mark.parametrize("name", CUT)
+@pytest.mark.one_in(2)
 def test_the_dense_matrix_is_the_action(name):
     spec = CUT[name].spec
     theta, g = cut_theta(spec, 0), element_of(spec, 0, 10.0)
@@ -107,6 +109,7 @@ def _stack(trees):
 
 
 @pytest.mark.parametrize("name", CUT)
+@pytest.mark.one_in(2)
 def test_gradients_pass_through(name):
     """The action is affine: its derivative is that of the dense matrix."""
     spec = CUT[name].spec
@@ -135,6 +138,7 @@ def test_weights_and_features_are_told_apart():
 
 
 @pytest.mark.parametrize("name", CUT)
+@pytest.mark.one_in(2)
 def test_canonical_form_is_that_of_the_orbit(name):
     row = CUT[name]
     theta, g = cut_theta(row.spec, 0), element_of(row.spec, 0, 10.0)
@@ -145,6 +149,7 @@ def test_canonical_form_is_that_of_the_orbit(name):
 
 
 @pytest.mark.parametrize("name", CUT)
+@pytest.mark.one_in(2)
 def test_a_canonical_form_is_the_network(name):
     row, theta = CUT[name], cut_theta(CUT[name].spec, 0)
     form = fast_jit(functools.partial(spaces.canonical_form, row.spec))
@@ -156,6 +161,7 @@ def test_a_canonical_form_is_the_network(name):
 
 
 @pytest.mark.parametrize("name", CUT)
+@pytest.mark.one_in(2)
 def test_settled_weights_are_of_the_settled_spec(name):
     """Leaf by leaf: what settling leaves of an array need not fill it."""
     spec = CUT[name].spec

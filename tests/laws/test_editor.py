@@ -70,6 +70,7 @@ def entries(theta: Any) -> Any:
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.one_in(4)
 def test_one_function_has_one_edit(name: str, kind: str) -> None:
     """`apply(F(g theta), x) == apply(F(theta), x)`, and `F` does something."""
     row, run, edit = NETS[name], compiled(name), program(name, kind)
@@ -124,6 +125,7 @@ def test_controls_of_sensitivity() -> None:
 
 @pytest.mark.parametrize("kind", ["strict", "relative"])
 @pytest.mark.parametrize("name", HEADS)
+@pytest.mark.one_in(3)
 def test_edits_commute_with_matrices(name: str, kind: str) -> None:
     """`F(g theta) == g F(theta)` where general linear maps act, and `F` edits."""
     spec, edit = HEADS[name], program(name, kind)
@@ -208,6 +210,7 @@ def test_the_factor_of_a_gauge_edit(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["strict", "relative", "signed", "canonical"])
+@pytest.mark.one_in(2)
 def test_without_a_step_an_edit_is_the_identity(kind: str) -> None:
     spec = NETS["sine"].net.spec
     editor, theta = editor_of("sine", kind), theta_of(spec, 0)

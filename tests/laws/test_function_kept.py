@@ -42,6 +42,7 @@ def test_function_kept(name):
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.one_in(3)
 def test_function_kept_space_by_space_and_shift_by_shift(name):
     """With the sampler of the library; the controls see every one of them."""
     row, spec = NETS[name], NETS[name].net.spec

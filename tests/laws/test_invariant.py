@@ -77,6 +77,7 @@ def test_the_cycle_leaves_no_network_and_no_kind_out() -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
+@pytest.mark.one_in(4)
 def test_invariant_to_the_whole_group(kind: str, name: str) -> None:
     depth = 2 if name == "residual" else 1
     gap, spread = gap_and_spread(predictor(kind, name, depth=depth), name)
@@ -85,6 +86,7 @@ def test_invariant_to_the_whole_group(kind: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["tanh", "cnn, strided, gap"])
+@pytest.mark.one_in(2)
 def test_invariant_with_every_exact_reading_and_probes(name: str) -> None:
     readings = {
         "statistics": tuple(n for n in models.STATISTICS if n != "raw"),
@@ -102,6 +104,7 @@ def test_invariant_with_every_exact_reading_and_probes(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.one_in(3)
 def test_float32(kind: str) -> None:
     model = predictor(kind, "one hidden layer", precision="float32")
     gap, _ = gap_and_spread(model, "one hidden layer", "float32")
@@ -137,6 +140,7 @@ def test_layer_norm_on_raw_weights_is_caught() -> None:
     assert gap > 1e-3
 
 
+@pytest.mark.slow
 def test_jit_and_vmap_change_nothing() -> None:
     # Few different shapes: outside jit, each operation is compiled once for each.
     net = nets.mlp((2, 2, 2))
@@ -158,6 +162,7 @@ def test_jit_and_vmap_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.one_in(3)
 def test_gradients_are_finite_where_units_are_dead(kind: Any) -> None:
     net = nets.mlp((2, 3, 1, 2))
     options = config(precision="float64")
@@ -186,6 +191,7 @@ def test_gradients_are_finite_where_units_are_dead(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["canonical", "learned_gauge"])
+@pytest.mark.one_in(2)
 def test_gradients_go_through_prepare(kind: Any) -> None:
     """To the weights themselves, with every reading that is a function of them."""
     net = nets.mlp((2, 3, 2))

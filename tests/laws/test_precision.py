@@ -75,6 +75,7 @@ def predictor(kind: Any, name: str) -> models.Predictor:
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
+@pytest.mark.one_in(3)
 def test_predictors(kind: str, name: str) -> None:
     gap, spread = gap_and_spread(predictor(kind, name), name)
     assert spread > 1e-3

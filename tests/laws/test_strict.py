@@ -64,6 +64,7 @@ def equivariance_gap(
 
 
 @pytest.mark.parametrize(("name", "kind"), PAIRS)
+@pytest.mark.one_in(2)
 def test_commutes_with_the_group(name: str, kind: str) -> None:
     assert equivariance_gap(compiled(name, kind), SPECS[name]) < RTOL
 
@@ -78,6 +79,7 @@ NETWORKS = [
 
 
 @pytest.mark.parametrize(("name", "kind"), NETWORKS)
+@pytest.mark.one_in(2)
 def test_commutes_with_the_group_of_every_network(name: str, kind: str) -> None:
     name = f"net: {name}"
     assert equivariance_gap(compiled(name, kind), WHERE[name], seeds=1) < RTOL

@@ -50,6 +50,7 @@ def read(name: str, **options: Any) -> tuple[Any, spaces.WeightSpec]:
 
 @pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.one_in(3)
 def test_pooled_features_do_not_see_the_group(name: str, heads: int) -> None:
     run, spec = read(name, heads=heads)
     run = fast_jit(run)
@@ -115,6 +116,7 @@ def test_it_is_continuous_where_normal_forms_jump() -> None:
 
 
 @pytest.mark.parametrize("options", [{"depth": 1}, {"depth": 3}, {"heads": 4}])
+@pytest.mark.one_in(3)
 def test_every_leaf_is_read(options: Any) -> None:
     run, spec = read("sine", **options)
     theta = theta_of(spec, 0)

@@ -82,6 +82,7 @@ def gap_and_spread(run: Callable[[Any], Any], name: str) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(("name", "kind", "probes"), CASES)
+@pytest.mark.one_in(4)
 def test_logits_do_not_see_the_group(name: str, kind: str, probes: int) -> None:
     run = program(name, kind, probes)
     assert run(theta_of(NETS[name].net.spec, 0)).shape == (3,)

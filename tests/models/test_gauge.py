@@ -42,6 +42,7 @@ QUICK = (
 
 
 @pytest.mark.parametrize("name", [slow_unless(name, QUICK) for name in NETS])
+@pytest.mark.one_in(3)
 def test_the_function_is_kept_whatever_the_parameters(name: str) -> None:
     spec = NETS[name].net.spec
     gauge = gauge_of(spec, sweeps=1, order=True)
@@ -109,6 +110,7 @@ CHOSEN = (
 
 
 @pytest.mark.parametrize("name", CHOSEN)
+@pytest.mark.one_in(3)
 def test_one_network_is_chosen_for_an_orbit(name: str) -> None:
     spec = NETS[name].net.spec
     theta = theta_of(spec, 0)
@@ -119,6 +121,7 @@ def test_one_network_is_chosen_for_an_orbit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["one hidden layer", "gelu", "relu cubed", "sine"])
+@pytest.mark.one_in(2)
 def test_with_an_order_one_network_is_chosen_for_an_orbit(name: str) -> None:
     spec = NETS[name].net.spec
     gauge = gauge_of(spec, start=EASY, sweeps=100, order=True)
@@ -146,6 +149,7 @@ def test_units_per_head_go_with_their_head(name: str) -> None:
 @pytest.mark.parametrize(
     "name", [*CHOSEN[:-1], pytest.param(CHOSEN[-1], marks=pytest.mark.slow)]
 )
+@pytest.mark.one_in(3)
 def test_the_strict_kind_moves_with_its_network(name: str) -> None:
     spec = NETS[name].net.spec
     gauge = gauge_of(spec, "strict", start=EASY, sweeps=100, rounds=2)
@@ -197,6 +201,7 @@ def rounding_loss(theta: Any, spec: WeightSpec) -> Any:
     "name",
     ["mixed", pytest.param("sine", marks=pytest.mark.slow), QUICK[11]],
 )
+@pytest.mark.one_in(2)
 def test_paths_end_at_their_best_point(name: str) -> None:
     spec = NETS[name].net.spec
     theta = theta_of(spec, 0)
@@ -303,6 +308,7 @@ DEAD = ("mixed", "adapters of an unknown network")
     "name",
     [*DEAD, *(pytest.param(n, marks=pytest.mark.slow) for n in ("sine", ROTARY))],
 )
+@pytest.mark.one_in(2)
 def test_dead_networks_are_finite(name: str, with_loss: bool) -> None:
     spec = NETS[name].net.spec
     zeros = jax.tree.map(jnp.zeros_like, theta_of(spec, 0))

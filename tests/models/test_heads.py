@@ -13,6 +13,7 @@ SPEC = spaces.attention("", Wire(3), Wire(3), heads=2, head_dim=2).spec()
 
 
 @pytest.mark.parametrize("quasi", ["relative", "canonical", "learned_gauge"])
+@pytest.mark.one_in(3)
 def test_attention_is_read_alike_on_its_whole_orbit(quasi):
     predictor = models.Predictor(
         SPEC,

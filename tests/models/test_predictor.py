@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from qejax import layers, models, nets
-from tests.layer_specs import fast_jit
+from tests.layer_specs import fast_jit, random_module
 from tests.registry import theta_of
 
 NET = nets.mlp((4, 3, 3, 2))
@@ -21,7 +21,10 @@ FULL = dataclasses.replace(SMALL, probes=4, stream=2, components=3)
 
 
 def make(quasi: Any = "canonical", config: Any = SMALL, **kw: Any) -> Any:
-    return models.Predictor(NET.spec, 3, quasi, config=config, rngs=nnx.Rngs(0), **kw)
+    options = {"config": config, **kw}
+    return random_module(
+        lambda: models.Predictor(NET.spec, 3, quasi, **options, rngs=nnx.Rngs(0))
+    )
 
 
 def stack(number: int) -> Any:

@@ -47,6 +47,7 @@ def case(name: str) -> tuple[nets.Network, Any, jax.Array]:
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.one_in(3)
 def test_the_function_is_kept_and_so_it_is_by_the_larger_group(name: str) -> None:
     net, theta, x = case(name)
     folded, weights = fold_norms(net, theta)

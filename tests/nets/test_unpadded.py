@@ -46,6 +46,7 @@ def normal_of(name: str, log_norm: bool = True) -> Any:
 
 
 @pytest.mark.parametrize("name", NETS)
+@pytest.mark.one_in(4)
 def test_normal_forms_compute_the_function(name: str) -> None:
     net, x = NETS[name], some_inputs(name)
     want = net.apply(thetas()[name], x)

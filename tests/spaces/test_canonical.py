@@ -101,6 +101,7 @@ def zero_unit(theta, path, unit):
 
 @pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.one_in(3)
 def test_invariant_up_to_permutation(name, seed):
     spec = SPECS[name]
     theta = weights(spec, 100 * seed)
@@ -134,6 +135,7 @@ def test_idempotent(name):
 
 
 @pytest.mark.parametrize("name", SPECS)
+@pytest.mark.one_in(2)
 def test_restore_is_the_element_acting(name):
     spec = SPECS[name]
     theta = weights(spec, 11)
@@ -276,6 +278,7 @@ def at_zeros(spec):
 
 
 @pytest.mark.parametrize("name", ["relu", "tanh", "mixed", "degrees"])
+@pytest.mark.one_in(4)
 def test_gradients_are_differences_and_finite_where_units_are_dead(name):
     spec = SPECS[name]
     both = fast_jit(jax.value_and_grad(readings(spec, 50)))

@@ -65,6 +65,7 @@ def padded(net: nets.Network, theta: Any) -> Chain:
 
 
 @pytest.mark.parametrize("name", [name for name in PLAIN if name != "residual"])
+@pytest.mark.one_in(3)
 def test_form_is_that_of_the_network(name: str) -> None:
     """Where neighbours share units `canonical_form` sizes them by both at once."""
     net = PLAIN[name]

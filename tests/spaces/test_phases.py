@@ -43,6 +43,7 @@ def test_features_move_by_signs_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SINES)
+@pytest.mark.one_in(3)
 def test_phases_of_a_normal_form_lie_in_half_a_period(name: str) -> None:
     spec = NETS[name].net.spec
     theta = theta_of(spec, 1)

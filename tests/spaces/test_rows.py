@@ -14,6 +14,7 @@ EVERY = SPECS | HEADS | {name: row.net.spec for name, row in NETS.items()}
 
 
 @pytest.mark.parametrize("name", EVERY)
+@pytest.mark.one_in(3)
 def test_rows_hold_every_entry_of_every_unit(name: str) -> None:
     spec = EVERY[name]
     leaves: Any = jax.tree.map(np.asarray, spaces.views(spec, theta_of(spec, 0)))

@@ -169,6 +169,7 @@ def broken(theta, leaf, value):
 
 @pytest.mark.parametrize("form", ["canonical_form", "settled", "balanced"])
 @pytest.mark.parametrize("name", ["vit, class token", "no norm"])
+@pytest.mark.one_in(2)
 def test_a_network_that_is_not_finite_has_a_form_of_nans(name, form):
     """All of it and nothing of its neighbours, wherever the entry is."""
     spec = NETS[name].net.spec

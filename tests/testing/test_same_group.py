@@ -82,6 +82,7 @@ def test_every_group_says_its_flips() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.one_in(3)
 def test_names_and_orders_do_not_matter(name: str) -> None:
     spec = NETS[name].net.spec
     found = testing.same_group(spec, renamed(spec), theta_of(spec, 0))
@@ -91,6 +92,7 @@ def test_names_and_orders_do_not_matter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
+@pytest.mark.one_in(2)
 def test_control_a_space_less_is_seen(name: str) -> None:
     """Each in turn: all that it does is one of the things that the other lacks."""
     spec = NETS[name].net.spec

@@ -98,6 +98,7 @@ def test_a_stream_trains_as_a_loop_over_memory_does(root: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 10, 23])
+@pytest.mark.one_in(3)
 def test_a_run_that_dies_goes_on_with_its_next_batch(
     root: Path, tmp_path: Path, stop: int
 ) -> None:

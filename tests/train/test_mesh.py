@@ -55,6 +55,7 @@ def gap(a: dict[str, Any], b: dict[str, Any]) -> float:
 
 
 @pytest.mark.parametrize("mesh", ["data=-1", "data=4,model=-1"])
+@pytest.mark.one_in(3)
 def test_eight_devices_train_as_one(
     tmp_path: Path, one: dict[str, Any], mesh: str
 ) -> None:

@@ -61,6 +61,7 @@ def test_two_processes_train_as_one(tmp_path: Path, one: dict[str, Any]) -> None
     assert [json.loads(row)["step"] for row in rows] == [0, 10, 20, 30, 40, 50]
 
 
+@pytest.mark.slow  # What differs from a small model is its size.
 def test_a_predictor_trains_on_eight_devices_as_on_one(tmp_path: Path) -> None:
     """All of its fifty losses; and as two processes of two devices."""
     one = run(tmp_path, "one", 1, None, predictor=True)

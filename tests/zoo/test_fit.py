@@ -45,6 +45,7 @@ KINDS: dict[str, tuple[FitConfig, tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.one_in(3)
 def test_signals_are_reproduced(kind: str, tmp_path: Path) -> None:
     config, shape = KINDS[kind]
     given = signals(shape=shape)
@@ -89,6 +90,7 @@ def test_copies_share_the_split_of_their_signal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sample", [0, 6])
+@pytest.mark.one_in(2)
 def test_more_copies_leave_the_first_as_they_were(tmp_path: Path, sample: int) -> None:
     """Of five signals in chunks of four, so that a chunk holds two copies."""
     few = changed(max_steps=40, sample=sample, together=2)

@@ -90,6 +90,7 @@ def _gap(got: np.ndarray, want: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("name", NETS)
+@pytest.mark.one_in(3)
 def test_they_are_the_canonical_forms(name: str) -> None:
     spec, got = NETS[name].spec, _forms(name)
     dtypes = {key: np.dtype(dtype) for key, (_, dtype) in _normal.columns(spec).items()}

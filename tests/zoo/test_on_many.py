@@ -48,6 +48,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("devices", "count"), [(3, 1), (2, 2)])
+@pytest.mark.one_in(3)
 def test_many_make_what_one_makes(
     tmp_path: Path, one: Path, devices: int, count: int
 ) -> None:

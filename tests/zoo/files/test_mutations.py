@@ -37,6 +37,7 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.one_in(3)
 def test_damage_is_named(tmp_path: Path, name: str) -> None:
     content = (FIXTURES / name).read_bytes()
     read = read_pickle if name.endswith("pickle") else read_torch
