@@ -58,11 +58,10 @@ def align(
 
     The result is an element of the group and keeps the function. What weights do not
     tell stays: the factor of a unit whose weights are all zero, the matrix of a head
-    where its product has no rank. Weights that are not finite lead a traced function to
-    some element.
+    where its product has no rank. Traced weights that are not finite lead to some element.
 
-    One pair, no batch axis: `jax.vmap(align, (None, 0, 0))` aligns many, and many on
-    many devices under `shard_map` with `check_vma=False` (see `gauges.assigned`).
+    One pair, no batch axis: `jax.vmap(align, (None, 0, 0))` aligns many, and on many
+    devices `shard_map` with `check_vma=False` does (see `gauges.assigned`).
 
     Args:
         spec: of both networks. With the groups of another spec of the same leaves,

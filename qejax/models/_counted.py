@@ -31,5 +31,6 @@ def counted(seed: int) -> nnx.Rngs:
         [True, True, True]
     """
     rngs = nnx.Rngs()
-    rngs.params = _Counted(jax.random.key(seed), tag="params")
+    stream = _Counted(jax.random.key(seed), tag="params")
+    rngs.params = stream  # pyright: ignore[reportAttributeAccessIssue]
     return rngs

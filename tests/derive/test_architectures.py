@@ -84,6 +84,7 @@ def test_a_step_in_float32_is_seen() -> None:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.one_in(3)
 def test_depends_on_every_weight(name: str) -> None:
     _, gradients = outputs_and_gradients(name)
     unread = set(ARCHITECTURES[name].unread)

@@ -91,6 +91,7 @@ def change(spec: WeightSpec, theta: Any) -> float:
 
 
 @pytest.mark.parametrize("apply", CASES, ids=lambda f: f.__name__)
+@pytest.mark.one_in(3)
 def test_predictors_are_invariant_on_what_they_can_read(
     apply: Callable[..., Any],
 ) -> None:

@@ -221,6 +221,7 @@ def test_another_run_in_the_same_place_is_refused_and_nothing_is_lost(finished, 
     assert (config.out / "metrics.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_signal_in_training_saves_and_the_same_command_goes_on(
     finished, config, tmp_path, monkeypatch
 ):

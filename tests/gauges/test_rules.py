@@ -43,7 +43,7 @@ def moved(spec: WeightSpec, seed: int) -> Any:
 
 
 @pytest.mark.parametrize("name", [slow_unless(name, QUICK) for name in NETS])
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(5)
 def test_every_rule_keeps_the_function(name: str) -> None:
     spec, theta = NETS[name].net.spec, theta_of(NETS[name].net.spec, 0)
 

@@ -64,7 +64,7 @@ def _stack(trees: list[Any]) -> Any:
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(4)
 def test_predictors_do_not_see_the_point_of_the_orbit(kind: str, name: str) -> None:
     change, spread = along_and_across(name, predictor(kind, name))
     assert spread > 1e-4

@@ -97,6 +97,7 @@ def test_one_function_has_one_edit(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.one_in(4)
 def test_the_function_of_an_edit_sees_every_leaf(name: str, kind: str) -> None:
     row, run, edit = NETS[name], compiled(name), program(name, kind)
     x, theta, key = inputs_of(row), theta_of(row.net.spec, 0), jax.random.key(0)

@@ -138,7 +138,7 @@ def test_the_function_is_kept(name: str) -> None:
         for k, kind in enumerate(OTHER_KINDS)
     ],
 )
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(4)
 def test_invariant_to_the_whole_group(name: str, kind: str) -> None:
     """With relative alpha beside it, in one program: the most that can go wrong."""
     spec = ROWS[name].net.spec

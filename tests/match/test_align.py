@@ -25,6 +25,7 @@ NAMES = (
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.one_in(3)
 def test_a_moved_network_is_brought_back(name: str) -> None:
     spec = NETS[name].net.spec
     theta, other = theta_of(spec, 0), theta_of(spec, 1)

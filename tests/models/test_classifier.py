@@ -117,6 +117,7 @@ SEEING = [(name, kind) for name, kind, probes in CASES if not probes]
 
 
 @pytest.mark.parametrize(("name", "kind"), SEEING)
+@pytest.mark.one_in(4)
 def test_logits_see_every_leaf(name: str, kind: str) -> None:
     spec = NETS[name].net.spec
     theta, key = theta_of(spec, 0), jax.random.key(0)

@@ -19,6 +19,7 @@ from tests.registry import NETS, RTOL, theta_of
 
 @pytest.mark.parametrize("factor", [0.0, 1.0, 30.0])
 @pytest.mark.parametrize("name", ["mixed", "adapters of an unknown network"])
+@pytest.mark.one_in(2)
 def test_large_parameters_and_many_rounds_keep_the_function(
     name: str, factor: float
 ) -> None:

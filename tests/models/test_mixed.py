@@ -69,6 +69,7 @@ def test_unrelated_networks_have_different_scores() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.one_in(3)
 def test_invariant_to_the_whole_group_of_every_network(seed: int) -> None:
     before, after = (scores(chains_of(t, LARGE)) for t in (thetas(), moved(seed)))
     gaps = dict(zip(NETS, np.abs(after - before) / spread(), strict=True))

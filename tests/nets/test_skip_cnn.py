@@ -66,6 +66,7 @@ def published(config: Any, plain: Any, x: Any) -> Any:
 
 
 @pytest.mark.parametrize("seed", range(6))
+@pytest.mark.one_in(3)
 def test_function_is_the_published_one_and_is_kept(seed: int) -> None:
     net = drawn(seed)
     theta, x = theta_of(net.spec, seed), images()

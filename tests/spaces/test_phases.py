@@ -60,6 +60,7 @@ def test_phases_of_a_normal_form_lie_in_half_a_period(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SINES)
+@pytest.mark.one_in(2)
 def test_the_element_of_a_normal_form(name: str) -> None:
     spec, run = NETS[name].net.spec, compiled(name)
     theta = run.act(element_of(spec, 2), theta_of(spec, 2))

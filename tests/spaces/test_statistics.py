@@ -41,6 +41,7 @@ def _one(thetas: dict) -> dict:
 
 
 @pytest.mark.parametrize("name", SPECS)
+@pytest.mark.one_in(2)
 def test_every_statistic_has_a_name(name: str) -> None:
     spec, theta = SPECS[name], _one(_weights(SPECS[name], 1))
     names = spaces.statistic_names(spec)

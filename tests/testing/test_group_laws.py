@@ -9,6 +9,7 @@ from tests.registry import GROUPS
 
 @pytest.mark.parametrize("name", GROUPS)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.one_in(2)
 def test_groups_pass(name, dtype):
     spread = 1e4 if GROUPS[name].monomial else 10.0
     report = testing.group_laws(GROUPS[name], 4, spread=spread, dtype=dtype)

@@ -68,6 +68,7 @@ def test_eight_devices_train_as_one(
     assert gap(got, {**one, "losses": [x + 1e-4 for x in one["losses"]]}) > 1e-5
 
 
+@pytest.mark.slow
 def test_batches_are_cut_unevenly_too(tmp_path: Path, one: dict[str, Any]) -> None:
     """Sixteen examples on three devices; then one device goes on."""
     run(tmp_path, "run", 3, "data=-1", stop=31)
