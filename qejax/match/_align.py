@@ -58,7 +58,7 @@ def align(
 
     The result is an element of the group and keeps the function. What weights do not
     tell stays: the factor of a unit whose weights are all zero, the matrix of a head
-    where its product has no rank. Traced weights that are not finite lead to some element.
+    where its product has no rank. Traced weights that are not finite lead anywhere.
 
     One pair, no batch axis: `jax.vmap(align, (None, 0, 0))` aligns many, and on many
     devices `shard_map` with `check_vma=False` does (see `gauges.assigned`).
