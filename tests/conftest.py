@@ -37,6 +37,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Where in Python an operation comes from is a tenth of compiling a small program.
 jax.config.update("jax_traceback_in_locations_limit", 0)
 
+MOST = 1.2e9
+"""Bytes of a process, above which programs are forgotten."""
+
 STRICT_ROOMS = ("groups", "spaces", "nets", "laws")
 
 # Layouts come from a small pool, so an example costs a call and no compilation; the
@@ -72,12 +75,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.slow)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _old_is_not_walked_again() -> None:
-    """Takes what earlier modules left out of the heap that is walked for garbage.
+def resident() -> float:
+    """Memory of this process in bytes; 0 where no file tells."""
+    told = Path("/proc/self/statm")
+    pages = int(told.read_text().split()[1]) if told.exists() else 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
-    Tests and libraries ask for a collection, and one walks a million objects of JAX.
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_earlier_modules_left() -> None:
+    """Forgets programs once there are many, and walks no old object for garbage.
+
+    A program keeps a megabyte. With two thousand of them the next takes twice as long
+    to compile, and a collection, which tests and libraries ask for, takes seconds.
     """
+    if resident() > MOST:
+        gc.unfreeze()
+        jax.clear_caches()
     gc.collect()
     gc.freeze()
 
