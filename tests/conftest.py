@@ -37,7 +37,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Where in Python an operation comes from is a tenth of compiling a small program.
 jax.config.update("jax_traceback_in_locations_limit", 0)
 
-MOST = 1.2e9
+MOST = 2.5e9
 """Bytes of a process, above which programs are forgotten."""
 
 STRICT_ROOMS = ("groups", "spaces", "nets", "laws")
