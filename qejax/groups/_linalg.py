@@ -59,7 +59,8 @@ def _one_by_one(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
     @jax.custom_batching.custom_vmap
     def in_turn(x: Array) -> Any:
         lead, flat = x.shape[:-2], x.reshape(-1, *x.shape[-2:])
-        alone = len(flat) == 1  # A loop of one compiles longer than it runs.
+        # A loop of one compiles longer than it runs; a number may be a symbol.
+        alone = flat.shape[0] == 1
         found = function(flat) if alone else jax.lax.map(function, flat)
         return jax.tree.map(lambda y: y.reshape(*lead, *y.shape[1:]), found)
 

@@ -23,7 +23,7 @@ def counted(seed: int) -> nnx.Rngs:
 
     A count inside of a traced program is replaced once a key, and each time Flax asks
     it for a sharding: JAX answers in words, for which it walks the program so far.
-    Predictors of transformers are traced three times as fast without.
+    Predictors of transformers are traced several times as fast without.
 
     Example:
         >>> ours, theirs = counted(0), nnx.Rngs(params=0)

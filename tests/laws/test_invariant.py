@@ -15,7 +15,8 @@ from tests.layer_specs import fast_jit, random_module
 from tests.registry import MLPS_AND_CNNS, RTOL, SPREAD, compiled, element_of, theta_of
 
 KINDS = tuple(models.TRUNKS)
-# Every network once and every kind four times at least; all pairs are slow.
+# Every network once and every kind four times at least, of which one in five runs by
+# default; all pairs are slow.
 CYCLE = {(KINDS[i % len(KINDS)], name) for i, name in enumerate(MLPS_AND_CNNS)}
 CASES = [
     pytest.param(kind, name, marks=[] if (kind, name) in CYCLE else [pytest.mark.slow])
